@@ -1,0 +1,603 @@
+//! What the program runs on: a checked site file with every default resolved.
+//!
+//! Nothing here is read from or written to text (that is `raw.rs`), so these types may change freely
+//! without changing the file format. After [`crate::compile`] there is nothing left to check and no
+//! default left to guess: a `Model` that exists can be run.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One whole site file, its includes merged in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Model {
+    /// In the order of the file; names are unique.
+    pub listeners: Vec<Listener>,
+    /// In the order of the file; names are unique.
+    pub sites: Vec<Site>,
+    /// By name, so that every user of the model sees them in one order.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// The admin endpoint.
+    pub admin: Admin,
+    /// Program log and access log.
+    pub logging: Logging,
+    /// Settings of the process as a whole.
+    pub server: Server,
+}
+
+/// A socket, its protocol and TLS mode.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// `name:` in the file, else the address as written.
+    pub name: String,
+    /// Where it listens.
+    pub address: Address,
+    /// What is spoken on an accepted connection.
+    pub transport: Transport,
+    /// Name of the site that answers when no site's host matches; `None` answers 421 (TLS, name differs) or 404.
+    pub default_site: Option<String>,
+    /// Deadlines of a downstream connection.
+    pub timeouts: ClientTimeouts,
+    /// Sizes a request head may have.
+    pub head_limits: HeadLimits,
+}
+
+/// A listening or dialling address.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// `127.0.0.1:80`, `[::1]:80`, and `:80` as `[::]:80` (which takes IPv4 too).
+    Tcp(SocketAddr),
+    /// `unix:/path`.
+    Unix(PathBuf),
+}
+
+/// What is spoken on an accepted connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// HTTP/1.1; with `h2c`, HTTP/2 by prior knowledge too.
+    Plain {
+        /// HTTP/2 without TLS, by prior knowledge (RFC 9113 section 3.3).
+        h2c: bool,
+    },
+    /// TLS with ALPN `h2` and `http/1.1`.
+    Tls,
+}
+
+/// Deadlines of a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// TLS handshake, total.
+    pub handshake: Duration,
+    /// Request head, total, for the first and for every later request.
+    pub head: Duration,
+    /// No request under way.
+    pub idle: Duration,
+    /// Between two reads of a request body.
+    pub body_idle: Duration,
+    /// A response write without any progress.
+    pub write_idle: Duration,
+    /// An upgraded connection (WebSocket) on which neither side sends.
+    pub tunnel_idle: Duration,
+}
+
+/// Sizes a request head may have; over them the answer is 431 or, for the target, 414.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// All bytes of the head.
+    pub bytes: usize,
+    /// Number of fields.
+    pub fields: usize,
+    /// Bytes of the request target.
+    pub target: usize,
+}
+
+/// Host names, a certificate policy and ordered routes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Site {
+    /// `name:` in the file, else its first host.
+    pub name: String,
+    /// Which requests are its own.
+    pub hosts: Vec<HostPattern>,
+    /// Names of the listeners it answers on; compile fills in all of them when the file names none.
+    pub listeners: Vec<String>,
+    /// Where its certificate comes from; `None` is possible only when none of its listeners has TLS.
+    pub tls: Option<SiteTls>,
+    /// Never empty.
+    pub routes: Vec<Route>,
+}
+
+/// A host name of a site, in lower case and without a trailing dot.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HostPattern {
+    /// `api.example.com`, or an IP address.
+    Exact(String),
+    /// `*.example.com`, held as `example.com`: any name with at least one more label.
+    Wildcard(String),
+    /// `*`: any host at all.
+    Any,
+}
+
+/// Where a site's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum SiteTls {
+    /// PEM files, absolute or made absolute against the site file's folder. Compile has not read them.
+    Files {
+        /// Leaf first, then intermediates.
+        certificate: PathBuf,
+        /// PKCS#8, PKCS#1 or SEC1.
+        key: PathBuf,
+    },
+    /// Issued by a local CA kept in the state directory; for development.
+    Internal,
+}
+
+/// One rule: which requests, and what becomes of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// `name:` in the file, else the path pattern as written (`site` + this name is unique within a site's siblings).
+    pub name: String,
+    /// Which paths.
+    pub path: PathPattern,
+    /// All must hold.
+    pub conditions: Vec<Condition>,
+    /// What becomes of the request.
+    pub action: RouteAction,
+    /// Bodies longer than this are answered with 413.
+    pub max_body: u64,
+    /// In which form the path is forwarded.
+    pub forward_path: ForwardPath,
+}
+
+/// Which canonical paths a route takes, and with which precedence (nginx's `location`).
+#[derive(Debug, Clone)]
+pub enum PathPattern {
+    /// `= /path`: this path only; wins over everything.
+    Exact(String),
+    /// `/path`: the longest one is remembered, then regexes are tried. Ends at a segment boundary: `/admin` takes
+    /// `/admin` and `/admin/x`, not `/administrator`.
+    Prefix(String),
+    /// `^~ /path`: like a prefix, but if it is the longest, regexes are not tried.
+    PrefixStop(String),
+    /// `~ regex` or `~* regex` (without case): tried in the file's order.
+    Regex(Arc<regex::Regex>),
+}
+
+impl PartialEq for PathPattern {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exact(a), Self::Exact(b))
+            | (Self::Prefix(a), Self::Prefix(b))
+            | (Self::PrefixStop(a), Self::PrefixStop(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+/// A condition besides the path.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// One of these methods.
+    Method(Vec<String>),
+    /// A field of the head, its name in lower case; one of its values matches.
+    Header(String, ValuePattern),
+    /// A query parameter, percent-decoded.
+    Query(String, ValuePattern),
+    /// A cookie.
+    Cookie(String, ValuePattern),
+}
+
+/// What a condition's value must be.
+#[derive(Debug, Clone)]
+pub enum ValuePattern {
+    /// `"*"`: present, whatever its value.
+    Present,
+    /// Exactly this.
+    Exact(String),
+    /// `"~ regex"`, `"~* regex"` (without case): somewhere in the value.
+    Regex(Arc<regex::Regex>),
+}
+
+impl PartialEq for ValuePattern {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Present, Self::Present) => true,
+            (Self::Exact(a), Self::Exact(b)) => a == b,
+            (Self::Regex(a), Self::Regex(b)) => a.as_str() == b.as_str(),
+            _ => false,
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RouteAction {
+    /// Forwarded to the upstream of this name, which exists.
+    Proxy(String),
+    /// Answered at once.
+    Respond(FixedResponse),
+    /// Only a frame for inner routes; a request that matches none of them is answered with 404.
+    Nested(Vec<Route>),
+}
+
+/// `respond:`, an answer that needs no upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedResponse {
+    /// 200 to 599.
+    pub status: u16,
+    /// Fields in order, names in lower case; never framing fields.
+    pub headers: Vec<(String, String)>,
+    /// The body; `content-type` defaults to `text/plain; charset=utf-8` and stands in `headers` already.
+    pub body: Arc<[u8]>,
+}
+
+/// In which form the path is forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardPath {
+    /// The form that was matched.
+    Canonical,
+    /// As the client sent it.
+    Raw,
+}
+
+/// A group of endpoints.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// Its key in the file.
+    pub name: String,
+    /// What its endpoints speak.
+    pub protocol: UpstreamProtocol,
+    /// How one of them is chosen.
+    pub balance: Balance,
+    /// Who they are.
+    pub source: EndpointSource,
+    /// Deadlines towards an endpoint.
+    pub timeouts: UpstreamTimeouts,
+    /// Idle connections kept, for each endpoint and shard; 0 keeps none.
+    pub idle_connections: usize,
+}
+
+/// What an endpoint speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 by prior knowledge.
+    H2,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Balance {
+    /// nginx's smooth weighted round robin.
+    RoundRobin,
+    /// Fewest in-flight requests for its weight; ties in round-robin order.
+    LeastConn,
+}
+
+/// Who the endpoints are.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EndpointSource {
+    /// Fixed addresses.
+    Servers(Vec<StaticServer>),
+    /// Processes that we start.
+    Workers(WorkerSpec),
+}
+
+/// One fixed address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticServer {
+    /// Where it listens.
+    pub address: Address,
+    /// 1 to 65,535.
+    pub weight: u32,
+}
+
+/// Deadlines towards an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamTimeouts {
+    /// One connection attempt.
+    pub connect: Duration,
+    /// All connection attempts of one request together.
+    pub total_connect: Duration,
+    /// From the end of the request to the response head.
+    pub head: Duration,
+    /// Between two reads of a response body.
+    pub read: Duration,
+    /// A request write without any progress.
+    pub write: Duration,
+    /// An idle pooled connection is closed after this.
+    pub idle: Duration,
+}
+
+/// How a group of identical worker processes is started and kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkerSpec {
+    /// argv; never empty. May hold the templates of [`Template`].
+    pub command: Vec<String>,
+    /// How many.
+    pub count: WorkerCount,
+    /// How they are reached.
+    pub transport: WorkerTransport,
+    /// Working directory, absolute; `None` is ours.
+    pub cwd: Option<PathBuf>,
+    /// Set on top of the inherited ones; values may hold templates.
+    pub env: BTreeMap<String, String>,
+    /// Which of our variables they inherit.
+    pub env_inherit: EnvInherit,
+    /// Names of our variables that the site file itself refers to (`${NAME}`): never inherited, they may be secrets.
+    pub env_secret: Vec<String>,
+    /// Account to run as; `None` is ours.
+    pub user: Option<String>,
+    /// When one may get requests.
+    pub ready: Readiness,
+    /// From spawn to ready, at most.
+    pub boot_timeout: Duration,
+    /// In-flight requests may finish for this long before the stop signal.
+    pub drain_timeout: Duration,
+    /// From the stop signal to SIGKILL.
+    pub stop_timeout: Duration,
+}
+
+/// How many workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerCount {
+    /// 1 or more.
+    Fixed(u32),
+    /// At least 2, else as many as effective CPUs.
+    Auto,
+}
+
+/// How a worker is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorkerTransport {
+    /// A private unix socket, its path in `{socket}`.
+    Unix,
+    /// A free port of 127.0.0.1, in `{port}`.
+    Port,
+}
+
+/// Which of our environment variables a worker inherits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EnvInherit {
+    /// All but our secrets and service-manager variables.
+    All,
+    /// PATH, HOME, LANG, TZ, USER and LC_* only.
+    Clean,
+    /// PATH and these.
+    Only(Vec<String>),
+}
+
+/// When a worker may get requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// Its address accepts a connection.
+    Connect,
+    /// `GET` of this path is answered with a status below 500.
+    Http(String),
+}
+
+/// Words in braces that are replaced in argv and environment values of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Template {
+    /// `{socket}`: path of the private unix socket.
+    Socket,
+    /// `{port}`: the private port.
+    Port,
+    /// `{host}`: `127.0.0.1`.
+    Host,
+    /// `{slot}`: the worker's small stable number, from 0.
+    Slot,
+    /// `{generation}`: number of the spawn specification.
+    Generation,
+    /// `{pool}`: the upstream's name.
+    Pool,
+}
+
+impl Template {
+    /// Every template, in the order of the documentation.
+    pub const ALL: [Self; 6] = [Self::Socket, Self::Port, Self::Host, Self::Slot, Self::Generation, Self::Pool];
+
+    /// The word between the braces.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Socket => "socket",
+            Self::Port => "port",
+            Self::Host => "host",
+            Self::Slot => "slot",
+            Self::Generation => "generation",
+            Self::Pool => "pool",
+        }
+    }
+}
+
+/// The admin endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens: a unix socket (created 0600), or TCP, which compile allows only with a token.
+    pub listen: Address,
+    /// Bearer token asked of every client when set.
+    pub token: Option<Secret>,
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Program log and access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// Lowest level of the program log.
+    pub level: LogLevel,
+    /// Shape of the program log.
+    pub format: LogFormat,
+    /// The access log; `None` writes none.
+    pub access: Option<AccessLog>,
+}
+
+/// Level of the program log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// We coped.
+    Warn,
+    /// Life cycle.
+    Info,
+    /// Per request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Shape of the program log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The access log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where it goes.
+    pub to: LogTarget,
+    /// Shape of a line.
+    pub format: AccessFormat,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// Appended to a file; reopened on SIGUSR1.
+    File(PathBuf),
+}
+
+/// Shape of an access log line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// nginx's `combined`.
+    Combined,
+    /// One JSON object a line.
+    Json,
+    /// Literal text and variables.
+    Template(Vec<AccessPart>),
+}
+
+/// Piece of an access log template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessPart {
+    /// Copied.
+    Literal(String),
+    /// Replaced, control bytes escaped; `-` when there is no value.
+    Variable(AccessVariable),
+}
+
+/// A variable of the access log, by nginx's name where nginx has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessVariable {
+    /// `$remote_addr`
+    RemoteAddr,
+    /// `$remote_user`: always `-` until authentication exists.
+    RemoteUser,
+    /// `$time_local`
+    TimeLocal,
+    /// `$time_iso8601`
+    TimeIso8601,
+    /// `$request`: request line.
+    Request,
+    /// `$request_method`
+    RequestMethod,
+    /// `$request_uri`: target as sent.
+    RequestUri,
+    /// `$uri`: canonical path.
+    Uri,
+    /// `$host`
+    Host,
+    /// `$server_protocol`
+    ServerProtocol,
+    /// `$scheme`
+    Scheme,
+    /// `$status`
+    Status,
+    /// `$body_bytes_sent`
+    BodyBytesSent,
+    /// `$request_length`: bytes of the request body.
+    RequestLength,
+    /// `$request_time`: seconds with milliseconds.
+    RequestTime,
+    /// `$request_id`
+    RequestId,
+    /// `$upstream_name`
+    UpstreamName,
+    /// `$upstream_addr`
+    UpstreamAddr,
+    /// `$upstream_status`
+    UpstreamStatus,
+    /// `$upstream_response_time`: seconds with milliseconds.
+    UpstreamResponseTime,
+    /// `$site`
+    Site,
+    /// `$route`
+    Route,
+    /// `$reason`: why we answered ourselves.
+    Reason,
+    /// `$http_<name>`: a field of the request, name in lower case with `-`.
+    RequestHeader(String),
+}
+
+/// Settings of the process as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Threads of the data plane.
+    pub shards: ShardCount,
+    /// Account to change to once the listeners are bound; `None` stays.
+    pub user: Option<String>,
+    /// State that outlives the process (local CA); `None` means the platform's default.
+    pub state_dir: Option<PathBuf>,
+    /// Sockets of workers and admin; `None` means the platform's default.
+    pub runtime_dir: Option<PathBuf>,
+    /// Caps on connections.
+    pub connections: ConnectionLimits,
+    /// In-flight exchanges may finish for this long.
+    pub drain_timeout: Duration,
+    /// From the stop signal to exit, in all.
+    pub shutdown_timeout: Duration,
+}
+
+/// Threads of the data plane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShardCount {
+    /// One per effective CPU.
+    Auto,
+    /// 1 to 1,024.
+    Fixed(u16),
+}
+
+/// Caps on connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// All clients together; `None` is what the descriptor limit less the reserve allows.
+    pub total: Option<usize>,
+    /// For each client address (IPv6 by /64).
+    pub per_address: usize,
+    /// Descriptors kept free for upstreams, files and the admin endpoint.
+    pub fd_reserve: usize,
+}
