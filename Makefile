@@ -1,0 +1,77 @@
+# `make` lists the targets. `make run` and `make test` are the whole set-up on a fresh Debian machine that has
+# the Rust toolchain: what else they need, they install.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+CONFIG ?= conf/demo.yaml
+# Options of the bench, for instance: make bench BENCH="--quick --only tiny"
+BENCH ?=
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+PACKAGES := scripts/system-packages.sh
+
+.PHONY: help run build test check fmt lint doc deny bench micro clean toolchain build-packages test-packages
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: build ## build, and serve the demo site in the foreground (CONFIG=file for another one)
+	@exec $(TARGET)/release/tidegate run -c $(CONFIG)
+
+build: build-packages ## build the release binaries: tidegate and upstream-demo
+	@$(CARGO) build --release --locked -p tidegate -p upstream-demo
+
+# Everything CI runs, cheapest first. The runner comes last, so that its summary closes the output.
+test: test-packages ## run everything CI runs
+	@tests/setup-python.sh
+	@$(MAKE) lint
+	@$(CARGO) build --quiet --workspace --bins --locked
+	@$(CARGO) test --quiet --workspace --doc --locked
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	    exec $(CARGO) nextest run --workspace --locked --no-fail-fast; \
+	else \
+	    exec $(CARGO) test --workspace --lib --bins --tests --locked --no-fail-fast; \
+	fi
+
+check: lint doc ## what needs no test run: format, lints, documentation
+
+fmt: toolchain ## format the code
+	@$(CARGO) fmt --all
+
+lint: build-packages ## check the format and the lints, warnings denied
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --quiet --workspace --all-targets --locked -- -D warnings
+
+doc: build-packages ## build the documentation of our packages, warnings denied
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet --workspace --no-deps --locked
+
+deny: toolchain ## check the dependencies: licences, sources, bans, advisories
+	@$(CARGO) deny --version >/dev/null 2>&1 || \
+	    { echo "error: cargo-deny is missing; install it with: cargo install --locked cargo-deny" >&2; exit 1; }
+	@$(CARGO) deny --workspace --locked check
+
+bench: build-packages ## measure side by side with nginx and haproxy (BENCH="--help" for its options)
+	@$(PACKAGES) nginx haproxy h2load openssl
+	@$(CARGO) build --release --locked -p tidegate -p upstream-demo -p tidegate-benches
+	@exec $(TARGET)/release/bench --binaries $(TARGET)/release $(BENCH)
+
+micro: build-packages ## measure router, balancer and codec alone
+	@$(CARGO) bench --locked -p tidegate-benches --benches
+
+clean: toolchain ## remove what was built and measured
+	@$(CARGO) clean
+	@rm -rf benches/out tests/.venv
+
+toolchain:
+	@command -v $(CARGO) >/dev/null || \
+	    { echo "error: cargo is not on this machine; install the Rust toolchain from https://rustup.rs and open a new shell" >&2; exit 1; }
+
+# cmake and a C compiler build the C parts of the engine below us (zlib-ng, zstd, aws-lc).
+build-packages: toolchain
+	@$(PACKAGES) cc cmake
+
+test-packages: build-packages
+	@$(PACKAGES) curl h2load openssl python3 venv
