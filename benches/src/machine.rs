@@ -1,0 +1,55 @@
+//! What the figures were measured on.
+
+use std::{fs, process::Command};
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::process;
+
+/// The facts a reader needs before comparing with figures from elsewhere.
+#[derive(Debug, Serialize)]
+pub(crate) struct Machine {
+    pub(crate) processor: String,
+    pub(crate) cores: usize,
+    pub(crate) memory_mib: u64,
+    pub(crate) kernel: String,
+    pub(crate) system: String,
+    pub(crate) load_generator: String,
+}
+
+impl Machine {
+    /// Reads the facts of this machine.
+    pub(crate) fn read(core: usize) -> Result<Self> {
+        let mut version = Command::new("h2load");
+        version.arg("--version");
+        let cpuinfo = read("/proc/cpuinfo");
+        Ok(Self {
+            processor: field(&cpuinfo, "model name").unwrap_or("unknown").to_owned(),
+            cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            memory_mib: field(&read("/proc/meminfo"), "MemTotal")
+                .and_then(|value| value.strip_suffix(" kB")?.parse::<u64>().ok())
+                .unwrap_or_default()
+                / 1024,
+            kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            system: read("/etc/os-release")
+                .lines()
+                .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+                .unwrap_or("unknown")
+                .trim_matches('"')
+                .to_owned(),
+            load_generator: process::output("h2load", version, core)?.trim().to_owned(),
+        })
+    }
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| {
+        let (key, value) = line.split_once(':')?;
+        (key.trim() == name).then(|| value.trim())
+    })
+}

@@ -1,0 +1,255 @@
+//! The measured figures as Markdown for people and JSON for programs.
+
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use crate::{
+    machine::Machine,
+    peer::Peer,
+    stats::{self, Better, Ratio},
+};
+
+/// Everything one invocation measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) machine: Machine,
+    pub(crate) versions: Vec<(String, String)>,
+    pub(crate) origin: String,
+    pub(crate) command: String,
+    pub(crate) rounds: u32,
+    pub(crate) seconds: u64,
+    pub(crate) tables: Vec<Table>,
+}
+
+/// One workload under one kind of load.
+#[derive(Debug, Serialize)]
+pub(crate) struct Table {
+    pub(crate) workload: String,
+    pub(crate) title: String,
+    pub(crate) kind: LoadKind,
+    pub(crate) command: String,
+    pub(crate) series: Vec<Series>,
+}
+
+/// How requests are paced.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LoadKind {
+    Saturation,
+    OpenLoop { per_second: f64 },
+}
+
+/// All rounds of one peer, in the order of the rounds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Series {
+    pub(crate) peer: Peer,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// One round of one peer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Sample {
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
+    /// Answers per second.
+    pub(crate) rate: f64,
+    pub(crate) p50_us: u32,
+    pub(crate) p99_us: u32,
+    /// Processor time per answer in the program, in microseconds.
+    pub(crate) user_us: f64,
+    /// Processor time per answer in the kernel, in microseconds.
+    pub(crate) system_us: f64,
+    /// Share of the run in which the proxy's core worked for the proxy.
+    pub(crate) busy: f64,
+    pub(crate) tls: Option<String>,
+}
+
+impl LoadKind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Saturation => "saturation",
+            Self::OpenLoop { .. } => "open loop",
+        }
+    }
+}
+
+impl Series {
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self { peer, samples: Vec::new() }
+    }
+
+    pub(crate) fn values(&self, of: impl Fn(&Sample) -> f64) -> Vec<f64> {
+        self.samples.iter().map(of).collect()
+    }
+
+    fn median(&self, of: impl Fn(&Sample) -> f64) -> f64 {
+        stats::median(&self.values(of))
+    }
+
+    fn errors(&self) -> u64 {
+        self.samples.iter().map(|sample| sample.errors).sum()
+    }
+}
+
+impl Table {
+    /// Ours over the best peer's; `None` when Tidegate or every peer was left out.
+    fn ratio(&self, better: Better, of: impl Fn(&Sample) -> f64) -> Option<Ratio> {
+        let ours = self.series.iter().find(|series| series.peer == Peer::Tidegate)?;
+        let peers: Vec<Vec<f64>> = self
+            .series
+            .iter()
+            .filter(|series| series.peer != Peer::Tidegate)
+            .map(|series| series.values(&of))
+            .collect();
+        stats::ratio_to_best(&ours.values(&of), &peers, better)
+    }
+
+    fn rows(&self, out: &mut String) {
+        for series in &self.series {
+            let _ = writeln!(
+                out,
+                "| {} | {} | {:.0}{} | {:.0} | {:.0} | {:.2} | {:.2} | {:.2} | {:.0} % | {} |",
+                self.workload,
+                series.peer.name(),
+                series.median(|sample| sample.rate),
+                self.doubt(series),
+                series.median(|sample| f64::from(sample.p50_us)),
+                series.median(|sample| f64::from(sample.p99_us)),
+                series.median(|sample| sample.user_us),
+                series.median(|sample| sample.system_us),
+                series.median(Sample::cpu_us),
+                series.median(|sample| sample.busy) * 100.0,
+                series.errors(),
+            );
+        }
+        if let Some(row) = self.ratio_row() {
+            let _ = writeln!(out, "{row}");
+        }
+    }
+
+    fn ratio_row(&self) -> Option<String> {
+        let rate = self.ratio(Better::Higher, |sample| sample.rate)?;
+        let p50 = self.ratio(Better::Lower, |sample| f64::from(sample.p50_us))?;
+        let p99 = self.ratio(Better::Lower, |sample| f64::from(sample.p99_us))?;
+        let cpu = self.ratio(Better::Lower, Sample::cpu_us)?;
+        Some(format!(
+            "| {} | **ours / best peer** | {} | {} | {} | | | {} | | |",
+            self.workload,
+            shown(rate),
+            shown(p50),
+            shown(p99),
+            shown(cpu)
+        ))
+    }
+
+    /// A mark where the rate says more about the load side than about the proxy.
+    fn doubt(&self, series: &Series) -> &'static str {
+        match self.kind {
+            LoadKind::Saturation if series.median(|sample| sample.busy) < BUSY => " (1)",
+            LoadKind::OpenLoop { per_second } if series.median(|sample| sample.rate) < per_second * KEPT => " (2)",
+            LoadKind::Saturation | LoadKind::OpenLoop { .. } => "",
+        }
+    }
+}
+
+impl Sample {
+    fn cpu_us(&self) -> f64 {
+        self.user_us + self.system_us
+    }
+}
+
+impl Report {
+    /// The report as a page.
+    pub(crate) fn markdown(&self) -> String {
+        let mut out = String::new();
+        let _ = writeln!(out, "# Tidegate beside its peers\n");
+        self.facts(&mut out);
+        let _ = writeln!(out, "\n## Saturation (closed loop)\n\n{HEADER}");
+        for table in self.tables.iter().filter(|table| table.kind == LoadKind::Saturation) {
+            table.rows(&mut out);
+        }
+        if self.tables.iter().any(|table| table.kind != LoadKind::Saturation) {
+            let _ = writeln!(out, "\n## Fixed rate (open loop), 60 % of the slowest peer's peak\n\n{HEADER}");
+            for table in self.tables.iter().filter(|table| table.kind != LoadKind::Saturation) {
+                table.rows(&mut out);
+            }
+        }
+        let _ = writeln!(out, "\n{FOOTNOTES}");
+        self.commands(&mut out);
+        out
+    }
+
+    /// Writes `results.md` and `results.json` into `folder` under a name with the time, and returns their paths.
+    pub(crate) fn write(&self, folder: &Path, markdown: &str) -> Result<Vec<PathBuf>> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make '{}'", folder.display()))?;
+        let stamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let json = serde_json::to_string_pretty(self).context("cannot write the figures as JSON")?;
+        let files = [(format!("bench-{stamp}.md"), markdown), (format!("bench-{stamp}.json"), &json)];
+        let mut written = Vec::new();
+        for (name, text) in files {
+            let path = folder.join(name);
+            fs::write(&path, text).with_context(|| format!("cannot write '{}'", path.display()))?;
+            written.push(path);
+        }
+        Ok(written)
+    }
+
+    fn facts(&self, out: &mut String) {
+        let machine = &self.machine;
+        let _ = writeln!(out, "- machine: {}, {} cores, {} MiB", machine.processor, machine.cores, machine.memory_mib);
+        let _ = writeln!(out, "- system: {}, Linux {}", machine.system, machine.kernel);
+        for (peer, version) in &self.versions {
+            let _ = writeln!(out, "- {peer}: {version}");
+        }
+        let _ = writeln!(out, "- origin: {}; load: {}", self.origin, machine.load_generator);
+        let _ = writeln!(out, "- rounds: {} of {} s per peer, medians over rounds", self.rounds, self.seconds);
+        let _ = writeln!(out, "- command: `{}`", self.command);
+        for tls in self.negotiated() {
+            let _ = writeln!(out, "- TLS 1.3: {tls}");
+        }
+    }
+
+    /// Every cipher and key exchange that was used; more than one line means the peers are not comparable.
+    fn negotiated(&self) -> Vec<String> {
+        let samples = self.tables.iter().flat_map(|table| table.series.iter());
+        let mut all: Vec<String> =
+            samples.flat_map(|series| series.samples.iter().filter_map(|sample| sample.tls.clone())).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    fn commands(&self, out: &mut String) {
+        let _ = writeln!(out, "\n## Load commands (the port differs per peer)\n");
+        for table in &self.tables {
+            let _ = writeln!(out, "- {}, {}, {}: `{}`", table.workload, table.title, table.kind.name(), table.command);
+        }
+    }
+}
+
+fn shown(ratio: Ratio) -> String {
+    format!("**{:.2}** ({:.2}-{:.2})", ratio.value, ratio.low, ratio.high)
+}
+
+/// Below this share of its core a proxy is not what limits a closed loop.
+const BUSY: f64 = 0.95;
+/// A peer that answers fewer than this share of the asked rate did not keep up.
+const KEPT: f64 = 0.98;
+
+const HEADER: &str = "\
+| workload | proxy | requests/s | p50 us | p99 us | cpu user us | cpu system us | cpu us/request | core busy | errors |
+|---|---|---:|---:|---:|---:|---:|---:|---:|---:|";
+
+const FOOTNOTES: &str = "\
+`cpu us/request` is the processor time of the proxy alone per answered request. In the line `ours / best peer` above 1 \
+is better for requests/s, below 1 is better for the others; in parentheses the 95 % interval.
+
+(1) the proxy's core was not full, so the load side set this rate: compare `cpu us/request`, not requests/s.
+(2) the asked rate was not reached.";
