@@ -1,0 +1,171 @@
+//! What a decision may read of a message head.
+//!
+//! A head is never copied or changed here: [`HeadView`] borrows it, and changes are described by
+//! [`HeadEdits`](crate::edits::HeadEdits), which the serialiser applies while it writes. Nothing assumes HTTP/1:
+//! the driver implements [`Fields`] over whatever it has read.
+
+use std::net::IpAddr;
+
+use crate::edits::Inline;
+use crate::host::Host;
+use crate::target::Target;
+
+/// The fields of a head, in order, with repetitions.
+pub trait Fields: Sync {
+    /// Value of the first field of this name, which is given in lower case; names compare without case.
+    fn first(&self, name_lower: &str) -> Option<&[u8]>;
+
+    /// Visits every value of this name, in order.
+    fn all(&self, name_lower: &str, visit: &mut dyn FnMut(&[u8]));
+
+    /// Visits every field, in order. Names come as they are stored, so their case may vary.
+    fn each(&self, visit: &mut dyn FnMut(&str, &[u8]));
+}
+
+impl Fields for http::HeaderMap {
+    fn first(&self, name_lower: &str) -> Option<&[u8]> {
+        self.get(name_lower).map(http::HeaderValue::as_bytes)
+    }
+
+    fn all(&self, name_lower: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.get_all(name_lower).iter().for_each(|value| visit(value.as_bytes()));
+    }
+
+    fn each(&self, visit: &mut dyn FnMut(&str, &[u8])) {
+        self.iter().for_each(|(name, value)| visit(name.as_str(), value.as_bytes()));
+    }
+}
+
+/// Place of a listener in the model's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(pub u32);
+
+/// The client's connection: the same for every request on it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    peer: IpAddr,
+    peer_port: u16,
+    peer_text: Inline,
+    listener: ListenerId,
+    tls: Option<TlsClient>,
+}
+
+impl Client {
+    /// A connection. An IPv4 address that was mapped into IPv6 becomes IPv4 again, so that one client has one
+    /// address; its text is made here once, not for every request.
+    #[must_use]
+    pub fn new(peer: IpAddr, peer_port: u16, listener: ListenerId, tls: Option<TlsClient>) -> Self {
+        let peer = peer.to_canonical();
+        Self { peer, peer_port, peer_text: Inline::display(&peer), listener, tls }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// Its port.
+    #[must_use]
+    pub fn peer_port(&self) -> u16 {
+        self.peer_port
+    }
+
+    /// Its address as text.
+    #[must_use]
+    pub fn peer_text(&self) -> &[u8] {
+        self.peer_text.as_bytes()
+    }
+
+    /// Which listener accepted it.
+    #[must_use]
+    pub fn listener(&self) -> ListenerId {
+        self.listener
+    }
+
+    /// Its TLS session, if it has one.
+    #[must_use]
+    pub fn tls(&self) -> Option<&TlsClient> {
+        self.tls.as_ref()
+    }
+}
+
+/// What the TLS handshake told about the client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsClient {
+    /// Server name it asked for, if it named one.
+    pub server_name: Option<Box<str>>,
+}
+
+/// HTTP version of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HttpVersion {
+    /// HTTP/1.0
+    Http10,
+    /// HTTP/1.1
+    Http11,
+    /// HTTP/2
+    Http2,
+}
+
+/// What a request head says about its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BodyLength {
+    /// There is none.
+    None,
+    /// This many bytes; `Known(0)` is a body that is empty.
+    Known(u64),
+    /// Ends when its framing says so.
+    Unknown,
+}
+
+/// A request head, read only.
+#[derive(Clone, Copy)]
+pub struct HeadView<'a> {
+    /// As sent; methods compare with case (RFC 9110 section 9.1).
+    pub method: &'a str,
+    /// The target in origin form (or `*`), otherwise as sent; forwarded by routes with `forward_path: raw`.
+    pub raw_target: &'a str,
+    /// The same target, checked and canonical.
+    pub target: &'a Target<'a>,
+    /// The host asked for: the target's authority if it has one, else the `Host` field, else `None`.
+    pub host: Option<&'a Host<'a>>,
+    /// Version of the request.
+    pub version: HttpVersion,
+    /// Its fields, without pseudo-fields.
+    pub fields: &'a dyn Fields,
+    /// It is a valid WebSocket request (RFC 6455 section 4.1) on a protocol that can switch.
+    pub upgrade: bool,
+    /// Its body.
+    pub body: BodyLength,
+    /// The connection it came on.
+    pub client: &'a Client,
+}
+
+/// A response head, read only.
+#[derive(Clone, Copy)]
+pub struct ResponseView<'a> {
+    /// 100 to 999.
+    pub status: u16,
+    /// Its fields, without pseudo-fields.
+    pub fields: &'a dyn Fields,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_is_the_ipv4_client() {
+        let mapped: IpAddr = "::ffff:192.0.2.7".parse().unwrap();
+        let client = Client::new(mapped, 4000, ListenerId(0), None);
+        assert_eq!(client.peer_text(), b"192.0.2.7");
+        assert_eq!(client.peer(), "192.0.2.7".parse::<IpAddr>().unwrap());
+    }
+
+    #[test]
+    fn the_longest_address_fits() {
+        let long: IpAddr = "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap();
+        assert_eq!(Client::new(long, 1, ListenerId(0), None).peer_text(), long.to_string().as_bytes());
+    }
+}

@@ -1,0 +1,257 @@
+//! One address able to take requests, and what is known about it at run time.
+//!
+//! Its counters are atomics that outlive a reload: a pool keeps the endpoint as long as its identity stays. A
+//! draining endpoint tells when its last exchange has ended, exactly once, whichever thread ends it.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use tidegate_config::model::Address;
+
+/// Names an endpoint within the process: never given twice, so a stale name meets nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId(pub u64);
+
+/// Identity of a worker: its slot and which start of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WorkerKey {
+    /// Small stable number.
+    pub slot: u32,
+    /// Start of the slot, never repeated within a pool.
+    pub spawn: u64,
+}
+
+/// Where an endpoint comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A fixed address of the site file.
+    Static,
+    /// A process that we started.
+    Worker {
+        /// Its identity.
+        key: WorkerKey,
+        /// Its process.
+        pid: u32,
+    },
+}
+
+/// Whether an endpoint gets requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndpointState {
+    /// Gets requests.
+    Ready,
+    /// Finishes those it has.
+    Draining,
+    /// No longer part of its pool.
+    Gone,
+}
+
+/// Called once when a draining endpoint has no exchange left.
+pub type OnIdle = Box<dyn FnOnce() + Send>;
+
+/// One address able to take requests.
+pub struct Endpoint {
+    id: EndpointId,
+    address: Address,
+    origin: Origin,
+    weight: AtomicU32,
+    state: AtomicU8,
+    in_flight: AtomicU32,
+    tunnels: AtomicU32,
+    connections: AtomicU32,
+    requests: AtomicU64,
+    failures: AtomicU64,
+    abandoned: AtomicU64,
+    /// Guards callbacks of drains under way; taken only by a drain and by the end of its last exchange.
+    on_idle: Mutex<Vec<OnIdle>>,
+}
+
+impl Endpoint {
+    pub(super) fn new(id: EndpointId, address: Address, origin: Origin, weight: u32) -> Self {
+        Self {
+            id,
+            address,
+            origin,
+            weight: AtomicU32::new(weight.max(1)),
+            state: AtomicU8::new(EndpointState::Ready as u8),
+            in_flight: AtomicU32::new(0),
+            tunnels: AtomicU32::new(0),
+            connections: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            abandoned: AtomicU64::new(0),
+            on_idle: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Its name within the process.
+    #[must_use]
+    pub fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Where it comes from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Share of the requests it gets; at least 1.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    /// Whether it gets requests. A connection to an endpoint that is not ready is not worth keeping.
+    #[must_use]
+    pub fn state(&self) -> EndpointState {
+        match self.state.load(Ordering::SeqCst) {
+            0 => EndpointState::Ready,
+            1 => EndpointState::Draining,
+            _ => EndpointState::Gone,
+        }
+    }
+
+    /// Whether it gets requests.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.state() == EndpointState::Ready
+    }
+
+    /// Exchanges that hold a lease on it now.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// All figures, for people.
+    #[must_use]
+    pub fn status(&self) -> EndpointStatus {
+        EndpointStatus {
+            id: self.id,
+            address: self.address.clone(),
+            origin: self.origin,
+            weight: self.weight(),
+            state: self.state(),
+            in_flight: self.in_flight(),
+            tunnels: self.tunnels.load(Ordering::Relaxed),
+            connections: self.connections.load(Ordering::Relaxed),
+            requests: self.requests.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            abandoned: self.abandoned.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn set_weight(&self, weight: u32) {
+        self.weight.store(weight.max(1), Ordering::Relaxed);
+    }
+
+    /// Ends the service of this endpoint. Called under the pool's lock, so that no lease begins after it.
+    pub(super) fn mark(&self, state: EndpointState) {
+        self.state.store(state as u8, Ordering::SeqCst);
+    }
+
+    /// Runs the callback when no exchange is left, at once if there is none. Tunnels do not hold it up: they may
+    /// last for days. To be called after `mark` and outside the pool's lock.
+    pub(super) fn when_idle(&self, on_idle: OnIdle) {
+        self.lock_on_idle().push(on_idle);
+        // Sequentially consistent, like `mark` and `end_exchange`: of a drain and a last exchange that meet, at least
+        // one sees the other, and the list is emptied under its lock, so each callback runs once.
+        self.settle();
+    }
+
+    /// After `mark` and outside the pool's lock: runs callbacks of an earlier drain that nothing holds up any more.
+    pub(super) fn settle(&self) {
+        if self.in_flight() == 0 {
+            self.call_on_idle();
+        }
+    }
+
+    pub(super) fn begin_exchange(&self) {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_exchange(&self) {
+        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && !self.is_ready() {
+            self.call_on_idle();
+        }
+    }
+
+    pub(super) fn count_failure(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_abandoned(&self) {
+        self.abandoned.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn begin_tunnel(&self) {
+        self.tunnels.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn end_tunnel(&self) {
+        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes a connection's place unless `max` are taken.
+    pub(super) fn take_connection(&self, max: u32) -> bool {
+        self.connections
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |count| (count < max).then_some(count + 1))
+            .is_ok()
+    }
+
+    pub(super) fn return_connection(&self) {
+        self.connections.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// The list's lock is free while the callbacks run.
+    fn call_on_idle(&self) {
+        let callbacks = std::mem::take(&mut *self.lock_on_idle());
+        callbacks.into_iter().for_each(|on_idle| on_idle());
+    }
+
+    fn lock_on_idle(&self) -> std::sync::MutexGuard<'_, Vec<OnIdle>> {
+        self.on_idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.status().fmt(f)
+    }
+}
+
+/// Figures of an endpoint at one moment; they are read one after another, so they may not add up exactly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndpointStatus {
+    /// Its name within the process.
+    pub id: EndpointId,
+    /// Where it listens.
+    pub address: Address,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Share of the requests it gets.
+    pub weight: u32,
+    /// Whether it gets requests.
+    pub state: EndpointState,
+    /// Exchanges that hold a lease on it.
+    pub in_flight: u32,
+    /// Upgraded connections through it.
+    pub tunnels: u32,
+    /// Sockets open to it.
+    pub connections: u32,
+    /// Leases ever given.
+    pub requests: u64,
+    /// Leases that ended in a fault of the endpoint.
+    pub failures: u64,
+    /// Leases that ended because the client went away or the exchange was dropped.
+    pub abandoned: u64,
+}

@@ -1,0 +1,110 @@
+//! The right to use an endpoint: a lease for one exchange, a permit for one socket.
+//!
+//! Both give back what they took when they are dropped, so no path through the driver can leak a count.
+
+use std::sync::Arc;
+
+use super::endpoint::Endpoint;
+
+/// How an exchange with an endpoint ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The endpoint answered and the answer was passed on.
+    Ok,
+    /// The endpoint could not be reached, broke off, took too long or sent nonsense.
+    UpstreamFault,
+    /// The client went away first.
+    ClientGone,
+    /// We ended it for a reason of our own; says nothing about the endpoint.
+    Cancelled,
+}
+
+/// The right to use an endpoint for one exchange.
+#[derive(Debug)]
+pub struct Lease {
+    endpoint: Arc<Endpoint>,
+    outcome: Option<Outcome>,
+}
+
+impl Lease {
+    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+        endpoint.begin_exchange();
+        Self { endpoint, outcome: None }
+    }
+
+    /// Whose lease it is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Ends the exchange. Dropping the lease instead counts as abandoned.
+    pub fn finish(mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+
+    /// The exchange has become a tunnel: it no longer counts as in flight, and no drain waits for it.
+    #[must_use]
+    pub fn into_tunnel(mut self) -> TunnelLease {
+        self.outcome = Some(Outcome::Ok);
+        self.endpoint.begin_tunnel();
+        TunnelLease { endpoint: Arc::clone(&self.endpoint) }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        match self.outcome {
+            Some(Outcome::Ok | Outcome::Cancelled) => {}
+            Some(Outcome::UpstreamFault) => self.endpoint.count_failure(),
+            Some(Outcome::ClientGone) | None => self.endpoint.count_abandoned(),
+        }
+        self.endpoint.end_exchange();
+    }
+}
+
+/// One upgraded connection through an endpoint; it ends when this is dropped.
+#[derive(Debug)]
+pub struct TunnelLease {
+    endpoint: Arc<Endpoint>,
+}
+
+impl TunnelLease {
+    /// Whose tunnel it is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for TunnelLease {
+    fn drop(&mut self) {
+        self.endpoint.end_tunnel();
+    }
+}
+
+/// The right to one socket to an endpoint; whoever owns the socket owns this for as long.
+#[derive(Debug)]
+pub struct ConnPermit {
+    endpoint: Arc<Endpoint>,
+}
+
+impl ConnPermit {
+    /// A permit, unless `max` sockets are open or being opened. Never waits.
+    #[must_use]
+    pub fn try_new(endpoint: &Arc<Endpoint>, max: u32) -> Option<Self> {
+        endpoint.take_connection(max).then(|| Self { endpoint: Arc::clone(endpoint) })
+    }
+
+    /// Where the socket leads.
+    #[must_use]
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+}
+
+impl Drop for ConnPermit {
+    fn drop(&mut self) {
+        self.endpoint.return_connection();
+    }
+}

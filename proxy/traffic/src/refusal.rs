@@ -1,0 +1,174 @@
+//! Why a request is not answered by an endpoint.
+//!
+//! A refusal says what happened, whose fault it is and whether trying again may help. It does not say which status
+//! the client sees: that is chosen in one place of the program, so the kinds here stay free of any protocol.
+
+use std::borrow::Cow;
+
+/// A request that we answer ourselves because it cannot be served.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {detail}", kind.reason())]
+pub struct Refusal {
+    /// What happened.
+    pub kind: RefusalKind,
+    /// For the operator: the place and the value. Never sent to a client.
+    pub detail: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal with its text for the operator.
+    pub fn new(kind: RefusalKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, detail: detail.into() }
+    }
+
+    /// The request breaks a rule of the protocol.
+    pub(crate) fn bad_request(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(RefusalKind::BadRequest, detail)
+    }
+
+    /// Who has to change something for this to go away.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.kind.fault()
+    }
+
+    /// See [`RefusalKind::retryable`].
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        self.kind.retryable()
+    }
+
+    /// See [`RefusalKind::reason`].
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.kind.reason()
+    }
+
+    /// See [`RefusalKind::client_text`].
+    #[must_use]
+    pub fn client_text(&self) -> &'static str {
+        self.kind.client_text()
+    }
+}
+
+/// Who has to change something for a refusal to go away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The request, or the client's connection.
+    Client,
+    /// The endpoint that the request was given to, or that there is none.
+    Upstream,
+    /// This program.
+    Us,
+}
+
+macro_rules! refusal_kinds {
+    ($($(#[$doc:meta])* $kind:ident: $fault:ident, $retryable:literal, $reason:literal, $text:literal;)+) => {
+        /// What happened. Closed: every kind is produced somewhere and mapped to a status in one place.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum RefusalKind { $($(#[$doc])* $kind,)+ }
+
+        impl RefusalKind {
+            /// Every kind, in the order of this file.
+            pub const ALL: &'static [Self] = &[$(Self::$kind,)+];
+
+            /// Who has to change something for this to go away.
+            #[must_use]
+            pub const fn fault(self) -> Fault {
+                match self { $(Self::$kind => Fault::$fault,)+ }
+            }
+
+            /// Whether the same request may succeed when the client sends it again later.
+            #[must_use]
+            pub const fn retryable(self) -> bool {
+                match self { $(Self::$kind => $retryable,)+ }
+            }
+
+            /// Token for the reason header and the access log; stable, in snake case.
+            #[must_use]
+            pub const fn reason(self) -> &'static str {
+                match self { $(Self::$kind => $reason,)+ }
+            }
+
+            /// The short text a client may see: no name, address or value of ours.
+            #[must_use]
+            pub const fn client_text(self) -> &'static str {
+                match self { $(Self::$kind => $text,)+ }
+            }
+        }
+    };
+}
+
+refusal_kinds! {
+    /// The head breaks a rule of HTTP or could be read in two ways.
+    BadRequest: Client, false, "bad_request", "the request is malformed";
+    /// The head has too many bytes or fields.
+    HeadTooLarge: Client, false, "head_too_large", "the request head is too large";
+    /// The request target has too many bytes.
+    TargetTooLong: Client, false, "target_too_long", "the request target is too long";
+    /// The head did not arrive in time.
+    ClientHeadTimeout: Client, true, "client_head_timeout", "the request head took too long to arrive";
+    /// An HTTP version that is not spoken here.
+    UnsupportedVersion: Client, false, "unsupported_version", "this HTTP version is not supported";
+    /// A transfer coding other than `chunked`.
+    UnsupportedCoding: Client, false, "unsupported_coding", "this transfer coding is not supported";
+    /// `Expect` asks for something other than `100-continue`.
+    ExpectationFailed: Client, false, "expectation_failed", "the expectation cannot be met";
+    /// CONNECT and TRACE are never forwarded.
+    MethodNotAllowed: Client, false, "method_not_allowed", "this method is not allowed";
+    /// No site of the listener has this host.
+    UnknownHost: Client, false, "unknown_host", "no such host here";
+    /// The connection was made for another host (RFC 9110 section 15.5.20).
+    Misdirected: Client, true, "misdirected", "this connection does not serve that host";
+    /// The site has no route for this request.
+    NoRoute: Client, false, "no_route", "not found";
+    /// The body is longer than the route allows.
+    BodyTooLarge: Client, false, "body_too_large", "the request body is too large";
+    /// The body stopped arriving.
+    ClientBodyTimeout: Client, true, "client_body_timeout", "the request body took too long to arrive";
+    /// The client went away before it had its answer; seen in logs only.
+    ClientClosed: Client, true, "client_closed", "the client closed the connection";
+    /// The pool is empty or every endpoint of it is out of service.
+    NoEndpoint: Upstream, true, "no_endpoint", "no server is available for this request";
+    /// Workers were starting, but none became ready in time.
+    NotReadyInTime: Upstream, true, "not_ready_in_time", "the application is still starting";
+    /// No endpoint accepted a connection.
+    ConnectFailed: Upstream, true, "connect_failed", "the application could not be reached";
+    /// No endpoint accepted a connection in time.
+    ConnectTimeout: Upstream, true, "connect_timeout", "the application did not accept the connection in time";
+    /// The endpoint did not take the request in time.
+    UpstreamWriteTimeout: Upstream, true, "upstream_write_timeout", "the application stopped reading the request";
+    /// The endpoint did not begin to answer in time.
+    HeadTimeout: Upstream, true, "head_timeout", "the application did not answer in time";
+    /// The endpoint closed the connection before it answered.
+    UpstreamClosed: Upstream, true, "upstream_closed", "the application closed the connection";
+    /// The endpoint's answer breaks a rule of HTTP.
+    UpstreamBadResponse: Upstream, true, "upstream_bad_response", "the application sent an invalid answer";
+    /// The endpoint stopped in the middle of its answer.
+    UpstreamReadTimeout: Upstream, true, "upstream_read_timeout", "the application stopped in its answer";
+    /// We are going down and take nothing new.
+    ShuttingDown: Us, true, "shutting_down", "the server is shutting down";
+    /// A limit of our own process (descriptors, local ports), or a fault in this program.
+    Internal: Us, true, "internal", "internal error";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_unique_snake_case_tokens() {
+        let mut seen = std::collections::BTreeSet::new();
+        for kind in RefusalKind::ALL {
+            assert!(kind.reason().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{kind:?}");
+            assert!(seen.insert(kind.reason()), "{kind:?} repeats a reason");
+        }
+    }
+
+    #[test]
+    fn the_operator_sees_reason_and_detail() {
+        let refusal = Refusal::new(RefusalKind::NoRoute, "site: shop, path: /x");
+        assert_eq!(refusal.to_string(), "no_route: site: shop, path: /x");
+        assert_eq!(refusal.fault(), Fault::Client);
+    }
+}
