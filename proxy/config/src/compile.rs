@@ -1,0 +1,142 @@
+//! Raw to model: resolves every default and every name, and keeps every fault.
+//!
+//! A value that is missing because it was faulty is passed over in silence: its fault is known already. Every raw
+//! struct is taken apart without `..`, so a key that is read but not used does not compile.
+
+mod listener;
+mod names;
+mod process;
+mod route;
+mod site;
+mod upstream;
+mod worker;
+
+use std::path::{Path, PathBuf};
+
+use crate::fault::Code;
+use crate::model::{Address, EndpointSource, Model, Upstream};
+use crate::raw;
+use crate::report::Report;
+use crate::source::Span;
+use crate::tree::Spot;
+use crate::units::Reason;
+use names::Names;
+
+/// What compile knows besides the file.
+pub(crate) struct Scene<'a> {
+    /// Folder for sockets when the file names none.
+    pub(crate) runtime_folder: &'a Path,
+    /// Names of the environment variables the file refers to.
+    pub(crate) variables: &'a [String],
+}
+
+/// Compiles a whole file. The model counts only when the report is clean afterwards.
+pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, report: &mut Report) -> Option<Model> {
+    let raw::SiteFile { include, listeners, sites, upstreams, admin, logging, server } = raw;
+    // Acted on while reading.
+    drop(include);
+    let server = process::server(server.unwrap_or_default(), spot.key("server"), report);
+    let admin = process::admin(admin.unwrap_or_default(), spot.key("admin"), server.as_ref(), scene, report);
+    let logging = process::logging(logging.unwrap_or_default(), spot.key("logging"), report);
+
+    let upstreams = upstreams.unwrap_or_default();
+    let listeners = listeners.unwrap_or_default();
+    let sites = sites.unwrap_or_default();
+    let mut names = Names::collect(spot, &listeners, &sites, &upstreams, report);
+
+    let upstreams = upstream::upstreams(upstreams, spot.key("upstreams"), scene, report);
+    let sites = site::sites(sites, spot.key("sites"), &mut names, report);
+    let listeners = listener::listeners(listeners, spot.key("listeners"), &names, report);
+    names.report_unused(spot, report);
+
+    let model = Model {
+        listeners,
+        sites,
+        upstreams: upstreams.into_iter().collect(),
+        admin: admin?,
+        logging: logging?,
+        server: server?,
+    };
+    check_addresses(&model, spot, &names, report);
+    Some(model)
+}
+
+/// Compares addresses across the sections of the file.
+fn check_addresses(model: &Model, spot: Spot<'_>, names: &Names, report: &mut Report) {
+    let admin = &model.admin.listen;
+    let admin_span = spot.key("admin").key("listen").key_span();
+    for listener in model.listeners.iter().filter(|listener| crate::address::overlap(&listener.address, admin)) {
+        let problem = format!("the listener \"{}\" and the admin endpoint listen on the same address", listener.name);
+        let span = names.listener_span(&listener.name).unwrap_or(admin_span);
+        report.fault(span, Code::Conflict, problem).hint("give admin.listen an address of its own");
+    }
+    for upstream in model.upstreams.values() {
+        for (address, span) in server_spots(upstream, spot) {
+            if address == admin {
+                let problem = "this server is our own admin endpoint";
+                let hint = "the admin endpoint is not for clients: remove it from the upstream";
+                report.fault(span, Code::Conflict, problem).hint(hint);
+            } else if model.listeners.iter().any(|listener| listener.address == *address) {
+                let problem = "this server is one of our own listeners: requests may run in circles";
+                report.warning(span, Code::Suspicious, problem);
+            }
+        }
+    }
+}
+
+fn server_spots<'m>(upstream: &'m Upstream, spot: Spot<'_>) -> Vec<(&'m Address, Span)> {
+    let EndpointSource::Servers(servers) = &upstream.source else { return Vec::new() };
+    let servers_spot = spot.key("upstreams").key(&upstream.name).key("servers");
+    let place = |index| servers_spot.item(index).key("address").span();
+    servers.iter().enumerate().map(|(index, server)| (&server.address, place(index))).collect()
+}
+
+/// Keeps the value, or reports why the text at `spot` is none.
+fn keep<T>(parsed: Result<T, Reason>, text: &str, spot: Spot<'_>, report: &mut Report) -> Option<T> {
+    match parsed {
+        Ok(value) => Some(value),
+        Err(Reason { problem, hint }) => {
+            let problem = format!("\"{}\" {problem}", crate::walk::shorten(text));
+            report.fault(spot.span(), Code::BadValue, problem).maybe_hint(hint);
+            None
+        }
+    }
+}
+
+/// A path that may be relative to the folder of the file it stands in.
+fn file_path(written: &str, spot: Spot<'_>, report: &Report) -> PathBuf {
+    let folder = report.sources.file(spot.node.span.file).map(|source| source.folder.as_path());
+    folder.unwrap_or(Path::new("/")).join(written)
+}
+
+/// A path that must be absolute.
+fn absolute_path(written: &str, spot: Spot<'_>, report: &mut Report) -> Option<PathBuf> {
+    if written.starts_with('/') && !written.contains('\0') {
+        return Some(PathBuf::from(written));
+    }
+    let problem = format!("\"{}\" is not an absolute path", crate::walk::shorten(written));
+    report.fault(spot.span(), Code::BadValue, problem).hint("write the whole path, starting with \"/\"");
+    None
+}
+
+/// The name of an account.
+fn account(name: String, spot: Spot<'_>, report: &mut Report) -> Option<String> {
+    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.$".contains(&byte)) && name.len() <= 32;
+    if is_name && !name.starts_with('-') {
+        return Some(name);
+    }
+    let problem = format!("\"{}\" is not the name of an account", crate::walk::shorten(&name));
+    report.fault(spot.span(), Code::BadValue, problem).hint("write a user name such as www-data");
+    None
+}
+
+/// Checks every element with what it may hold: `check` gets the element, its place and the report.
+fn each<T, U>(
+    items: Vec<T>,
+    spot: Spot<'_>,
+    report: &mut Report,
+    mut check: impl FnMut(T, Spot<'_>, &mut Report) -> Option<U>,
+) -> Vec<U> {
+    let items = items.into_iter().enumerate();
+    items.filter_map(|(index, item)| check(item, spot.item(index), report)).collect()
+}

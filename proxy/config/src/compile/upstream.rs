@@ -1,0 +1,159 @@
+//! Upstreams: who the endpoints are and how they are spoken to.
+
+use std::time::Duration;
+
+use super::names::Unique;
+use super::{Scene, keep, worker};
+use crate::address::{Use, parse_address};
+use crate::fault::Code;
+use crate::model::{Address, Balance, EndpointSource, StaticServer, Upstream, UpstreamProtocol, UpstreamTimeouts};
+use crate::raw;
+use crate::report::Report;
+use crate::tree::Spot;
+use crate::units::{Reason, format_duration};
+
+/// Compiles the upstreams, with their names.
+pub(crate) fn upstreams(
+    raw: raw::Named<raw::Upstream>,
+    spot: Spot<'_>,
+    scene: &Scene<'_>,
+    report: &mut Report,
+) -> Vec<(String, Upstream)> {
+    let mut upstreams = Vec::new();
+    for (name, raw) in raw.0 {
+        let spot = spot.key(&name);
+        check_name(&name, spot, report);
+        upstreams.extend(upstream(&name, raw, spot, scene, report).map(|upstream| (name, upstream)));
+    }
+    upstreams
+}
+
+/// Names become folders of sockets and labels of metrics.
+fn check_name(name: &str, spot: Spot<'_>, report: &mut Report) {
+    let is_name = (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && !name.starts_with('.');
+    if !is_name {
+        let problem = format!("\"{}\" cannot be the name of an upstream", crate::walk::shorten(name));
+        let hint = "names have 1 to 64 letters, digits, \"_\", \".\" and \"-\", and do not start with a dot";
+        report.fault(spot.key_span(), Code::BadValue, problem).hint(hint);
+    }
+}
+
+fn upstream(
+    name: &str,
+    raw: raw::Upstream,
+    spot: Spot<'_>,
+    scene: &Scene<'_>,
+    report: &mut Report,
+) -> Option<Upstream> {
+    let raw::Upstream { protocol, balance, servers, workers, timeouts, idle_connections } = raw;
+    let has_workers = spot.has("workers");
+    let protocol = protocol.map_or(UpstreamProtocol::Http1, UpstreamProtocol::from);
+    let timeouts = upstream_timeouts(timeouts.unwrap_or_default(), has_workers, spot.key("timeouts"), report);
+    check_source(spot, report);
+    check_protocol(protocol, spot, report);
+    let servers = servers.and_then(|servers| static_servers(servers, protocol, spot.key("servers"), report));
+    let workers = workers.and_then(|workers| worker::workers(workers, spot.key("workers"), scene, report));
+    let source = servers.map(EndpointSource::Servers).or_else(|| workers.map(EndpointSource::Workers));
+    Some(Upstream {
+        name: name.to_owned(),
+        protocol,
+        balance: balance.map_or(Balance::RoundRobin, Balance::from),
+        source: source?,
+        timeouts: timeouts?,
+        idle_connections: idle_connections.unwrap_or(32),
+    })
+}
+
+fn check_source(spot: Spot<'_>, report: &mut Report) {
+    if spot.has("servers") && spot.has("workers") {
+        let problem = "an upstream has either servers or workers, and this one has both";
+        let finding = report.fault(spot.key("workers").key_span(), Code::Conflict, problem);
+        finding.related(spot.key("servers").key_span(), "the servers are here").hint("make two upstreams of it");
+    } else if !spot.has("servers") && !spot.has("workers") && !spot.is_damaged() {
+        let problem = "an upstream needs one of the keys \"servers\" and \"workers\"";
+        let hint = "for example servers: [{ address: \"127.0.0.1:8000\" }]";
+        report.fault(spot.span(), Code::MissingKey, problem).hint(hint);
+    }
+}
+
+fn check_protocol(protocol: UpstreamProtocol, spot: Spot<'_>, report: &mut Report) {
+    if protocol == UpstreamProtocol::H2 && spot.has("workers") {
+        let problem = "workers are spoken to in HTTP/1.1 in this version";
+        report
+            .fault(spot.key("protocol").span(), Code::NotAvailable, problem)
+            .hint("write protocol: http1, or remove it");
+    }
+}
+
+fn static_servers(
+    raw: Vec<raw::StaticServer>,
+    protocol: UpstreamProtocol,
+    spot: Spot<'_>,
+    report: &mut Report,
+) -> Option<Vec<StaticServer>> {
+    let count = raw.len();
+    let mut known = Unique::default();
+    let servers = super::each(raw, spot, report, |raw, spot, report| {
+        let raw::StaticServer { address, weight } = raw;
+        let text = address?;
+        let spot = spot.key("address");
+        let address = keep(parse_address(&text, Use::Connect), &text, spot, report)?;
+        if let Some(first) = known.first(address.to_string(), spot.span()) {
+            let finding = report.fault(spot.span(), Code::Duplicate, format!("the server {address} stands here twice"));
+            finding.related(first, "the first one is here").hint("give one entry a higher weight instead");
+        }
+        if protocol == UpstreamProtocol::H2 && matches!(address, Address::Unix(_)) {
+            let reason = Reason::new("cannot be spoken to in HTTP/2", "use an address with a port, or protocol: http1");
+            keep::<()>(Err(reason), &text, spot, report);
+        }
+        Some(StaticServer { address, weight: weight.unwrap_or(1) })
+    });
+    (servers.len() == count).then_some(servers)
+}
+
+fn upstream_timeouts(
+    raw: raw::UpstreamTimeouts,
+    has_workers: bool,
+    spot: Spot<'_>,
+    report: &mut Report,
+) -> Option<UpstreamTimeouts> {
+    let raw::UpstreamTimeouts { connect, total_connect, head, read, write, idle } = raw;
+    let or = |time: Option<raw::PositiveTime>, seconds| time.map_or(Duration::from_secs(seconds), |time| time.0);
+    let timeouts = UpstreamTimeouts {
+        connect: or(connect, 2),
+        total_connect: or(total_connect, 5),
+        head: or(head, 60),
+        read: or(read, 60),
+        write: or(write, 60),
+        // Below the keep-alive of the shortest-lived app servers (5 s) where we do not know better.
+        idle: or(idle, if has_workers { 4 } else { 50 }),
+    };
+    if timeouts.connect > timeouts.total_connect {
+        let total = format_duration(timeouts.total_connect);
+        let problem = format!("one attempt may not take longer than all together: total_connect is {total}");
+        let key = if spot.has("connect") { "connect" } else { "total_connect" };
+        report.fault(spot.key(key).span(), Code::Conflict, problem).hint("raise total_connect, or lower connect");
+        return None;
+    }
+    Some(timeouts)
+}
+
+impl From<raw::UpstreamProtocol> for UpstreamProtocol {
+    fn from(raw: raw::UpstreamProtocol) -> Self {
+        match raw {
+            raw::UpstreamProtocol::Http1 => Self::Http1,
+            raw::UpstreamProtocol::H2 => Self::H2,
+        }
+    }
+}
+
+impl From<raw::Balance> for Balance {
+    fn from(raw: raw::Balance) -> Self {
+        match raw {
+            raw::Balance::RoundRobin => Self::RoundRobin,
+            raw::Balance::LeastConn => Self::LeastConn,
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! Workers: how processes are started, reached and stopped.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Scene, account, file_path, keep};
+use crate::fault::Code;
+use crate::model::{EnvInherit, Readiness, Template, WorkerCount, WorkerSpec, WorkerTransport};
+use crate::raw;
+use crate::report::Report;
+use crate::suggest::did_you_mean;
+use crate::template::{Piece, pieces};
+use crate::tree::Spot;
+use crate::units::Reason;
+
+/// Compiles one group of workers.
+pub(crate) fn workers(raw: raw::Workers, spot: Spot<'_>, scene: &Scene<'_>, report: &mut Report) -> Option<WorkerSpec> {
+    let raw::Workers {
+        command,
+        count,
+        cwd,
+        env,
+        env_inherit,
+        user,
+        transport,
+        ready,
+        boot_timeout,
+        drain_timeout,
+        stop_timeout,
+    } = raw;
+    let transport = transport.map_or(WorkerTransport::Unix, WorkerTransport::from);
+    let mut usage = Usage { transport, found: Vec::new(), sound: true };
+    let command = command.and_then(|command| argv(command, spot.key("command"), &mut usage, report));
+    let env = variables(env.unwrap_or_default(), spot.key("env"), &mut usage, report);
+    usage.check_address(spot, report);
+    let user_spot = spot.key("user");
+    let user = user.map(|name| account(name, user_spot, report));
+    let ready = readiness(ready, spot.key("ready"), report);
+    let env_inherit = inherit(env_inherit, spot.key("env_inherit"), report);
+    Some(WorkerSpec {
+        command: command?,
+        count: worker_count(count),
+        transport,
+        cwd: cwd.map(|cwd| file_path(&cwd, spot.key("cwd"), report)),
+        env: env?,
+        env_inherit: env_inherit?,
+        env_secret: scene.variables.iter().filter(|name| !is_common(name)).cloned().collect(),
+        user: transpose(user)?,
+        ready: ready?,
+        boot_timeout: boot_timeout.map_or(Duration::from_secs(60), |time| time.0),
+        drain_timeout: drain_timeout.map_or(Duration::from_secs(30), |time| time.0),
+        stop_timeout: stop_timeout.map_or(Duration::from_secs(10), |time| time.0),
+    })
+}
+
+/// `None` for a value that was given and faulty.
+#[expect(clippy::option_option, reason = "given and faulty differs from not given")]
+fn transpose<T>(given: Option<Option<T>>) -> Option<Option<T>> {
+    given.map_or(Some(None), |value| value.map(Some))
+}
+
+/// Variables that hold no secret even when the file refers to them: those of `env_inherit: clean`.
+fn is_common(name: &str) -> bool {
+    matches!(name, "PATH" | "HOME" | "LANG" | "TZ" | "USER") || name.starts_with("LC_")
+}
+
+fn worker_count(raw: Option<raw::WorkerCount>) -> WorkerCount {
+    match raw {
+        None | Some(raw::WorkerCount::Word(raw::AutoWord::Auto)) => WorkerCount::Auto,
+        Some(raw::WorkerCount::Number(count)) => WorkerCount::Fixed(count),
+    }
+}
+
+fn argv(raw: Vec<raw::Text>, spot: Spot<'_>, usage: &mut Usage, report: &mut Report) -> Option<Vec<String>> {
+    let command: Vec<String> = raw.into_iter().map(|raw::Text(text)| text).collect();
+    if let [line] = command.as_slice()
+        && line.contains(char::is_whitespace)
+    {
+        let words: Vec<String> = line.split_whitespace().map(|word| format!("\"{word}\"")).collect();
+        let reason = Reason::new(
+            "is a shell line, not a program",
+            format!("write each word on its own: [{}]", words.join(", ")),
+        );
+        return keep(Err(reason), line, spot.item(0), report);
+    }
+    if command.first().is_some_and(String::is_empty) {
+        report
+            .fault(spot.item(0).span(), Code::BadValue, "the program has no name")
+            .hint("write its path or name first");
+        return None;
+    }
+    for (index, argument) in command.iter().enumerate() {
+        let spot = spot.item(index);
+        usage.look_at(argument, spot, report);
+        if matches!(argument.as_str(), "&&" | "||" | "|" | ">" | ">>") {
+            let problem = format!("\"{argument}\" is passed to the program as it is: there is no shell");
+            report.warning(spot.span(), Code::Suspicious, problem).hint("for a shell write [sh, -c, \"exec ...\"]");
+        }
+    }
+    usage.sound.then_some(command)
+}
+
+fn variables(
+    raw: raw::Named<raw::Text>,
+    spot: Spot<'_>,
+    usage: &mut Usage,
+    report: &mut Report,
+) -> Option<BTreeMap<String, String>> {
+    let mut variables = BTreeMap::new();
+    let mut sound = true;
+    for (name, raw::Text(value)) in raw.0 {
+        let spot = spot.key(&name);
+        usage.look_at(&value, spot, report);
+        sound &= variable_name(&name, spot, report);
+        variables.insert(name, value);
+    }
+    (sound && usage.sound).then_some(variables)
+}
+
+fn variable_name(name: &str, spot: Spot<'_>, report: &mut Report) -> bool {
+    let is_name = !name.is_empty() && !name.contains(['=', '\0']);
+    if !is_name {
+        let problem = format!("\"{}\" is not the name of a variable", crate::walk::shorten(name));
+        report.fault(spot.key_span(), Code::BadValue, problem);
+    }
+    is_name
+}
+
+/// Which templates a group of workers uses.
+struct Usage {
+    transport: WorkerTransport,
+    found: Vec<Template>,
+    sound: bool,
+}
+
+impl Usage {
+    /// Reports unknown templates and those that have no value with this transport.
+    fn look_at(&mut self, text: &str, spot: Spot<'_>, report: &mut Report) {
+        if text.contains('\0') {
+            self.sound = false;
+            report.fault(spot.span(), Code::BadValue, "a zero byte cannot be passed to a program");
+        }
+        for piece in pieces(text) {
+            match piece {
+                Piece::Literal(_) => {}
+                Piece::Unknown(word) => self.refuse_unknown(word, spot, report),
+                Piece::Template(template) => {
+                    self.found.push(template);
+                    self.refuse_other_transport(template, spot, report);
+                }
+            }
+        }
+    }
+
+    fn refuse_unknown(&mut self, word: &str, spot: Spot<'_>, report: &mut Report) {
+        self.sound = false;
+        let known = Template::ALL.map(Template::word);
+        let hint = did_you_mean(word, known).unwrap_or_else(|| {
+            let known: Vec<String> = known.iter().map(|word| format!("{{{word}}}")).collect();
+            format!("known are {}; write \"{{{{{word}}}\" for the text itself", known.join(", "))
+        });
+        let problem = format!("\"{{{word}}}\" is replaced by nothing");
+        report.fault(spot.span(), Code::UnknownName, problem).hint(hint);
+    }
+
+    fn refuse_other_transport(&mut self, template: Template, spot: Spot<'_>, report: &mut Report) {
+        let (problem, hint) = match (template, self.transport) {
+            (Template::Socket, WorkerTransport::Port) => {
+                ("these workers have no {socket}: their transport is port", "write {port}, or transport: unix")
+            }
+            (Template::Port | Template::Host, WorkerTransport::Unix) => {
+                ("these workers have no port: their transport is unix", "write {socket}, or transport: port")
+            }
+            _ => return,
+        };
+        self.sound = false;
+        report.fault(spot.span(), Code::Conflict, problem).hint(hint);
+    }
+
+    /// A worker must be told where to listen.
+    fn check_address(&self, spot: Spot<'_>, report: &mut Report) {
+        let is_complete = self.sound && !spot.is_damaged() && !spot.key("command").is_damaged() && spot.has("command");
+        if !is_complete {
+            return;
+        }
+        let span = spot.key("command").key_span();
+        match self.transport {
+            WorkerTransport::Unix if !self.found.contains(&Template::Socket) => {
+                let problem = "the command is never told its socket: neither it nor env mentions {socket}";
+                let hint = "pass it on, as in [uvicorn, \"main:app\", --uds, \"{socket}\"], or write transport: port";
+                report.fault(span, Code::Conflict, problem).hint(hint);
+            }
+            WorkerTransport::Port if !self.found.contains(&Template::Port) => {
+                let problem = "neither the command nor env mentions {port}";
+                let hint = "fine if the program listens on the port in the variable PORT; else pass {port}";
+                report.warning(span, Code::Suspicious, problem).hint(hint);
+            }
+            WorkerTransport::Unix | WorkerTransport::Port => {}
+        }
+    }
+}
+
+fn inherit(raw: Option<raw::EnvInherit>, spot: Spot<'_>, report: &mut Report) -> Option<EnvInherit> {
+    match raw {
+        None | Some(raw::EnvInherit::Word(raw::EnvInheritWord::All)) => Some(EnvInherit::All),
+        Some(raw::EnvInherit::Word(raw::EnvInheritWord::Clean)) => Some(EnvInherit::Clean),
+        Some(raw::EnvInherit::Names(names)) => {
+            let count = names.len();
+            let sound = super::each(names, spot, report, |name, spot, report| {
+                variable_name(&name, spot, report).then_some(name)
+            });
+            (sound.len() == count).then_some(EnvInherit::Only(sound))
+        }
+    }
+}
+
+fn readiness(raw: Option<raw::Ready>, spot: Spot<'_>, report: &mut Report) -> Option<Readiness> {
+    match raw {
+        None | Some(raw::Ready::Word(raw::ReadyWord::Connect)) => Some(Readiness::Connect),
+        Some(raw::Ready::Http(raw::ReadyHttp { http })) => {
+            let path = http?;
+            let is_target = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
+            if is_target {
+                return Some(Readiness::Http(path));
+            }
+            keep(Err(Reason::new("is not a path", "write http: /healthz")), &path, spot.key("http"), report)
+        }
+    }
+}
+
+impl From<raw::WorkerTransport> for WorkerTransport {
+    fn from(raw: raw::WorkerTransport) -> Self {
+        match raw {
+            raw::WorkerTransport::Unix => Self::Unix,
+            raw::WorkerTransport::Port => Self::Port,
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Words that people will write although they are not part of this version: planned features, and nginx's words.
+//!
+//! Each gets a remedy of its own instead of a bare "unknown key". A feature that is built loses its line here.
+
+/// Why a word is not accepted.
+pub(crate) enum Refusal {
+    /// Planned; the hint says what to do until then.
+    NotAvailable(&'static str),
+    /// It has another name here.
+    Called(&'static str),
+}
+
+use Refusal::{Called, NotAvailable};
+
+const LATER: &str = "not available in this version: remove it";
+
+/// What is known about a key that is none, in the mapping of this raw type.
+pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
+    Some(match (mapping, key) {
+        ("SiteFile", "acme") => NotAvailable(
+            "automatic certificates are not available in this version: use tls: internal or tls: { certificate: f, key: f } in the site",
+        ),
+        ("SiteFile", "limits" | "filters" | "defaults" | "tracing" | "metrics" | "cluster" | "dns" | "tls") => {
+            NotAvailable(LATER)
+        }
+        ("SiteFile", "listen" | "entrypoints" | "binds") => Called("listeners"),
+        ("SiteFile", "hosts" | "servers" | "vhosts" | "routes") => Called("sites"),
+        ("SiteFile", "backends" | "services" | "pools" | "clusters") => Called("upstreams"),
+        ("SiteFile", "log" | "logs" | "access_log") => Called("logging"),
+        ("Listener", "kind") => NotAvailable("not available in this version: every listener speaks HTTP, remove it"),
+        ("Listener", "proxy_protocol" | "http3" | "quic" | "acme" | "trusted_proxies" | "protocols") => {
+            NotAvailable(LATER)
+        }
+        ("Listener", "listen" | "bind" | "port" | "addr") => Called("address"),
+        ("ListenerTls", _) => NotAvailable(
+            "not available in this version: a listener's TLS has no settings, write tls: {} and put certificates into the sites",
+        ),
+        ("Site", "acme") => NotAvailable(
+            "automatic certificates are not available in this version: use tls: internal or tls: { certificate: f, key: f }",
+        ),
+        ("Site", "files" | "rate_limit" | "redirect" | "auth" | "error_pages" | "headers" | "cors" | "filters") => {
+            NotAvailable(LATER)
+        }
+        ("Site", "server_name" | "server_names" | "host" | "domains" | "domain" | "names") => Called("hosts"),
+        ("Site", "locations" | "location") => Called("routes"),
+        ("Site" | "Route", "client_max_body_size") => Called("max_body"),
+        ("Route", "files" | "root" | "alias" | "try_files") => {
+            NotAvailable("not available in this version: let the app serve its files, or proxy to a server that does")
+        }
+        (
+            "Route",
+            "rate_limit" | "redirect" | "return" | "rewrite" | "strip_prefix" | "auth" | "basic_auth" | "forward_auth"
+            | "cache" | "compress" | "cors" | "request_headers" | "response_headers" | "filters" | "timeouts" | "retry"
+            | "buffering" | "limits" | "allow" | "deny" | "internal",
+        ) => NotAvailable(LATER),
+        ("Route", "proxy_pass" | "upstream" | "backend") => Called("proxy"),
+        ("Route", "location" | "match" | "prefix") => Called("path"),
+        ("Route", "method") => Called("methods"),
+        ("Route", "locations") => Called("routes"),
+        (
+            "Upstream",
+            "health_check" | "health" | "retry" | "retries" | "max_fails" | "fail_timeout" | "discovery" | "queue"
+            | "tls" | "sticky" | "breaker" | "max_connections" | "slow_start" | "hash",
+        ) => NotAvailable(LATER),
+        ("Upstream", "keepalive") => Called("idle_connections"),
+        ("Upstream", "policy" | "lb" | "strategy") => Called("balance"),
+        ("Upstream", "endpoints" | "targets" | "nodes") => Called("servers"),
+        ("StaticServer", "backup" | "max_fails" | "fail_timeout" | "max_conns" | "down" | "slow_start" | "tls") => {
+            NotAvailable(LATER)
+        }
+        ("StaticServer", "host" | "url" | "server" | "addr") => Called("address"),
+        (
+            "Workers",
+            "max_requests" | "max_lifetime" | "max_rss" | "restart" | "backoff" | "liveness" | "pre_start" | "hooks"
+            | "preset" | "min" | "max" | "autoscale" | "env_file" | "limits" | "nice" | "shell" | "on_hup" | "warm_up"
+            | "concurrency",
+        ) => NotAvailable(LATER),
+        ("Workers", "cmd" | "exec" | "argv" | "run") => Called("command"),
+        ("Workers", "workers" | "processes" | "replicas" | "instances") => Called("count"),
+        ("Workers", "working_dir" | "directory" | "chdir" | "workdir") => Called("cwd"),
+        ("Workers", "environment") => Called("env"),
+        ("Workers", "graceful_timeout") => Called("drain_timeout"),
+        ("Admin", "address" | "bind") => Called("listen"),
+        ("Admin", "tls" | "roles" | "dashboard" | "tokens") => NotAvailable(LATER),
+        ("AccessLog", "path" | "file") => Called("to"),
+        ("AccessLog", "sample" | "fields" | "buffer") => NotAvailable(LATER),
+        ("Server", "worker_processes" | "threads") => Called("shards"),
+        ("Server", "pid_file" | "reuse_port" | "watch" | "daemon") => NotAvailable(LATER),
+        _ => return None,
+    })
+}
+
+/// What is known about a word that is none, for the raw type of these words.
+pub(crate) fn word(words: &str, word: &str) -> Option<&'static str> {
+    Some(match (words, word) {
+        ("SiteTls", "auto" | "acme" | "letsencrypt") => {
+            "automatic certificates are not built yet: use internal or { certificate: f, key: f }"
+        }
+        ("UpstreamProtocol", "grpc") => "grpc is not available in this version: use h2, which carries it",
+        ("UpstreamProtocol", "fastcgi" | "uwsgi" | "scgi" | "https" | "tcp" | "http3") => {
+            "not available in this version: use http1 or h2"
+        }
+        ("UpstreamProtocol", "http" | "http/1.1" | "HTTP/1.1") => "write http1",
+        ("UpstreamProtocol", "http2" | "h2c" | "HTTP/2") => "write h2",
+        (
+            "Balance",
+            "ip_hash" | "hash" | "random" | "random_two" | "ewma" | "least_time" | "p2c" | "first" | "sticky",
+        ) => "not available in this version: use round_robin or least_conn",
+        ("Balance", "least_connections" | "leastconn" | "least-conn") => "write least_conn",
+        ("Balance", "roundrobin" | "rr" | "round-robin" | "weighted") => "write round_robin",
+        ("WorkerTransport", "fd" | "socket_activation") => "not available in this version: use unix or port",
+        ("WorkerTransport", "tcp") => "write port",
+        _ => return None,
+    })
+}

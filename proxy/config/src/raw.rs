@@ -1,0 +1,754 @@
+//! The site file as it is written: one struct for each mapping, one doc comment for each key.
+//!
+//! The published schema is generated from these types, and the file is checked against that same schema, so what is
+//! documented is what is accepted. Every doc comment says what the key does, its default and its unit. A field is an
+//! `Option` even where the key is required (`schemars(required)`): a file with one faulty key is still compiled, so
+//! that its other faults are found in the same run. Nobody but `compile` sees these types.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::Deserialize as DeriveDeserialize;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+
+use crate::units::{Reason, parse_duration, parse_size};
+
+/// A site file: what listens, which sites there are and where their requests go.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SiteFile {
+    /// Files to read as well, relative to this one; `*`, `?` and `[...]` match names, and a pattern that matches
+    /// nothing is fine. Lists are joined, `upstreams` are merged by name. Default: none.
+    #[schemars(extend("default" = []))]
+    pub(crate) include: Option<Vec<String>>,
+    /// Sockets that take requests. Required: at least one.
+    #[schemars(required, length(min = 1))]
+    pub(crate) listeners: Option<Vec<Listener>>,
+    /// Host names with their routes. Default: none, and every request is refused.
+    #[schemars(extend("default" = []))]
+    pub(crate) sites: Option<Vec<Site>>,
+    /// Groups of endpoints by name (1 to 64 letters, digits, `_`, `.`, `-`). Default: none.
+    #[schemars(extend("default" = {}))]
+    pub(crate) upstreams: Option<Named<Upstream>>,
+    /// The admin endpoint. Default: a private unix socket.
+    pub(crate) admin: Option<Admin>,
+    /// Program log and access log. Default: both on, access log to standard output.
+    pub(crate) logging: Option<Logging>,
+    /// Settings of the process as a whole. Default: one shard per CPU.
+    pub(crate) server: Option<Server>,
+}
+
+/// A socket, its protocol and TLS mode.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Listener {
+    /// Name by which sites refer to it. Default: the address as written.
+    #[schemars(length(min = 1, max = 128))]
+    pub(crate) name: Option<String>,
+    /// Where it listens: `:80` (all IPv6 and IPv4 addresses), `127.0.0.1:80`, `[::1]:80` or `unix:/path` (at most 107
+    /// bytes). Port 0 takes a free port. Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) address: Option<String>,
+    /// Speak TLS (HTTP/1.1 and HTTP/2); certificates come from the sites, by server name. Default: absent, plaintext.
+    pub(crate) tls: Option<ListenerTls>,
+    /// Take HTTP/2 by prior knowledge on this plaintext listener. Default: false.
+    #[schemars(extend("default" = false))]
+    pub(crate) h2c: Option<bool>,
+    /// Name of the site that answers when no site's host matches; it must be on this listener. Default: none, such
+    /// requests are refused with 404 or 421.
+    #[schemars(length(min = 1))]
+    pub(crate) default_site: Option<String>,
+    /// Deadlines of a client's connection.
+    pub(crate) timeouts: Option<ClientTimeouts>,
+    /// Sizes a request head may have.
+    pub(crate) head_limits: Option<HeadLimits>,
+}
+
+/// TLS of a listener; it has no settings yet: write `tls: {}`.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListenerTls {}
+
+/// Deadlines of a client's connection; none may be zero.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientTimeouts {
+    /// TLS handshake, in all. Default: 10s. Unit: duration.
+    #[schemars(extend("default" = "10s"))]
+    pub(crate) handshake: Option<PositiveTime>,
+    /// Request head, in all, for the first and for every later request. Default: 10s. Unit: duration.
+    #[schemars(extend("default" = "10s"))]
+    pub(crate) head: Option<PositiveTime>,
+    /// Connection without a request under way. Default: 60s. Unit: duration.
+    #[schemars(extend("default" = "60s"))]
+    pub(crate) idle: Option<PositiveTime>,
+    /// Between two reads of a request body. Default: 30s. Unit: duration.
+    #[schemars(extend("default" = "30s"))]
+    pub(crate) body_idle: Option<PositiveTime>,
+    /// A response write without any progress. Default: 30s. Unit: duration.
+    #[schemars(extend("default" = "30s"))]
+    pub(crate) write_idle: Option<PositiveTime>,
+    /// An upgraded connection (WebSocket) on which neither side sends. Default: 1h. Unit: duration.
+    #[schemars(extend("default" = "1h"))]
+    pub(crate) tunnel_idle: Option<PositiveTime>,
+}
+
+/// Sizes a request head may have; over them the answer is 431 or, for the target, 414.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HeadLimits {
+    /// All bytes of the head. Default: 32KiB. Unit: size, 4KiB to 1MiB.
+    #[schemars(extend("default" = "32KiB"))]
+    pub(crate) bytes: Option<PositiveSize>,
+    /// Number of fields. Default: 100. Unit: fields, 10 to 1000.
+    #[schemars(range(min = 10, max = 1000), extend("default" = 100))]
+    pub(crate) fields: Option<usize>,
+    /// Bytes of the request target. Default: 8KiB. Unit: size, 256B to 64KiB, less than `bytes`.
+    #[schemars(extend("default" = "8KiB"))]
+    pub(crate) target: Option<PositiveSize>,
+}
+
+/// Host names, a certificate and ordered routes.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Site {
+    /// Name by which listeners and logs refer to it. Default: its first host.
+    #[schemars(length(min = 1, max = 255))]
+    pub(crate) name: Option<String>,
+    /// Host names it answers for: `api.example.com`, `*.example.org` (one label or more), `*` (any), or an IP address.
+    /// Required: at least one.
+    #[schemars(required, length(min = 1))]
+    pub(crate) hosts: Option<Vec<String>>,
+    /// Names of the listeners it answers on. Default: all.
+    #[schemars(length(min = 1))]
+    pub(crate) listeners: Option<Vec<String>>,
+    /// Where its certificate comes from. Required when one of its listeners has TLS, refused when none has.
+    pub(crate) tls: Option<SiteTls>,
+    /// Longest request body of its routes. Default: 1MiB. Unit: size.
+    #[schemars(extend("default" = "1MiB"))]
+    pub(crate) max_body: Option<PositiveSize>,
+    /// In which form its routes forward the path. Default: canonical.
+    #[schemars(extend("default" = "canonical"))]
+    pub(crate) forward_path: Option<ForwardPath>,
+    /// What becomes of requests. Required: at least one.
+    #[schemars(required, length(min = 1))]
+    pub(crate) routes: Option<Vec<Route>>,
+}
+
+/// Where a site's certificate comes from.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum SiteTls {
+    /// A word.
+    Word(SiteTlsWord),
+    /// PEM files.
+    Files(SiteTlsFiles),
+}
+
+/// A certificate without files.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum SiteTlsWord {
+    /// Issued by a local CA kept in the state directory; for development.
+    Internal,
+}
+
+/// A certificate in PEM files.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SiteTlsFiles {
+    /// Certificate chain in PEM, leaf first; relative to this file's folder. Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) certificate: Option<String>,
+    /// Private key in PEM (PKCS#8, PKCS#1 or SEC1); relative to this file's folder. Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) key: Option<String>,
+}
+
+/// One rule: which requests, and what becomes of them. Exactly one of `proxy`, `respond` and `routes`.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Route {
+    /// Which paths, as in nginx: `/p` (prefix, ends at a segment boundary; the longest wins), `= /p` (exact, wins over
+    /// all), `^~ /p` (prefix that stops regexes), `~ regex`, `~* regex` (without case). Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) path: Option<String>,
+    /// Name in logs and metrics. Default: the path as written; routes beside each other need different names.
+    #[schemars(length(min = 1, max = 255))]
+    pub(crate) name: Option<String>,
+    /// Only these methods. Default: all.
+    #[schemars(length(min = 1))]
+    pub(crate) methods: Option<Vec<String>>,
+    /// Only with these header fields: `"*"` present, `"~ regex"`, `"~* regex"` (without case), else exactly this value.
+    /// Default: no condition.
+    pub(crate) headers: Option<Named<Text>>,
+    /// Only with these query parameters; values as for `headers`. Default: no condition.
+    pub(crate) query: Option<Named<Text>>,
+    /// Only with these cookies; values as for `headers`. Default: no condition.
+    pub(crate) cookies: Option<Named<Text>>,
+    /// Longest request body; longer ones are answered with 413. Default: that of the outer route or site. Unit: size.
+    pub(crate) max_body: Option<PositiveSize>,
+    /// In which form the path is forwarded. Default: that of the outer route or site.
+    pub(crate) forward_path: Option<ForwardPath>,
+    /// Forward to the upstream of this name.
+    #[schemars(length(min = 1))]
+    pub(crate) proxy: Option<String>,
+    /// Answer at once.
+    pub(crate) respond: Option<Respond>,
+    /// Inner routes, tried among themselves; their paths lie under this one, and what matches none gets 404.
+    #[schemars(length(min = 1))]
+    pub(crate) routes: Option<Vec<Self>>,
+}
+
+/// In which form a path is forwarded.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ForwardPath {
+    /// The form that was matched.
+    Canonical,
+    /// As the client sent it.
+    Raw,
+}
+
+/// An answer that needs no upstream.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Respond {
+    /// Status code, 200 to 599. Default: 200.
+    #[schemars(range(min = 200, max = 599), extend("default" = 200))]
+    pub(crate) status: Option<u16>,
+    /// Header fields, in this order. Default: `content-type: text/plain; charset=utf-8`.
+    pub(crate) headers: Option<Named<Text>>,
+    /// The body. Default: empty.
+    #[schemars(extend("default" = ""))]
+    pub(crate) body: Option<String>,
+}
+
+/// A group of endpoints. Exactly one of `servers` and `workers`.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Upstream {
+    /// What its endpoints speak. Default: http1.
+    #[schemars(extend("default" = "http1"))]
+    pub(crate) protocol: Option<UpstreamProtocol>,
+    /// How an endpoint is chosen. Default: round_robin.
+    #[schemars(extend("default" = "round_robin"))]
+    pub(crate) balance: Option<Balance>,
+    /// Fixed addresses.
+    #[schemars(length(min = 1))]
+    pub(crate) servers: Option<Vec<StaticServer>>,
+    /// Processes to start and keep alive.
+    pub(crate) workers: Option<Workers>,
+    /// Deadlines towards an endpoint.
+    pub(crate) timeouts: Option<UpstreamTimeouts>,
+    /// Idle connections kept, for each endpoint and shard; 0 keeps none. Default: 32. Unit: connections.
+    #[schemars(range(min = 0, max = 100_000), extend("default" = 32))]
+    pub(crate) idle_connections: Option<usize>,
+}
+
+/// What endpoints speak.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum UpstreamProtocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 by prior knowledge, over TCP only.
+    H2,
+}
+
+/// How an endpoint is chosen.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Balance {
+    /// In turn, by weight.
+    RoundRobin,
+    /// Fewest requests under way, by weight.
+    LeastConn,
+}
+
+/// One fixed address.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StaticServer {
+    /// Where it listens: `10.0.0.1:8000`, `[::1]:8000` or `unix:/path`. Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) address: Option<String>,
+    /// Its share of the requests. Default: 1. Unit: parts, 1 to 65535.
+    #[schemars(range(min = 1, max = 65535), extend("default" = 1))]
+    pub(crate) weight: Option<u32>,
+}
+
+/// A group of identical worker processes.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Workers {
+    /// Program and arguments, as a list; no shell. `{socket}`, `{port}`, `{host}`, `{slot}`, `{generation}` and `{pool}`
+    /// are replaced, `{{` is a brace. Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) command: Option<Vec<Text>>,
+    /// How many: a number, or `auto` for one per CPU but at least 2. Default: auto.
+    #[schemars(extend("default" = "auto"))]
+    pub(crate) count: Option<WorkerCount>,
+    /// Working directory, relative to this file's folder. Default: that of the program.
+    #[schemars(length(min = 1))]
+    pub(crate) cwd: Option<String>,
+    /// Environment variables to set; values may hold the words in braces of `command`. Default: none.
+    #[schemars(extend("default" = {}))]
+    pub(crate) env: Option<Named<Text>>,
+    /// Which variables are inherited: `all` but secrets, `clean` (PATH, HOME, LANG, TZ, USER, LC_*), or PATH and these
+    /// names. Default: all.
+    #[schemars(extend("default" = "all"))]
+    pub(crate) env_inherit: Option<EnvInherit>,
+    /// Account to run as. Default: that of the program.
+    #[schemars(length(min = 1))]
+    pub(crate) user: Option<String>,
+    /// How workers are reached. Default: unix.
+    #[schemars(extend("default" = "unix"))]
+    pub(crate) transport: Option<WorkerTransport>,
+    /// When a worker may get requests: `connect`, or `{ http: /path }`. Default: connect.
+    #[schemars(extend("default" = "connect"))]
+    pub(crate) ready: Option<Ready>,
+    /// From start to ready, at most. Default: 60s. Unit: duration.
+    #[schemars(extend("default" = "60s"))]
+    pub(crate) boot_timeout: Option<PositiveTime>,
+    /// Requests under way may finish for this long before the stop signal. Default: 30s. Unit: duration.
+    #[schemars(extend("default" = "30s"))]
+    pub(crate) drain_timeout: Option<Time>,
+    /// From the stop signal to SIGKILL. Default: 10s. Unit: duration.
+    #[schemars(extend("default" = "10s"))]
+    pub(crate) stop_timeout: Option<Time>,
+}
+
+/// How many workers.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum WorkerCount {
+    /// A word.
+    Word(AutoWord),
+    /// A number, 1 to 1000.
+    Number(#[schemars(range(min = 1, max = 1000))] u32),
+}
+
+/// A number that the program chooses.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AutoWord {
+    /// By the number of effective CPUs.
+    Auto,
+}
+
+/// Which environment variables workers inherit.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum EnvInherit {
+    /// A word.
+    Word(EnvInheritWord),
+    /// PATH and these names.
+    Names(Vec<String>),
+}
+
+/// Which environment variables workers inherit.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EnvInheritWord {
+    /// All but secrets and variables of the service manager.
+    All,
+    /// PATH, HOME, LANG, TZ, USER and LC_* only.
+    Clean,
+}
+
+/// How workers are reached.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WorkerTransport {
+    /// A private unix socket each, `{socket}`.
+    Unix,
+    /// A free port of 127.0.0.1 each, `{port}`.
+    Port,
+}
+
+/// When a worker may get requests.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Ready {
+    /// A word.
+    Word(ReadyWord),
+    /// An HTTP request.
+    Http(ReadyHttp),
+}
+
+/// When a worker may get requests.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ReadyWord {
+    /// Once its address accepts a connection.
+    Connect,
+}
+
+/// An HTTP request that tells whether a worker may get requests.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReadyHttp {
+    /// Path that is asked with GET; a status below 500 means ready. Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) http: Option<String>,
+}
+
+/// Deadlines towards an endpoint; none may be zero.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpstreamTimeouts {
+    /// One connection attempt. Default: 2s. Unit: duration.
+    #[schemars(extend("default" = "2s"))]
+    pub(crate) connect: Option<PositiveTime>,
+    /// All connection attempts of one request together. Default: 5s. Unit: duration.
+    #[schemars(extend("default" = "5s"))]
+    pub(crate) total_connect: Option<PositiveTime>,
+    /// From the end of the request to the response head. Default: 60s. Unit: duration.
+    #[schemars(extend("default" = "60s"))]
+    pub(crate) head: Option<PositiveTime>,
+    /// Between two reads of a response body. Default: 60s. Unit: duration.
+    #[schemars(extend("default" = "60s"))]
+    pub(crate) read: Option<PositiveTime>,
+    /// A request write without any progress. Default: 60s. Unit: duration.
+    #[schemars(extend("default" = "60s"))]
+    pub(crate) write: Option<PositiveTime>,
+    /// An idle connection is closed after this; keep it below the endpoint's own limit. Default: 50s for servers, 4s
+    /// for workers. Unit: duration.
+    pub(crate) idle: Option<PositiveTime>,
+}
+
+/// The admin endpoint.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// Where it listens: `unix:/path`, or a loopback address with port, which needs a token. Default: `admin.sock` in
+    /// the runtime directory.
+    #[schemars(length(min = 1))]
+    pub(crate) listen: Option<String>,
+    /// Bearer token asked of every client; best written as `"${file:/path}"`. Default: none.
+    #[schemars(length(min = 1))]
+    pub(crate) token: Option<String>,
+}
+
+/// Program log and access log.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Logging {
+    /// Lowest level of the program log. Default: info.
+    #[schemars(extend("default" = "info"))]
+    pub(crate) level: Option<LogLevel>,
+    /// Shape of the program log. Default: auto.
+    #[schemars(extend("default" = "auto"))]
+    pub(crate) format: Option<LogFormat>,
+    /// The access log: `off`, or where it goes and its shape. Default: to standard output, combined.
+    pub(crate) access: Option<Access>,
+}
+
+/// Level of the program log.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogLevel {
+    /// Someone must act.
+    Error,
+    /// We coped.
+    Warn,
+    /// Life cycle.
+    Info,
+    /// Per request.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// Shape of the program log.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// The access log.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Access {
+    /// A word.
+    Word(AccessWord),
+    /// Where it goes and its shape.
+    Log(AccessLog),
+}
+
+/// No access log.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum AccessWord {
+    /// Write none.
+    Off,
+}
+
+/// Where the access log goes and its shape.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AccessLog {
+    /// Where lines go: `stdout`, `stderr`, or a file (an absolute path). Default: stdout.
+    #[schemars(length(min = 1), extend("default" = "stdout"))]
+    pub(crate) to: Option<String>,
+    /// Shape of a line: `combined`, `json`, or a template with nginx variables such as
+    /// `"$remote_addr $status $request_time"`. Default: combined.
+    #[schemars(length(min = 1), extend("default" = "combined"))]
+    pub(crate) format: Option<String>,
+}
+
+/// Settings of the process as a whole.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Server {
+    /// Threads that serve requests: a number, or `auto` for one per CPU. Cannot change live. Default: auto.
+    #[schemars(extend("default" = "auto"))]
+    pub(crate) shards: Option<ShardCount>,
+    /// Account to change to once the listeners are bound. Cannot change live. Default: none, stay.
+    #[schemars(length(min = 1))]
+    pub(crate) user: Option<String>,
+    /// Folder of state that outlives the process (local CA), an absolute path. Cannot change live. Default:
+    /// /var/lib/tidegate for root, else that of XDG.
+    #[schemars(length(min = 1))]
+    pub(crate) state_dir: Option<String>,
+    /// Folder of sockets, an absolute path. Cannot change live. Default: /run/tidegate for root, else that of XDG.
+    #[schemars(length(min = 1))]
+    pub(crate) runtime_dir: Option<String>,
+    /// Caps on connections.
+    pub(crate) connections: Option<Connections>,
+    /// Requests under way may finish for this long when something is replaced or stopped. Default: 30s. Unit: duration.
+    #[schemars(extend("default" = "30s"))]
+    pub(crate) drain_timeout: Option<Time>,
+    /// From the stop signal to exit, in all. Default: 60s. Unit: duration.
+    #[schemars(extend("default" = "60s"))]
+    pub(crate) shutdown_timeout: Option<PositiveTime>,
+}
+
+/// How many shards.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum ShardCount {
+    /// A word.
+    Word(AutoWord),
+    /// A number, 1 to 1024.
+    Number(#[schemars(range(min = 1, max = 1024))] u16),
+}
+
+/// Caps on connections.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Connections {
+    /// All clients together. Default: what the descriptor limit allows, less the reserve. Unit: connections.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) total: Option<usize>,
+    /// For each client address (IPv6 by /64). Default: 1024. Unit: connections.
+    #[schemars(range(min = 1, max = 10_000_000), extend("default" = 1024))]
+    pub(crate) per_address: Option<usize>,
+    /// Descriptors kept free for upstreams, files and the admin endpoint. Default: 128. Unit: descriptors.
+    #[schemars(range(min = 16, max = 1_000_000), extend("default" = 128))]
+    pub(crate) fd_reserve: Option<usize>,
+}
+
+/// A mapping with keys of the user's choice, in the order of the file.
+#[derive(Debug)]
+pub(crate) struct Named<T>(pub(crate) Vec<(String, T)>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Named<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Entries<T> {
+            type Value = Named<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a mapping")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Named<T>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Named(entries))
+            }
+        }
+        deserializer.deserialize_map(Entries(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Named<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("Named{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": generator.subschema_for::<T>() })
+    }
+}
+
+/// Text for which a number or boolean is accepted too, as it is written: `PORT: 8080`.
+#[derive(Debug, Clone)]
+pub(crate) struct Text(pub(crate) String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
+impl JsonSchema for Text {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean"], "format": Format::Text.name() })
+    }
+}
+
+/// Texts with rules of their own, by the `format` keyword of the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Text,
+    Time,
+    PositiveTime,
+    PositiveSize,
+}
+
+impl Format {
+    const ALL: [Self; 4] = [Self::Text, Self::Time, Self::PositiveTime, Self::PositiveSize];
+
+    /// The word in the schema.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Time => "duration",
+            Self::PositiveTime => "positive-duration",
+            Self::PositiveSize => "positive-size",
+        }
+    }
+
+    /// The format with this name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
+    }
+
+    /// For `expected a, found b`.
+    pub(crate) const fn describe(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Time | Self::PositiveTime => "a duration such as 30s",
+            Self::PositiveSize => "a size such as 1MiB",
+        }
+    }
+
+    /// Whether a text keeps the rules.
+    pub(crate) fn check(self, text: &str) -> Result<(), Reason> {
+        match self {
+            Self::Text => Ok(()),
+            Self::Time => parse_duration(text).map(drop),
+            Self::PositiveTime => positive_time(text).map(drop),
+            Self::PositiveSize => positive_size(text).map(drop),
+        }
+    }
+}
+
+fn positive_time(text: &str) -> Result<Duration, Reason> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err(Reason::new(
+            "must not be zero",
+            "every wait has an end: write a long one, such as 1h, where a short one hurts",
+        )),
+        duration => Ok(duration),
+    }
+}
+
+fn positive_size(text: &str) -> Result<u64, Reason> {
+    match parse_size(text)? {
+        0 => Err(Reason::new(
+            "must not be zero",
+            "nginx takes 0 for \"no limit\": write the size you mean, for instance 100GiB",
+        )),
+        size => Ok(size),
+    }
+}
+
+/// A duration that may be zero.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Time(pub(crate) Duration);
+
+/// A duration that may not be zero.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PositiveTime(pub(crate) Duration);
+
+/// A size in bytes that may not be zero.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PositiveSize(pub(crate) u64);
+
+/// Gives a type that is written as text its reader and its schema.
+macro_rules! written_as_text {
+    ($type:ident, $format:expr, $parse:expr, $schema:tt) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                $parse(&text).map(Self).map_err(|reason: Reason| D::Error::custom(reason.problem))
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                let mut schema = json_schema!($schema);
+                schema.insert("format".to_owned(), $format.name().into());
+                schema
+            }
+        }
+    };
+}
+
+written_as_text!(Time, Format::Time, parse_duration, {
+    "type": ["string", "integer"],
+    "pattern": "^(0|([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$",
+    "minLength": 1,
+    "minimum": 0,
+    "maximum": 0
+});
+written_as_text!(PositiveTime, Format::PositiveTime, positive_time, {
+    "type": "string",
+    "pattern": "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?$",
+    "minLength": 2
+});
+written_as_text!(PositiveSize, Format::PositiveSize, positive_size, {
+    "type": "string",
+    "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB|[kKmMgG])$"
+});
