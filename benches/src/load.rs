@@ -1,8 +1,7 @@
-//! One run of h2load, and what it measured.
+//! The closed loop: one run of h2load, and what it measured.
 //!
-//! Percentiles come from h2load's log of single requests, because Debian's version prints none. Times start when a
-//! request is written; in an open loop a request that had to wait for its client's turn is therefore seen as started
-//! late, not as slow. The achieved rate shows when that happened.
+//! Percentiles come from h2load's log of single requests, because Debian's version prints none. Writing that log costs
+//! the load side a tenth of its speed, so rates and percentiles are taken in separate runs.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -28,8 +27,6 @@ pub(crate) enum Amount {
     Requests(u32),
     /// Closed loop: each stream sends the next request when it has the answer to the last.
     Saturate { length: Duration },
-    /// Open loop: so many requests per second over all connections, whatever the answers do.
-    Rate { per_second: f64, length: Duration },
 }
 
 /// What one run gave.
@@ -73,7 +70,12 @@ impl Load {
     /// The command line of a run, for the report.
     pub(crate) fn shown(&self) -> String {
         let command = self.command(None);
-        let words: Vec<_> = command.get_args().skip(2).map(|word| word.to_string_lossy()).collect();
+        let words: Vec<_> = command
+            .get_args()
+            .skip(2)
+            .skip_while(|word| *word != "h2load")
+            .map(|word| word.to_string_lossy())
+            .collect();
         words.join(" ")
     }
 
@@ -86,13 +88,11 @@ impl Load {
         match self.amount {
             Amount::Requests(count) => command.arg(format!("--requests={count}")),
             Amount::Saturate { length } => command.arg(format!("--duration={}", length.as_secs())),
-            Amount::Rate { per_second, length } => command
-                .arg(format!("--duration={}", length.as_secs()))
-                .arg(format!("--rps={:.2}", per_second / f64::from(self.workload.connections()))),
         };
         if let Some(log) = log {
             command.arg(format!("--log-file={}", log.display()));
         }
+        command.arg("--tls13-ciphers=TLS_AES_128_GCM_SHA256").arg("--groups=X25519");
         let scheme = match self.workload.protocol() {
             Protocol::Http1 => {
                 command.arg("--h1");
@@ -118,7 +118,7 @@ impl Amount {
     fn length(self) -> Duration {
         match self {
             Self::Requests(_) => Duration::ZERO,
-            Self::Saturate { length } | Self::Rate { length, .. } => length,
+            Self::Saturate { length } => length,
         }
     }
 }

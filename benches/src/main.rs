@@ -11,6 +11,7 @@ mod load;
 mod machine;
 mod options;
 mod origin;
+mod pace;
 mod peer;
 mod process;
 mod report;

@@ -153,13 +153,14 @@ impl Running {
 
 /// The certificate all peers present: ECDSA on P-256.
 pub(crate) struct Certificate {
-    chain: PathBuf,
+    pub(crate) chain: PathBuf,
     key: PathBuf,
     bundle: PathBuf,
 }
 
 impl Certificate {
-    fn in_directory(directory: &Path) -> Self {
+    /// The files in the folder of a session.
+    pub(crate) fn in_directory(directory: &Path) -> Self {
         let [chain, key, bundle] = ["cert.pem", "key.pem", "bundle.pem"].map(|name| directory.join(name));
         Self { chain, key, bundle }
     }

@@ -1,16 +1,18 @@
 //! One invocation of the bench from start to finish: set up, preflight, rounds.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{io::Write, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::{
-    cores::Cores,
+    cores::{self, Cores},
+    cpu::CpuTime,
     load::{Amount, Load, Outcome},
     machine::Machine,
     options::Options,
     origin::Origin,
+    pace::Pace,
     peer::{Certificate, Peer, Running, Setting},
     report::{LoadKind, Report, Sample, Series, Table},
     stats,
@@ -105,56 +107,72 @@ impl<'a> Session<'a> {
         for round in 0..self.options.rounds() as usize {
             for turn in 0..series.len() {
                 let index = (round + turn) % series.len();
-                let sample = self.sample(series[index].peer, workload, kind)?;
+                let sample = self.sample(series[index].peer, workload, kind, round)?;
                 progress(workload, kind, round, series[index].peer, &sample)?;
                 series[index].samples.push(sample);
             }
         }
-        let amount = self.amount(kind, self.options.length());
-        let command = Load { workload, port: 0, amount }.shown();
-        Ok(Table { workload: workload.name().to_owned(), title: workload.title().to_owned(), kind, command, series })
-    }
-
-    /// One run of one peer, freshly started and warmed up.
-    fn sample(&self, peer: Peer, workload: Workload, kind: LoadKind) -> Result<Sample> {
-        let running = peer.start(&self.setting)?;
-        let port = running.port(workload.protocol());
-        self.run(&Load { workload, port, amount: self.amount(kind, WARM_UP) }, None)?;
-        let log = self.directory.path().join("requests.log");
-        let load = Load { workload, port, amount: self.amount(kind, self.options.length()) };
-        self.timed(&running, &load, Some(log)).with_context(|| format!("{}\n{}", peer.name(), running.last_words()))
-    }
-
-    fn timed(&self, running: &Running, load: &Load, log: Option<PathBuf>) -> Result<Sample> {
-        let before = running.cpu()?;
-        let outcome = self.run(load, log.as_deref())?;
-        let used = running.cpu()? - before;
-        ensure!(outcome.requests > 0, "no request was answered by: {}", load.shown());
-        let latency = outcome.latency.context("h2load logged no request")?;
-        let answers = outcome.requests as f64;
-        let wall = answers / outcome.rate;
-        Ok(Sample {
-            requests: outcome.requests,
-            errors: outcome.errors,
-            rate: outcome.rate,
-            p50_us: latency.p50,
-            p99_us: latency.p99,
-            user_us: used.user.as_secs_f64() * 1e6 / answers,
-            system_us: used.system.as_secs_f64() * 1e6 / answers,
-            busy: used.total().as_secs_f64() / wall,
-            tls: outcome.tls,
+        let command = match kind {
+            LoadKind::Saturation => {
+                Load { workload, port: 0, amount: Amount::Saturate { length: self.options.length() } }.shown()
+            }
+            LoadKind::OpenLoop { per_second } => {
+                format!("benches/src/pace.rs, {} connections, {per_second:.0} requests/s", workload.connections())
+            }
+        };
+        Ok(Table {
+            workload: workload.name().to_owned(),
+            title: workload.title().to_owned(),
+            kind,
+            seconds: self.options.length().as_secs(),
+            command,
+            series,
         })
     }
 
-    fn run(&self, load: &Load, log: Option<&std::path::Path>) -> Result<Outcome> {
-        load.run(self.setting.cores.load, log)
+    /// One run of one peer, freshly started and warmed up.
+    fn sample(&self, peer: Peer, workload: Workload, kind: LoadKind, round: usize) -> Result<Sample> {
+        let running = peer.start(&self.setting)?;
+        match kind {
+            LoadKind::Saturation => self.saturate(&running, workload),
+            LoadKind::OpenLoop { per_second } => self.pace(&running, workload, per_second, round),
+        }
+        .with_context(|| format!("{}\n{}", peer.name(), running.last_words()))
     }
 
-    fn amount(&self, kind: LoadKind, length: Duration) -> Amount {
-        match kind {
-            LoadKind::Saturation => Amount::Saturate { length },
-            LoadKind::OpenLoop { per_second } => Amount::Rate { per_second, length },
-        }
+    fn saturate(&self, running: &Running, workload: Workload) -> Result<Sample> {
+        let port = running.port(workload.protocol());
+        let load = |length| Load { workload, port, amount: Amount::Saturate { length } };
+        self.run(&load(WARM_UP), None)?;
+        let before = running.cpu()?;
+        let outcome = self.run(&load(self.options.length()), None)?;
+        let used = running.cpu()? - before;
+        let log = self.directory.path().join("requests.log");
+        let logged = self.run(&load(LOGGED), Some(&log))?;
+        let errors = outcome.errors + logged.errors;
+        sample_of(Outcome { latency: logged.latency, errors, ..outcome }, used)
+    }
+
+    /// All peers of a round get their requests at the same times.
+    fn pace(&self, running: &Running, workload: Workload, per_second: f64, round: usize) -> Result<Sample> {
+        let certificate = Certificate::in_directory(self.directory.path()).chain;
+        let pace = |length| Pace {
+            workload,
+            port: running.port(workload.protocol()),
+            per_second,
+            length,
+            seed: round as u64,
+            certificate: &certificate,
+        };
+        let core = self.setting.cores.load;
+        cores::on_core(core, || pace(WARM_UP).run())?;
+        let before = running.cpu()?;
+        let outcome = cores::on_core(core, || pace(self.options.length()).run())?;
+        sample_of(outcome, running.cpu()? - before)
+    }
+
+    fn run(&self, load: &Load, log: Option<&Path>) -> Result<Outcome> {
+        load.run(self.setting.cores.load, log)
     }
 }
 
@@ -163,6 +181,23 @@ impl Table {
     fn slowest_rate(&self) -> f64 {
         self.series.iter().map(|series| stats::median(&series.values(|sample| sample.rate))).fold(f64::MAX, f64::min)
     }
+}
+
+fn sample_of(outcome: Outcome, used: CpuTime) -> Result<Sample> {
+    ensure!(outcome.requests > 0, "no request was answered");
+    let latency = outcome.latency.context("no request was timed")?;
+    let answers = outcome.requests as f64;
+    Ok(Sample {
+        requests: outcome.requests,
+        errors: outcome.errors,
+        rate: outcome.rate,
+        p50_us: latency.p50,
+        p99_us: latency.p99,
+        user_us: used.user.as_secs_f64() * 1e6 / answers,
+        system_us: used.system.as_secs_f64() * 1e6 / answers,
+        busy: used.total().as_secs_f64() * outcome.rate / answers,
+        tls: outcome.tls,
+    })
 }
 
 /// Started as root, nginx drops to another user, who must reach its files here.
@@ -205,4 +240,6 @@ fn progress(workload: Workload, kind: LoadKind, round: usize, peer: Peer, sample
 }
 
 const WARM_UP: Duration = Duration::from_secs(1);
+/// How long requests are logged one by one in a closed loop: tens of thousands of them.
+const LOGGED: Duration = Duration::from_secs(1);
 const OPEN_LOOP_SHARE: f64 = 0.6;

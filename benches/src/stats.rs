@@ -44,7 +44,7 @@ pub(crate) fn ratio_to_best(ours: &[f64], peers: &[Vec<f64>], better: Better) ->
         return None;
     }
     let every: Vec<usize> = (0..rounds).collect();
-    let mut random = SplitMix(0x7469_6465_6761_7465);
+    let mut random = SplitMix::new(0x7469_6465_6761_7465);
     let mut draws: Vec<f64> = (0..DRAWS)
         .map(|_| {
             let drawn: Vec<usize> = every.iter().map(|_| random.below(rounds)).collect();
@@ -74,10 +74,19 @@ fn ratio_of(ours: &[f64], peers: &[Vec<f64>], rounds: &[usize], better: Better) 
 
 const DRAWS: usize = 4000;
 
-/// A small generator with a fixed seed, so that the same measurements always give the same interval.
-struct SplitMix(u64);
+/// A small generator: the same seed always gives the same numbers, and so the same interval or the same load.
+pub(crate) struct SplitMix(u64);
 
 impl SplitMix {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// Evenly distributed above 0 and up to 1.
+    pub(crate) fn open_unit(&mut self) -> f64 {
+        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
