@@ -1,0 +1,11 @@
+//! What the program tells about itself: metrics, the access log and the program log.
+//!
+//! Every metric and log field has its name in `names`. Writing never happens on the caller's thread: `line_writer` owns
+//! the targets.
+
+pub mod access_log;
+pub mod line_writer;
+pub mod metrics;
+pub mod names;
+mod process;
+pub mod program_log;

@@ -1,0 +1,152 @@
+//! Names of all metrics and log fields, in one place, because dashboards and alerts are built on them.
+
+/// A metric's name and its documentation text.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// Name, with its unit at the end.
+    pub name: &'static str,
+    /// One sentence for the operator.
+    pub help: &'static str,
+}
+
+const fn metric(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, help }
+}
+
+/// `{site, route, upstream, status}`, status as `2xx`
+pub const REQUESTS: Metric = metric("tidegate_requests_total", "Requests answered, by status class");
+/// `{site, route, upstream}`
+pub const REQUEST_DURATION: Metric =
+    metric("tidegate_request_duration_seconds", "Time from the request's head to the last byte of its answer");
+/// `{site, route, upstream}`
+pub const REQUEST_BYTES: Metric = metric("tidegate_request_body_bytes_total", "Bytes of request bodies received");
+/// `{site, route, upstream}`
+pub const RESPONSE_BYTES: Metric = metric("tidegate_response_body_bytes_total", "Bytes of response bodies sent");
+/// `{listener}`
+pub const CONNECTIONS_OPEN: Metric = metric("tidegate_connections_open", "Connections of clients that are open");
+/// `{listener}`
+pub const CONNECTIONS_ACCEPTED: Metric =
+    metric("tidegate_connections_accepted_total", "Connections of clients accepted");
+/// `{listener, reason}`
+pub const CONNECTIONS_REFUSED: Metric =
+    metric("tidegate_connections_refused_total", "Connections of clients closed before their first request");
+/// `{listener, result}`, result as `ok` or `failed`
+pub const TLS_HANDSHAKES: Metric = metric("tidegate_tls_handshakes_total", "TLS handshakes with clients");
+/// `{upstream}`
+pub const UPSTREAM_OPENED: Metric =
+    metric("tidegate_upstream_connections_opened_total", "Connections opened to endpoints");
+/// `{upstream}`
+pub const UPSTREAM_REUSED: Metric =
+    metric("tidegate_upstream_connections_reused_total", "Requests sent on an idle connection");
+/// `{upstream}`
+pub const UPSTREAM_FAILED: Metric =
+    metric("tidegate_upstream_connections_failed_total", "Connections to endpoints that could not be opened");
+/// `{upstream}`
+pub const RETRIES: Metric = metric("tidegate_upstream_retries_total", "Requests tried again");
+/// `{reason}`
+pub const REFUSALS: Metric = metric("tidegate_refusals_total", "Requests answered by tidegate itself, by reason");
+/// no labels
+pub const ACCESS_LOG_DROPPED: Metric = metric(
+    "tidegate_access_log_lines_dropped_total",
+    "Access log lines lost because the target was too slow or failed",
+);
+/// no labels
+pub const ACCESS_LOG_ERRORS: Metric =
+    metric("tidegate_access_log_write_errors_total", "Failed writes of the access log");
+/// no labels
+pub const PROGRAM_LOG_DROPPED: Metric = metric(
+    "tidegate_program_log_lines_dropped_total",
+    "Program log and worker output lines lost because standard error was too slow or failed",
+);
+/// no labels
+pub const PROGRAM_LOG_ERRORS: Metric =
+    metric("tidegate_program_log_write_errors_total", "Failed writes of the program log");
+/// no labels
+pub const CONFIG_GENERATION: Metric = metric("tidegate_config_generation", "Number of the configuration in use");
+/// no labels
+pub const CONFIG_LAST_RELOAD_OK: Metric =
+    metric("tidegate_config_last_reload_successful", "1 when the last reload was applied, 0 when it was refused");
+/// no labels
+pub const CONFIG_LAST_RELOAD_TIME: Metric = metric(
+    "tidegate_config_last_reload_success_timestamp_seconds",
+    "When a configuration was last applied, in seconds since 1970",
+);
+/// `{result}`, result as `applied` or `refused`
+pub const CONFIG_RELOADS: Metric = metric("tidegate_config_reloads_total", "Reloads asked for");
+/// `{upstream, state}`
+pub const WORKERS: Metric = metric("tidegate_workers", "Workers by state");
+/// `{upstream}`
+pub const WORKER_RESTARTS: Metric = metric("tidegate_worker_restarts_total", "Starts of workers after their first");
+/// `{upstream, state}`
+pub const ENDPOINTS: Metric = metric("tidegate_upstream_endpoints", "Endpoints by state");
+/// `{upstream}`
+pub const IN_FLIGHT: Metric = metric("tidegate_upstream_in_flight", "Requests at endpoints right now");
+/// `{version}`
+pub const BUILD: Metric = metric("tidegate_build_info", "1, with the version as label");
+
+// The names every Prometheus client library uses, so that existing dashboards work.
+/// no labels
+pub const PROCESS_RSS: Metric = metric("process_resident_memory_bytes", "Resident memory size in bytes");
+/// no labels
+pub const PROCESS_FDS: Metric = metric("process_open_fds", "Number of open file descriptors");
+/// no labels
+pub const PROCESS_MAX_FDS: Metric = metric("process_max_fds", "Maximum number of open file descriptors");
+/// no labels
+pub const PROCESS_START: Metric =
+    metric("process_start_time_seconds", "Start time of the process since 1970 in seconds");
+/// no labels
+pub const PROCESS_CPU: Metric = metric("process_cpu_seconds_total", "User and system CPU time spent in seconds");
+
+/// Names of labels.
+pub mod label {
+    /// Name of a site.
+    pub const SITE: &str = "site";
+    /// Name of a route.
+    pub const ROUTE: &str = "route";
+    /// Name of an upstream; empty for an answer of our own.
+    pub const UPSTREAM: &str = "upstream";
+    /// Status class.
+    pub const STATUS: &str = "status";
+    /// Name of a listener.
+    pub const LISTENER: &str = "listener";
+    /// Why.
+    pub const REASON: &str = "reason";
+    /// How it ended.
+    pub const RESULT: &str = "result";
+    /// State of a worker or endpoint.
+    pub const STATE: &str = "state";
+    /// Version of the program.
+    pub const VERSION: &str = "version";
+}
+
+/// Names of fields in the program log.
+pub mod field {
+    /// Name of a listener.
+    pub const LISTENER: &str = "listener";
+    /// Name of a site.
+    pub const SITE: &str = "site";
+    /// Name of an upstream.
+    pub const UPSTREAM: &str = "upstream";
+    /// Address of an endpoint.
+    pub const ENDPOINT: &str = "endpoint";
+    /// Slot of a worker.
+    pub const SLOT: &str = "slot";
+    /// Process number.
+    pub const PID: &str = "pid";
+    /// `stdout` or `stderr` of a worker.
+    pub const STREAM: &str = "stream";
+    /// Number of a configuration.
+    pub const GENERATION: &str = "generation";
+    /// Id of a request, 32 hexadecimal digits.
+    pub const REQUEST_ID: &str = "request_id";
+    /// What went wrong, with its causes.
+    pub const ERROR: &str = "error";
+    /// Why.
+    pub const REASON: &str = "reason";
+    /// A file.
+    pub const PATH: &str = "path";
+    /// An address.
+    pub const ADDRESS: &str = "address";
+    /// A signal by name.
+    pub const SIGNAL: &str = "signal";
+}
