@@ -1,6 +1,6 @@
 //! The fields of one head, as ranges, each with the class that decides what a proxy does with it.
 
-use crate::line::{FieldFault, Line, Span, Underscores};
+use crate::line::{FieldFault, Line, Progress, Span, Underscores};
 use crate::{connection, line, octet};
 
 /// What a proxy has to do with a field.
@@ -129,7 +129,7 @@ struct FieldSpan {
 
 /// What reading the next line of a section gave.
 pub(crate) enum Step {
-    Incomplete,
+    Incomplete(Progress),
     End(usize),
     Field { name: Name, value: Span, next: usize },
 }
@@ -143,18 +143,18 @@ impl FieldSection {
         self.spans.len()
     }
 
-    /// Reads one line at `start` and keeps its ranges.
+    /// Reads the line `progress` stands in and keeps its ranges.
     #[inline]
     pub(crate) fn read_line(
         &mut self,
         buffer: &[u8],
-        start: usize,
+        progress: Progress,
         underscores: Underscores,
     ) -> Result<Step, FieldFault> {
-        match line::read(buffer, start, underscores)? {
-            None => Ok(Step::Incomplete),
-            Some(Line::End(next)) => Ok(Step::End(next)),
-            Some(Line::Field { name: span, value, next }) => {
+        match line::read(buffer, progress, underscores)? {
+            Line::Incomplete(progress) => Ok(Step::Incomplete(progress)),
+            Line::End(next) => Ok(Step::End(next)),
+            Line::Field { name: span, value, next } => {
                 let name = Name::of(span.of(buffer));
                 let plain = value.start() == span.end() + 2
                     && value.end() + 2 == next

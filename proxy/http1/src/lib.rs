@@ -22,7 +22,6 @@ mod octet;
 mod reason;
 mod request;
 mod response;
-mod scan;
 mod target;
 mod upgrade;
 mod writer;

@@ -1,7 +1,8 @@
 //! One line of a field section, read at the place where it starts.
 //!
-//! A line is either wholly there or not there yet. Every fault is decided by a prefix of the line, so that the verdict
-//! does not depend on how the bytes were split into reads.
+//! A line that is not wholly there is taken up again where its bytes ended, so that each byte is looked at once,
+//! however small the pieces. Every fault is decided by a prefix of the line: the verdict does not depend on how the
+//! bytes were split into reads.
 
 use crate::octet;
 
@@ -44,6 +45,16 @@ pub(crate) enum Underscores {
     Allowed,
 }
 
+impl Underscores {
+    #[inline]
+    fn name_class(self) -> u8 {
+        match self {
+            Self::Refused => octet::TOKEN_WITHOUT_UNDERSCORE,
+            Self::Allowed => octet::TOKEN,
+        }
+    }
+}
+
 /// A range over the caller's buffer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -80,48 +91,82 @@ impl Span {
     }
 }
 
+/// How far an incomplete line was read.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Progress {
+    /// Where the line starts.
+    pub(crate) start: usize,
+    /// Where its colon is, once found.
+    colon: Option<usize>,
+    /// Up to where its bytes are known to be good.
+    pub(crate) checked: usize,
+}
+
+impl Progress {
+    /// Nothing read of the line at `start`.
+    #[inline]
+    pub(crate) fn at(start: usize) -> Self {
+        Self { start, colon: None, checked: start }
+    }
+}
+
 /// What stood at the place looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Line {
+    /// Not complete; where to go on.
+    Incomplete(Progress),
     /// The empty line that ends the section; the next byte after it.
     End(usize),
     /// A field, and where the next line starts.
     Field { name: Span, value: Span, next: usize },
 }
 
-/// Reads the line starting at `start`. `None`: the line is not complete yet.
+/// Reads the line `progress` stands in.
 #[inline]
-pub(crate) fn read(buffer: &[u8], start: usize, underscores: Underscores) -> Result<Option<Line>, FieldFault> {
-    match buffer.get(start) {
-        None => return Ok(None),
-        Some(b'\r' | b'\n') => return Ok(line_end(buffer, start)?.map(Line::End)),
-        Some(b' ' | b'\t') => return Err(FieldFault::Folded),
-        Some(_) => {}
-    }
-    let colon = start + octet::run(&buffer[start..], octet::TOKEN);
-    let name = &buffer[start..colon];
-    if underscores == Underscores::Refused && name.contains(&b'_') {
-        return Err(FieldFault::Underscore);
-    }
-    match buffer.get(colon) {
-        None => return Ok(None),
-        Some(b':') if name.is_empty() => return Err(FieldFault::EmptyName),
-        Some(b':') => {}
-        Some(b' ' | b'\t') => return Err(FieldFault::SpaceBeforeColon),
-        Some(b'\r' | b'\n') => return Err(FieldFault::MissingColon),
-        Some(&byte) => return Err(FieldFault::NameByte(byte)),
-    }
-    let rest = colon + 1;
-    let stop = rest + octet::value_run(&buffer[rest..]);
-    let next = match buffer.get(stop) {
-        None => return Ok(None),
-        Some(b'\r' | b'\n') => match line_end(buffer, stop)? {
-            None => return Ok(None),
-            Some(next) => next,
+pub(crate) fn read(buffer: &[u8], progress: Progress, underscores: Underscores) -> Result<Line, FieldFault> {
+    let start = progress.start;
+    let colon = match progress.colon {
+        Some(colon) => colon,
+        None => match buffer.get(start) {
+            None => return Ok(Line::Incomplete(progress)),
+            Some(b'\r' | b'\n') => {
+                return Ok(line_end(buffer, start)?.map_or(Line::Incomplete(progress), Line::End));
+            }
+            Some(b' ' | b'\t') => return Err(FieldFault::Folded),
+            Some(_) => {
+                let end = progress.checked + octet::run(&buffer[progress.checked..], underscores.name_class());
+                match buffer.get(end) {
+                    None => return Ok(Line::Incomplete(Progress { checked: end, ..progress })),
+                    Some(b':') if end > start => end,
+                    Some(&byte) => return Err(name_fault(byte)),
+                }
+            }
         },
-        Some(&byte) => return Err(FieldFault::ValueByte(byte)),
     };
-    Ok(Some(Line::Field { name: Span::new(start, colon), value: trimmed(buffer, rest, stop), next }))
+    let from = progress.checked.max(colon + 1);
+    let stop = from + octet::value_run(&buffer[from..]);
+    let incomplete = Line::Incomplete(Progress { start, colon: Some(colon), checked: stop });
+    match buffer.get(stop) {
+        None => Ok(incomplete),
+        Some(b'\r' | b'\n') => Ok(line_end(buffer, stop)?.map_or(incomplete, |next| Line::Field {
+            name: Span::new(start, colon),
+            value: trimmed(buffer, colon + 1, stop),
+            next,
+        })),
+        Some(&byte) => Err(FieldFault::ValueByte(byte)),
+    }
+}
+
+/// What `byte` means where a name ended without a colon, or a line started with one.
+#[cold]
+fn name_fault(byte: u8) -> FieldFault {
+    match byte {
+        b':' => FieldFault::EmptyName,
+        b'_' => FieldFault::Underscore,
+        b' ' | b'\t' => FieldFault::SpaceBeforeColon,
+        b'\r' | b'\n' => FieldFault::MissingColon,
+        _ => FieldFault::NameByte(byte),
+    }
 }
 
 /// Expects CRLF at `at` and gives the place after it. `None`: more bytes are needed.

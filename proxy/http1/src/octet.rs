@@ -14,6 +14,9 @@ pub(crate) const HOST: u8 = 8;
 /// The alphabet of base64 without padding.
 pub(crate) const BASE64: u8 = 16;
 
+/// [`TOKEN`] without `_`: what a request's field name may hold.
+pub(crate) const TOKEN_WITHOUT_UNDERSCORE: u8 = 32;
+
 const TABLE: [u8; 256] = table();
 
 /// Whether `byte` belongs to one of the classes in `class`.
@@ -81,6 +84,9 @@ const fn classes(byte: u8) -> u8 {
     let mut classes = 0;
     if alphanumeric || is_in(byte, b"!#$%&'*+-.^_`|~") {
         classes |= TOKEN;
+        if byte != b'_' {
+            classes |= TOKEN_WITHOUT_UNDERSCORE;
+        }
     }
     if byte == b'\t' || (byte >= b' ' && byte != 0x7f) {
         classes |= VALUE;

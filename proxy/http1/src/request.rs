@@ -7,8 +7,7 @@ pub use error::RequestError;
 use crate::connection::{self, ConnectionOptions, Protected};
 use crate::field::{Field, FieldKind, FieldSection, Name, Step};
 use crate::framing::{BodyFraming, FramingFields};
-use crate::line::{Span, Underscores};
-use crate::scan::{self, Scan};
+use crate::line::{Progress, Span, Underscores};
 use crate::target::{Path, Target};
 use crate::upgrade::{Upgrade, UpgradeFields};
 use crate::{HeadLimits, Version, host, line, octet};
@@ -24,7 +23,8 @@ const HTTP2_PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
 #[derive(Debug, Clone, Default)]
 pub struct RequestHead {
     stage: Stage,
-    scan: Scan,
+    /// Place in the line that is being read.
+    progress: Progress,
     method: Span,
     target: Target,
     version: Option<Version>,
@@ -67,21 +67,13 @@ impl RequestHead {
     pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Option<usize>, RequestError> {
         match self.stage {
             Stage::RequestLine | Stage::Fields => {}
-            Stage::Complete => return Ok(Some(self.scan.at)),
+            Stage::Complete => return Ok(Some(self.progress.start)),
             Stage::Refused(error) => return Err(error),
         }
-        let (bytes, is_full) = scan::window(buffer, limits.bytes);
-        if !is_full && !self.scan.is_worthwhile(bytes) {
-            self.scan.searched(bytes);
-            return Ok(None);
-        }
+        let (bytes, is_full) = limits.window(buffer);
         match self.advance(bytes, limits) {
-            Ok(None) if !is_full => {
-                self.scan.searched(bytes);
-                Ok(None)
-            }
-            Ok(None) => Err(self.refuse(RequestError::HeadTooLarge)),
-            Ok(complete) => Ok(complete),
+            Ok(None) if is_full => Err(self.refuse(RequestError::HeadTooLarge)),
+            Ok(outcome) => Ok(outcome),
             Err(error) => Err(self.refuse(error)),
         }
     }
@@ -223,22 +215,25 @@ impl RequestHead {
     fn advance(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, RequestError> {
         if matches!(self.stage, Stage::RequestLine) {
             let Some(next) = self.read_request_line(bytes, limits)? else { return Ok(None) };
-            self.scan.at = next;
+            self.progress = Progress::at(next);
             self.stage = Stage::Fields;
         }
         loop {
-            if self.fields.len() >= limits.fields && bytes.get(self.scan.at).is_some_and(|&byte| byte != b'\r') {
+            if self.fields.len() >= limits.fields && bytes.get(self.progress.start).is_some_and(|&byte| byte != b'\r') {
                 return Err(RequestError::TooManyFields);
             }
-            match self.fields.read_line(bytes, self.scan.at, Underscores::Refused)? {
-                Step::Incomplete => return Ok(None),
+            match self.fields.read_line(bytes, self.progress, Underscores::Refused)? {
+                Step::Incomplete(progress) => {
+                    self.progress = progress;
+                    return Ok(None);
+                }
                 Step::Field { name, value, next } => {
                     self.accept(bytes, name, value)?;
-                    self.scan.at = next;
+                    self.progress = Progress::at(next);
                 }
                 Step::End(next) => {
                     self.finish(bytes)?;
-                    self.scan.at = next;
+                    self.progress = Progress::at(next);
                     self.stage = Stage::Complete;
                     return Ok(Some(next));
                 }
@@ -265,7 +260,8 @@ impl RequestHead {
     }
 
     fn read_method(&mut self, bytes: &[u8], start: usize) -> Result<Option<usize>, RequestError> {
-        let end = start + octet::run(&bytes[start..], octet::TOKEN);
+        let longest = bytes.len().min(start + LONGEST_METHOD + 1);
+        let end = start + octet::run(&bytes[start..longest], octet::TOKEN);
         if end - start > LONGEST_METHOD {
             return Err(RequestError::MethodTooLong);
         }
@@ -289,7 +285,9 @@ impl RequestHead {
     }
 
     fn read_target(&mut self, bytes: &[u8], start: usize, limit: usize) -> Result<Option<usize>, RequestError> {
-        let end = start + octet::run(&bytes[start..], octet::TARGET);
+        let from = self.progress.checked.max(start);
+        let end = from + octet::run(&bytes[from..], octet::TARGET);
+        self.progress.checked = end;
         if end - start > limit {
             return Err(RequestError::TargetTooLong);
         }

@@ -4,9 +4,8 @@
 use crate::connection::{ConnectionFault, ConnectionOptions, Protected};
 use crate::field::{Field, FieldSection, Name, Step};
 use crate::framing::{FramingFault, FramingFields, ResponseFraming};
-use crate::line::{FieldFault, Span, Underscores};
+use crate::line::{FieldFault, Progress, Span, Underscores};
 use crate::request::VERSION_LENGTH;
-use crate::scan::{self, Scan};
 use crate::upgrade::UpgradeFields;
 use crate::{HeadLimits, Version, line, octet};
 
@@ -61,7 +60,8 @@ impl From<ConnectionFault> for ResponseError {
 #[derive(Debug, Clone, Default)]
 pub struct ResponseHead {
     stage: Stage,
-    scan: Scan,
+    /// Place in the line that is being read.
+    progress: Progress,
     version: Option<Version>,
     status: u16,
     reason: Span,
@@ -102,21 +102,13 @@ impl ResponseHead {
     pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Option<usize>, ResponseError> {
         match self.stage {
             Stage::StatusLine | Stage::Fields => {}
-            Stage::Complete => return Ok(Some(self.scan.at)),
+            Stage::Complete => return Ok(Some(self.progress.start)),
             Stage::Refused(error) => return Err(error),
         }
-        let (bytes, is_full) = scan::window(buffer, limits.bytes);
-        if !is_full && !self.scan.is_worthwhile(bytes) {
-            self.scan.searched(bytes);
-            return Ok(None);
-        }
+        let (bytes, is_full) = limits.window(buffer);
         match self.advance(bytes, limits, asked) {
-            Ok(None) if !is_full => {
-                self.scan.searched(bytes);
-                Ok(None)
-            }
-            Ok(None) => Err(self.refuse(ResponseError::HeadTooLarge)),
-            Ok(complete) => Ok(complete),
+            Ok(None) if is_full => Err(self.refuse(ResponseError::HeadTooLarge)),
+            Ok(outcome) => Ok(outcome),
             Err(error) => Err(self.refuse(error)),
         }
     }
@@ -211,22 +203,25 @@ impl ResponseHead {
     fn advance(&mut self, bytes: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Option<usize>, ResponseError> {
         if matches!(self.stage, Stage::StatusLine) {
             let Some(next) = self.read_status_line(bytes)? else { return Ok(None) };
-            self.scan.at = next;
+            self.progress = Progress::at(next);
             self.stage = Stage::Fields;
         }
         loop {
-            if self.fields.len() >= limits.fields && bytes.get(self.scan.at).is_some_and(|&byte| byte != b'\r') {
+            if self.fields.len() >= limits.fields && bytes.get(self.progress.start).is_some_and(|&byte| byte != b'\r') {
                 return Err(ResponseError::TooManyFields);
             }
-            match self.fields.read_line(bytes, self.scan.at, Underscores::Allowed)? {
-                Step::Incomplete => return Ok(None),
+            match self.fields.read_line(bytes, self.progress, Underscores::Allowed)? {
+                Step::Incomplete(progress) => {
+                    self.progress = progress;
+                    return Ok(None);
+                }
                 Step::Field { name, value, next } => {
                     self.accept(name, value.of(bytes))?;
-                    self.scan.at = next;
+                    self.progress = Progress::at(next);
                 }
                 Step::End(next) => {
                     self.finish(bytes, asked)?;
-                    self.scan.at = next;
+                    self.progress = Progress::at(next);
                     self.stage = Stage::Complete;
                     return Ok(Some(next));
                 }
@@ -249,7 +244,9 @@ impl ResponseHead {
             Some(b'\r' | b'\n') => STATUS_END,
             Some(_) => return Err(ResponseError::StatusLine),
         };
-        let reason_end = reason_start + octet::value_run(&bytes[reason_start..]);
+        let from = self.progress.checked.max(reason_start);
+        let reason_end = from + octet::value_run(&bytes[from..]);
+        self.progress.checked = reason_end;
         self.reason = Span::new(reason_start, reason_end);
         match bytes.get(reason_end) {
             None | Some(b'\r' | b'\n') => Ok(line::line_end(bytes, reason_end)?),
