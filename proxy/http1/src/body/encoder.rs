@@ -51,9 +51,10 @@ impl BodyEncoder {
     pub fn prefix(&mut self, length: usize, out: &mut impl Output) -> Result<(), EncodeError> {
         match &mut self.state {
             _ if length == 0 => {}
-            State::Length(left) => {
-                *left = left.checked_sub(length as u64).ok_or(EncodeError::TooLong(length as u64 - *left))?;
-            }
+            State::Length(left) => match left.checked_sub(length as u64) {
+                Some(rest) => *left = rest,
+                None => return Err(EncodeError::TooLong(length as u64 - *left)),
+            },
             State::Chunked => {
                 debug_assert!(!self.is_open, "a chunk is closed before the next one is opened");
                 put_hexadecimal(out, length as u64);
