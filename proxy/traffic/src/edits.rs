@@ -223,7 +223,8 @@ mod tests {
     #[test]
     fn edits_act_in_order() {
         let message = fields(&[("a", "1"), ("B", "2"), ("a", "3"), ("c", "4")]);
-        let cases: [(&str, fn(&mut HeadEdits<'static>), &str); 6] = [
+        type Case = (&'static str, fn(&mut HeadEdits<'static>), &'static str);
+        let cases: [Case; 6] = [
             ("nothing", |_| {}, "a=1 B=2 a=3 c=4"),
             ("set replaces all", |e| e.set("a", "9"), "B=2 c=4 a=9"),
             ("add keeps", |e| e.add("a", "9"), "a=1 B=2 a=3 c=4 a=9"),

@@ -40,19 +40,23 @@ static OF_RESPONSE: NameSet<8> = NameSet::new([
 /// Fields for every recipient that a client may not declare to be about the connection.
 static NEVER_NOMINATED: NameSet<3> = NameSet::new(["host", "content-length", "cache-control"]);
 
+/// Most fields that `Connection` may name; each one is compared with every field of the head.
+const MAX_NOMINATED: usize = 32;
+
 /// Refuses what could be read in two ways: names with an underscore (many servers take `x_real_ip` for `x-real-ip`),
 /// a `Connection` that names a field meant for everyone, an `Expect` that nobody can meet.
 pub(super) fn check_request(fields: &dyn Fields) -> Result<(), Refusal> {
     let mut verdict = Ok(());
+    let mut nominated = 0;
     fields.each(&mut |name, value| {
         if verdict.is_ok() {
-            verdict = check_field(name, value);
+            verdict = check_field(name, value, &mut nominated);
         }
     });
     verdict
 }
 
-fn check_field(name: &str, value: &[u8]) -> Result<(), Refusal> {
+fn check_field(name: &str, value: &[u8], nominated: &mut usize) -> Result<(), Refusal> {
     if name.contains('_') {
         return Err(Refusal::bad_request(format!("underscore in a field name: \"{}\"", name.escape_debug())));
     }
@@ -60,10 +64,21 @@ fn check_field(name: &str, value: &[u8]) -> Result<(), Refusal> {
         let detail = format!("expect: \"{}\"", value.escape_ascii());
         return Err(Refusal::new(RefusalKind::ExpectationFailed, detail));
     }
-    if name.eq_ignore_ascii_case("connection")
-        && let Some(nominated) = tokens(value).find(|token| NEVER_NOMINATED.contains(token))
-    {
-        return Err(Refusal::bad_request(format!("connection names a field for everyone: \"{nominated}\"")));
+    if name.eq_ignore_ascii_case("connection") {
+        return check_connection(value, nominated);
+    }
+    Ok(())
+}
+
+fn check_connection(value: &[u8], nominated: &mut usize) -> Result<(), Refusal> {
+    for token in tokens(value) {
+        *nominated += 1;
+        if *nominated > MAX_NOMINATED {
+            return Err(Refusal::bad_request("connection names more than 32 fields"));
+        }
+        if NEVER_NOMINATED.contains(token) {
+            return Err(Refusal::bad_request(format!("connection names a field for everyone: \"{token}\"")));
+        }
     }
     Ok(())
 }
