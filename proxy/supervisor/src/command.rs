@@ -1,0 +1,54 @@
+//! What the supervisor is told. Plain values; in JSON a pool has its own form (`wire.rs`), never the model's.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_config::model::WorkerSpec;
+
+use crate::wire;
+use crate::worker::WorkerId;
+
+/// One order. Orders about a pool, slot or worker that does not exist (any more) change nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// All pools that shall exist, and how. Pools not named are drained and removed, an unchanged pool is not touched.
+    SetPools(Vec<PoolSpec>),
+    /// No request is in flight at a worker that drains.
+    Drained {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// Drain and stop the workers of a slot, then start anew; a worker in backoff starts at once.
+    RestartWorker {
+        /// Name of the pool.
+        pool: String,
+        /// Which slot.
+        slot: u32,
+    },
+    /// That many workers, until the pool's spec asks for another number than now.
+    SetCount {
+        /// Name of the pool.
+        pool: String,
+        /// How many, at most 4,096; 0 stops them all and keeps the pool.
+        count: u32,
+    },
+    /// Drain and stop everything, all pools in parallel; what lives longer than the deadline is killed. A second
+    /// shutdown may shorten the deadline of the first, never lengthen it.
+    Shutdown {
+        /// From now, in all.
+        deadline: Duration,
+    },
+    /// Kill everything.
+    ShutdownNow,
+}
+
+/// How a pool shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "wire::Pool", into = "wire::Pool")]
+pub struct PoolSpec {
+    /// Its name, which is the upstream's.
+    pub name: String,
+    /// Its workers.
+    pub spec: WorkerSpec,
+}

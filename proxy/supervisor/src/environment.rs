@@ -1,0 +1,157 @@
+//! The environment of a worker: what it inherits, what we force, what the spec sets. Pure; our own environment is a
+//! value that was taken once at the start.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+
+use tidegate_config::model::{EnvInherit, WorkerSpec};
+
+use crate::template::Values;
+use crate::worker::WorkerAddress;
+
+/// Set for every worker and inherited by all that it starts: how processes that left their worker's group are found.
+pub(crate) const MARKER: &str = "TIDEGATE_INSTANCE";
+
+/// The environment of one start. Later layers win: inherited, forced, the spec's own, the marker.
+pub(crate) fn worker_environment(
+    ours: &[(OsString, OsString)],
+    spec: &WorkerSpec,
+    values: &Values<'_>,
+    address: &WorkerAddress,
+    instance: &str,
+) -> BTreeMap<OsString, OsString> {
+    let mut out: BTreeMap<OsString, OsString> =
+        ours.iter().filter(|(name, _)| is_inherited(name, spec)).cloned().collect();
+    let mut set = |name: &str, value: String| out.insert(name.into(), value.into());
+    // gunicorn, uvicorn and Puma each start their own pool when they see a larger number here.
+    set("WEB_CONCURRENCY", "1".to_owned());
+    set("WORKER_SLOT", values.slot.to_string());
+    set("WORKER_GENERATION", values.generation.to_string());
+    set("NODE_APP_INSTANCE", values.slot.to_string());
+    set("PYTHONUNBUFFERED", "1".to_owned());
+    set("PYTHONFAULTHANDLER", "1".to_owned());
+    match address {
+        // uvicorn sees no peer address on a unix socket and would ignore our forwarding headers.
+        WorkerAddress::Unix(_) => {
+            set("FORWARDED_ALLOW_IPS", "*".to_owned());
+        }
+        WorkerAddress::Tcp(address) => {
+            set("PORT", address.port().to_string());
+            set("HOST", address.ip().to_string());
+        }
+    }
+    for (name, value) in &spec.env {
+        set(name, values.expand(value));
+    }
+    set(MARKER, instance.to_owned());
+    out
+}
+
+fn is_inherited(name: &OsStr, spec: &WorkerSpec) -> bool {
+    let bytes = name.as_bytes();
+    let is_service_managers =
+        bytes == b"NOTIFY_SOCKET" || bytes.starts_with(b"LISTEN_") || bytes.starts_with(b"WATCHDOG_");
+    let is_secret = spec.env_secret.iter().any(|secret| secret.as_bytes() == bytes);
+    // Ours to set, or to leave out: a port or an instance of somebody above us means nothing to a worker.
+    let is_ours = matches!(bytes, b"PORT" | b"HOST" | b"FORWARDED_ALLOW_IPS") || bytes == MARKER.as_bytes();
+    if is_service_managers || is_secret || is_ours {
+        return false;
+    }
+    match &spec.env_inherit {
+        EnvInherit::All => true,
+        EnvInherit::Clean => {
+            matches!(bytes, b"PATH" | b"HOME" | b"LANG" | b"TZ" | b"USER") || bytes.starts_with(b"LC_")
+        }
+        EnvInherit::Only(names) => bytes == b"PATH" || names.iter().any(|name| name.as_bytes() == bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tidegate_config::model::{Readiness, WorkerCount, WorkerTransport};
+
+    use super::*;
+
+    fn spec() -> WorkerSpec {
+        WorkerSpec {
+            command: vec!["app".into()],
+            count: WorkerCount::Fixed(1),
+            transport: WorkerTransport::Unix,
+            cwd: None,
+            env: BTreeMap::new(),
+            env_inherit: EnvInherit::All,
+            env_secret: Vec::new(),
+            user: None,
+            ready: Readiness::Connect,
+            boot_timeout: Duration::from_secs(1),
+            drain_timeout: Duration::from_secs(1),
+            stop_timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn environment(spec: &WorkerSpec, address: &WorkerAddress) -> Vec<String> {
+        let ours = [
+            ("PATH", "/bin"),
+            ("HOME", "/root"),
+            ("LC_ALL", "C"),
+            ("DATABASE_URL", "db"),
+            ("TOKEN", "secret"),
+            ("WEB_CONCURRENCY", "9"),
+            ("PORT", "80"),
+            ("NOTIFY_SOCKET", "/run/notify"),
+            ("LISTEN_FDS", "2"),
+            ("WATCHDOG_USEC", "1"),
+            ("TIDEGATE_INSTANCE", "outer"),
+        ];
+        let ours: Vec<_> = ours.iter().map(|(name, value)| (name.into(), value.into())).collect();
+        let values = Values { pool: "app", slot: 2, generation: 5, socket: "/s", port: 4000 };
+        let all = worker_environment(&ours, spec, &values, address, "me");
+        all.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
+    }
+
+    const FORCED: [&str; 6] = [
+        "NODE_APP_INSTANCE=2",
+        "PYTHONFAULTHANDLER=1",
+        "PYTHONUNBUFFERED=1",
+        "WEB_CONCURRENCY=1",
+        "WORKER_GENERATION=5",
+        "WORKER_SLOT=2",
+    ];
+
+    #[track_caller]
+    fn check(spec: &WorkerSpec, address: &WorkerAddress, others: &[&str]) {
+        let mut expected: Vec<&str> = FORCED.into_iter().chain(["TIDEGATE_INSTANCE=me"]).collect();
+        expected.retain(|one| !others.iter().any(|other| other.split('=').next() == one.split('=').next()));
+        expected.extend(others);
+        expected.sort_unstable();
+        assert_eq!(environment(spec, address), expected);
+    }
+
+    #[test]
+    fn everything_but_secrets_and_service_manager_variables_is_inherited() {
+        let spec = WorkerSpec { env_secret: vec!["TOKEN".into()], ..spec() };
+        let expected = ["DATABASE_URL=db", "FORWARDED_ALLOW_IPS=*", "HOME=/root", "LC_ALL=C", "PATH=/bin"];
+        check(&spec, &WorkerAddress::Unix("/s".into()), &expected);
+    }
+
+    #[test]
+    fn clean_and_listed_inheritance_are_narrow() {
+        let port = WorkerAddress::Tcp(([127, 0, 0, 1], 4000).into());
+        let clean = WorkerSpec { env_inherit: EnvInherit::Clean, ..spec() };
+        check(&clean, &port, &["HOME=/root", "HOST=127.0.0.1", "LC_ALL=C", "PATH=/bin", "PORT=4000"]);
+        let only = WorkerSpec { env_inherit: EnvInherit::Only(vec!["DATABASE_URL".into()]), ..spec() };
+        check(&only, &port, &["DATABASE_URL=db", "HOST=127.0.0.1", "PATH=/bin", "PORT=4000"]);
+    }
+
+    #[test]
+    fn the_spec_overrides_all_but_the_marker() {
+        let env = [("WEB_CONCURRENCY", "4"), ("TIDEGATE_INSTANCE", "fake"), ("ADDRESS", "{host}:{port}")];
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let spec = WorkerSpec { env, env_inherit: EnvInherit::Only(Vec::new()), ..spec() };
+        let expected = ["ADDRESS=127.0.0.1:4000", "FORWARDED_ALLOW_IPS=*", "PATH=/bin", "WEB_CONCURRENCY=4"];
+        check(&spec, &WorkerAddress::Unix("/s".into()), &expected);
+    }
+}

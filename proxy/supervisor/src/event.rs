@@ -1,0 +1,107 @@
+//! What the supervisor tells. Plain serialisable values for the log, the metrics, the data plane and a control stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::PoolState;
+use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
+
+/// One thing that happened.
+///
+/// For the data plane: a worker gets requests from `Ready` on, no new ones from `Drain` on and none at all from `Gone`
+/// on. Each of the three comes at most once for one worker id, in that order; `Gone` comes for every worker that was
+/// `Ready`, with or without `Drain` before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A worker changed its state.
+    Transition(Transition),
+    /// Traffic may flow.
+    Ready {
+        /// Who.
+        worker: WorkerId,
+        /// Where.
+        address: WorkerAddress,
+    },
+    /// No new request may go there; answer with `Command::Drained` when none is in flight any more.
+    Drain {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// Its process is gone and its address void.
+    Gone {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// A worker ended that was not asked to.
+    Failure(Failure),
+    /// Every slot of the pool is served by this generation.
+    GenerationActive {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Number of the generation.
+        generation: u64,
+    },
+    /// A new generation is given up; the old one keeps serving. Slots that the new one had already taken over keep
+    /// their workers, and go back to the old generation when these end.
+    GenerationFailed {
+        /// Number of the generation, in the failure's worker too.
+        generation: u64,
+        /// The failure that decided.
+        failure: Failure,
+    },
+    /// A pool changed its state.
+    PoolState {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Before.
+        from: PoolState,
+        /// From now on.
+        to: PoolState,
+    },
+    /// A step of the supervisor failed in a way that is a defect of ours; the thread goes on.
+    Fault {
+        /// What happened.
+        message: String,
+    },
+    /// The shutdown is over: no worker is left.
+    Stopped,
+}
+
+/// One change of a worker's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    /// Who.
+    pub worker: WorkerId,
+    /// Its process, if there is one.
+    pub pid: Option<u32>,
+    /// State left.
+    pub from: WorkerState,
+    /// State entered.
+    pub to: WorkerState,
+    /// Why it leaves or ended; `None` on the way into service.
+    pub reason: Option<ExitReason>,
+    /// Time spent in the state left.
+    pub in_state: Duration,
+}
+
+/// The unplanned end of a worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// Who.
+    pub worker: WorkerId,
+    /// Its process, if there was one.
+    pub pid: Option<u32>,
+    /// Class of failure.
+    pub reason: ExitReason,
+    /// How the process ended.
+    pub status: ExitStatus,
+    /// What went wrong before the command ran at all, or why it never got ready.
+    pub message: Option<String>,
+    /// Life time of the process.
+    pub uptime: Duration,
+    /// The last lines of its output, oldest first, at most 50.
+    pub last_lines: Vec<String>,
+}

@@ -1,0 +1,309 @@
+//! One worker with a process: its launch, its output, its readiness. Reads and writes only what is ready.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::PollFlags;
+use rustix::io::{Errno, read};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
+use tidegate_config::model::WorkerTransport;
+
+use crate::endpoint;
+use crate::environment::worker_environment;
+use crate::generation::Frozen;
+use crate::launch::{Account, Launch};
+use crate::output::{Output, OutputLine, Stream};
+use crate::peer::Expected;
+use crate::probe::Probe;
+use crate::process::{Child, Shim};
+use crate::template::Values;
+use crate::worker::{WorkerAddress, WorkerId};
+
+/// What is the same for every start.
+pub(crate) struct Surroundings {
+    pub(crate) runtime_dir: PathBuf,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    /// Value of the marker variable.
+    pub(crate) instance: String,
+    /// Soft limit of open files before we raised ours.
+    pub(crate) open_files: Option<u64>,
+}
+
+/// A launch and where it will be reached.
+pub(crate) struct Prepared {
+    launch: Vec<u8>,
+    address: WorkerAddress,
+}
+
+impl Surroundings {
+    /// Everything that can be done, and can fail, before there is a process.
+    pub(crate) fn prepare(
+        &self,
+        worker: &WorkerId,
+        generation: &Frozen,
+        is_taken: &dyn Fn(SocketAddr) -> bool,
+    ) -> Result<Prepared, String> {
+        let spec = &generation.spec;
+        let folder = endpoint::pool_folder(&self.runtime_dir, &worker.pool);
+        let address = match spec.transport {
+            WorkerTransport::Unix => {
+                endpoint::make_folder(&folder, generation.owner)?;
+                endpoint::unix(&folder, worker)?
+            }
+            WorkerTransport::Port => endpoint::port(is_taken)?,
+        };
+        let (socket, port) = match &address {
+            WorkerAddress::Unix(path) => (path.to_string_lossy().into_owned(), 0),
+            WorkerAddress::Tcp(address) => (String::new(), address.port()),
+        };
+        let WorkerId { pool, slot, generation: number, .. } = worker;
+        let values = Values { pool, slot: *slot, generation: *number, socket: &socket, port };
+        let environment = worker_environment(&self.environment, spec, &values, &address, &self.instance);
+        let account = spec.user.clone().map(|user| Account { user, kept: spec.env.keys().cloned().collect() });
+        let launch = Launch {
+            argv: spec.command.iter().map(|word| values.expand(word)).collect(),
+            environment: environment.into_iter().collect(),
+            cwd: generation.cwd.clone().map(PathBuf::into_os_string),
+            account,
+            socket_folder: (spec.transport == WorkerTransport::Unix).then(|| folder.into_os_string()),
+            open_files: self.open_files,
+            parent: std::process::id().cast_signed(),
+        };
+        let launch = serde_json::to_vec(&launch).map_err(|error| format!("launch: {error}"))?;
+        Ok(Prepared { launch, address })
+    }
+}
+
+/// Which descriptor of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readable {
+    Exit,
+    Link,
+    Output(Stream),
+    Probe,
+}
+
+/// A worker's process and what we hold of it.
+pub(crate) struct Instance {
+    id: WorkerId,
+    address: WorkerAddress,
+    generation: Arc<Frozen>,
+    child: Child,
+    link: Link,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    output: Output,
+    probe: Option<Probe>,
+}
+
+/// The way to the shim: first the launch goes out, then a failure's text may come in.
+enum Link {
+    Telling {
+        socket: OwnedFd,
+        launch: Vec<u8>,
+        told: usize,
+    },
+    Hearing {
+        socket: OwnedFd,
+        heard: Vec<u8>,
+    },
+    /// Closed by the start of the command, or after this text.
+    Over(Option<String>),
+}
+
+impl Instance {
+    pub(crate) fn new(id: WorkerId, shim: Shim, prepared: Prepared, generation: Arc<Frozen>) -> Self {
+        Self {
+            id,
+            address: prepared.address,
+            generation,
+            child: shim.child,
+            link: Link::Telling { socket: shim.link, launch: prepared.launch, told: 0 },
+            stdout: Some(shim.stdout),
+            stderr: Some(shim.stderr),
+            output: Output::default(),
+            probe: None,
+        }
+    }
+
+    pub(crate) fn id(&self) -> &WorkerId {
+        &self.id
+    }
+
+    pub(crate) fn address(&self) -> &WorkerAddress {
+        &self.address
+    }
+
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
+    }
+
+    pub(crate) fn has_port(&self, address: SocketAddr) -> bool {
+        self.address == WorkerAddress::Tcp(address)
+    }
+
+    /// What to poll for.
+    pub(crate) fn interests(&self) -> impl Iterator<Item = (Readable, BorrowedFd<'_>, PollFlags)> {
+        let exit = Some((Readable::Exit, self.child.descriptor().as_fd(), PollFlags::IN));
+        let link = match &self.link {
+            Link::Telling { socket, .. } => Some((Readable::Link, socket.as_fd(), PollFlags::OUT)),
+            Link::Hearing { socket, .. } => Some((Readable::Link, socket.as_fd(), PollFlags::IN)),
+            Link::Over(_) => None,
+        };
+        let output = [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)].into_iter().filter_map(
+            |(stream, pipe)| pipe.as_ref().map(|pipe| (Readable::Output(stream), pipe.as_fd(), PollFlags::IN)),
+        );
+        let probe = self.probe.as_ref().and_then(Probe::interest).map(|(fd, flags)| (Readable::Probe, fd, flags));
+        exit.into_iter().chain(link).chain(output).chain(probe)
+    }
+
+    /// When [`Instance::advance`] has something to do although no descriptor has.
+    pub(crate) fn deadline(&self) -> Option<Duration> {
+        let probe = self.probe.as_ref().map(Probe::deadline);
+        probe.into_iter().chain(self.output.deadline()).min()
+    }
+
+    /// Looks at a descriptor that has something to say.
+    pub(crate) fn read(&mut self, readable: Readable, now: Duration, sink: &mut dyn FnMut(OutputLine)) {
+        match readable {
+            Readable::Link => self.go_on_linking(now),
+            Readable::Output(stream) => self.read_output(stream, now, sink),
+            // An exit is the supervisor's business, a probe goes on in `advance`.
+            Readable::Exit | Readable::Probe => {}
+        }
+    }
+
+    /// Goes on with what time or a probe's socket allows. True when the worker has just become ready.
+    pub(crate) fn advance(&mut self, now: Duration, sink: &mut dyn FnMut(OutputLine)) -> bool {
+        let Self { id, child, output, .. } = self;
+        output.flush(now, &mut tag(id, child, sink));
+        let is_ready = self.probe.as_mut().is_some_and(|probe| probe.advance(now));
+        if is_ready {
+            self.probe = None;
+        }
+        is_ready
+    }
+
+    /// Reads everything that is left after the process has ended: the shim's failure or what the probe last saw, and the
+    /// last lines.
+    pub(crate) fn finish(&mut self, now: Duration, sink: &mut dyn FnMut(OutputLine)) -> (Option<String>, Vec<String>) {
+        self.go_on_linking(now);
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.read_output(stream, now, sink);
+        }
+        let Self { id, child, output, .. } = self;
+        output.finish(now, &mut tag(id, child, sink));
+        let message = match &self.link {
+            Link::Over(Some(problem)) => Some(problem.clone()),
+            _ => self.probe.as_ref().map(|probe| format!("not ready: {}", probe.last_failure())),
+        };
+        (message, self.output.tail(LAST_LINES))
+    }
+
+    /// Takes the process's status and removes its socket.
+    pub(crate) fn reap(self) {
+        self.child.reap();
+        if let WorkerAddress::Unix(path) = &self.address {
+            endpoint::remove_socket(path);
+        }
+    }
+
+    fn go_on_linking(&mut self, now: Duration) {
+        while let Some(next) = self.link.go_on() {
+            self.link = next;
+            if matches!(self.link, Link::Over(None)) {
+                let expected = Expected { pid: self.child.pid(), uid: self.uid() };
+                let readiness = &self.generation.spec.ready;
+                self.probe = Some(Probe::new(self.address.clone(), readiness, expected, now));
+            }
+        }
+    }
+
+    fn uid(&self) -> u32 {
+        self.generation.owner.map_or_else(|| rustix::process::geteuid().as_raw(), |(uid, _)| uid)
+    }
+
+    fn read_output(&mut self, stream: Stream, now: Duration, sink: &mut dyn FnMut(OutputLine)) {
+        let Self { id, child, output, stdout, stderr, .. } = self;
+        let pipe = match stream {
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
+        };
+        let mut buffer = vec![0; CHUNK];
+        // Bounded, so that one worker's flood does not keep the others waiting.
+        for _ in 0..CHUNKS {
+            let Some(open) = pipe.as_ref() else { return };
+            match read(open, &mut buffer[..]) {
+                Ok(0) => *pipe = None,
+                Ok(count) => output.push(stream, &buffer[..count], now, &mut tag(id, child, sink)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                Err(_) => *pipe = None,
+            }
+        }
+    }
+}
+
+impl Link {
+    /// One step; `None` when there is nothing to do now.
+    fn go_on(&mut self) -> Option<Self> {
+        match self {
+            Self::Telling { socket, launch, told } => {
+                while *told < launch.len() {
+                    match send(&*socket, &launch[*told..], SendFlags::NOSIGNAL) {
+                        Ok(count) => *told += count,
+                        Err(Errno::INTR) => {}
+                        Err(Errno::AGAIN) => return None,
+                        // The shim has ended; its exit says the rest.
+                        Err(_) => return Some(Self::Over(Some("the shim ended before its launch".to_owned()))),
+                    }
+                }
+                let _ = shutdown(&*socket, Shutdown::Write);
+                let socket = socket.try_clone().ok()?;
+                Some(Self::Hearing { socket, heard: Vec::new() })
+            }
+            Self::Hearing { socket, heard } => {
+                let mut buffer = [0; 4096];
+                loop {
+                    match read(&*socket, &mut buffer) {
+                        Ok(0) => break,
+                        Ok(count) => heard.extend_from_slice(&buffer[..count]),
+                        Err(Errno::INTR) => {}
+                        Err(Errno::AGAIN) => return None,
+                        Err(_) => break,
+                    }
+                }
+                let text = String::from_utf8_lossy(heard).into_owned();
+                Some(Self::Over(Some(text).filter(|text| !text.is_empty())))
+            }
+            Self::Over(_) => None,
+        }
+    }
+}
+
+fn tag<'a>(
+    id: &'a WorkerId,
+    child: &'a Child,
+    sink: &'a mut dyn FnMut(OutputLine),
+) -> impl FnMut(Stream, String, bool) + 'a {
+    move |stream, line, continued| {
+        sink(OutputLine {
+            pool: id.pool.clone(),
+            slot: id.slot,
+            generation: id.generation,
+            pid: child.pid().unsigned_abs(),
+            stream,
+            line,
+            continued,
+        });
+    }
+}
+
+/// Lines of output that a failure is reported with.
+const LAST_LINES: usize = 50;
+const CHUNK: usize = 64 * 1024;
+const CHUNKS: usize = 20;

@@ -1,0 +1,30 @@
+//! One start as the supervisor hands it to the shim: JSON over a socket, never argv, because the environment may hold
+//! secrets and argv is for everybody to read.
+
+use std::ffi::OsString;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything the shim needs to become the worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    /// Never empty.
+    pub(crate) argv: Vec<String>,
+    pub(crate) environment: Vec<(OsString, OsString)>,
+    pub(crate) cwd: Option<OsString>,
+    pub(crate) account: Option<Account>,
+    /// Folder in which the worker will create its socket.
+    pub(crate) socket_folder: Option<OsString>,
+    /// Soft limit of open files; `None` leaves it.
+    pub(crate) open_files: Option<u64>,
+    /// The process that must still be the shim's parent.
+    pub(crate) parent: i32,
+}
+
+/// Whom to run as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) user: String,
+    /// Which of HOME, USER and LOGNAME the spec sets itself; the others follow the account.
+    pub(crate) kept: Vec<String>,
+}

@@ -1,0 +1,49 @@
+//! One generation of a pool: a frozen spawn specification and how far it has come.
+
+use std::sync::Arc;
+
+use tidegate_config::model::WorkerSpec;
+
+use crate::status::GenerationState;
+
+#[derive(Debug)]
+pub(super) struct Generation {
+    pub(super) number: u64,
+    pub(super) spec: Arc<WorkerSpec>,
+    pub(super) state: GenerationState,
+    /// One of its workers has been ready: it works, so it may serve as the one to fall back to.
+    pub(super) proven: bool,
+}
+
+impl Generation {
+    pub(super) fn new(number: u64, spec: Arc<WorkerSpec>) -> Self {
+        Self { number, spec, state: GenerationState::Canary, proven: false }
+    }
+
+    /// Whether workers started from `spec` would be the same; numbers that apply to running workers do not count.
+    pub(super) fn starts_same(&self, spec: &WorkerSpec) -> bool {
+        let WorkerSpec {
+            command,
+            count: _,
+            transport,
+            cwd,
+            env,
+            env_inherit,
+            env_secret,
+            user,
+            ready,
+            boot_timeout: _,
+            drain_timeout: _,
+            stop_timeout: _,
+        } = spec;
+        let own = &self.spec;
+        own.command == *command
+            && own.transport == *transport
+            && own.cwd == *cwd
+            && own.env == *env
+            && own.env_inherit == *env_inherit
+            && own.env_secret == *env_secret
+            && own.user == *user
+            && own.ready == *ready
+    }
+}

@@ -1,0 +1,523 @@
+//! One pool: which workers it should have, generation by generation and slot by slot, and how it gets there.
+//!
+//! `target` is the generation wanted. While it is not yet proven on every slot there may be a `fallback`, the one that
+//! served before: it refills slots that fall empty, and everything goes back to it when the target fails. The target
+//! takes one slot at a time (surge 1, nobody unavailable): its worker is ready before the slot's old worker drains.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_config::model::{WorkerCount, WorkerSpec};
+
+use super::generation::Generation;
+use super::worker::{Timeouts, Worker};
+use super::{Action, Bound, Exit, Turn, classify};
+use crate::backoff::RestartPolicy;
+use crate::event::{Event, Failure};
+use crate::status::{GenerationState, PoolState};
+use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
+
+#[derive(Debug)]
+pub(super) struct Pool {
+    pub(super) name: Arc<str>,
+    pub(super) state: PoolState,
+    pub(super) generations: Vec<Generation>,
+    pub(super) workers: Vec<Worker>,
+    pub(super) slots: BTreeMap<u32, Slot>,
+    /// How many workers are wanted.
+    pub(super) count: u32,
+    /// What the spec asked for when `count` was last taken from it.
+    spec_count: Option<WorkerCount>,
+    target: u64,
+    fallback: Option<u64>,
+    /// The last new generation failed after it had taken over slots: nothing is replaced until the spec changes.
+    frozen: bool,
+    removed: bool,
+    timeouts: Timeouts,
+    last_generation: u64,
+    /// Times of unplanned exits within the window, oldest first.
+    failures: VecDeque<Duration>,
+    /// When it entered the crash loop it is in.
+    crashloop: Option<Duration>,
+}
+
+/// What is remembered of a slot beyond the life of its workers.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    /// Failures in a row.
+    failures: u32,
+    retry_at: Duration,
+    /// Generation of the last worker that got ready here.
+    served_by: u64,
+    pub(super) restarts: u64,
+    pub(super) last_exit: Option<(ExitReason, ExitStatus, Duration)>,
+}
+
+impl Pool {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        let timeouts = Timeouts { boot: Duration::ZERO, drain: Duration::ZERO, stop: Duration::ZERO };
+        Self {
+            name,
+            state: PoolState::Starting,
+            generations: Vec::new(),
+            workers: Vec::new(),
+            slots: BTreeMap::new(),
+            count: 0,
+            spec_count: None,
+            target: 0,
+            fallback: None,
+            frozen: false,
+            removed: false,
+            timeouts,
+            last_generation: 0,
+            failures: VecDeque::new(),
+            crashloop: None,
+        }
+    }
+
+    // --- orders and reports ---
+
+    /// Takes the spec wanted. The same one as before changes nothing, not even after it failed.
+    pub(super) fn set_spec(&mut self, spec: WorkerSpec, turn: &mut Turn<'_>) {
+        self.removed = false;
+        self.timeouts = Timeouts { boot: spec.boot_timeout, drain: spec.drain_timeout, stop: spec.stop_timeout };
+        if self.spec_count != Some(spec.count) {
+            self.spec_count = Some(spec.count);
+            self.set_count(match spec.count {
+                WorkerCount::Fixed(count) => count,
+                WorkerCount::Auto => turn.limits.auto_count,
+            });
+        }
+        let last_wanted = self.generation(self.last_wanted());
+        if last_wanted.is_some_and(|generation| generation.starts_same(&spec)) {
+            return;
+        }
+        self.retarget(spec, turn);
+    }
+
+    pub(super) fn remove(&mut self) {
+        self.removed = true;
+    }
+
+    pub(super) fn set_count(&mut self, count: u32) {
+        self.count = count.min(MAX_COUNT);
+    }
+
+    pub(super) fn drained(&mut self, id: &WorkerId, turn: &mut Turn<'_>) {
+        if let Some(worker) = self.worker(id).filter(|worker| worker.state == WorkerState::Draining) {
+            worker.stop(turn);
+        }
+    }
+
+    pub(super) fn restart(&mut self, slot: u32, turn: &mut Turn<'_>) {
+        if let Some(record) = self.slots.get_mut(&slot) {
+            record.retry_at = turn.now;
+        }
+        for worker in self.workers.iter_mut().filter(|worker| worker.id.slot == slot) {
+            match worker.state {
+                WorkerState::Backoff => worker.start_at = turn.now,
+                _ => worker.retire(ExitReason::Operator, turn),
+            }
+        }
+    }
+
+    pub(super) fn spawned(&mut self, id: &WorkerId, pid: u32) {
+        if let Some(worker) = self.worker(id) {
+            worker.pid = Some(pid);
+        }
+    }
+
+    pub(super) fn became_ready(&mut self, id: &WorkerId, address: WorkerAddress, turn: &mut Turn<'_>) {
+        let Some(worker) = self.worker(id).filter(|worker| worker.state.is_booting()) else { return };
+        worker.become_ready(address, turn);
+        self.slots.entry(id.slot).or_default().served_by = id.generation;
+        if let Some(generation) = self.generation_mut(id.generation) {
+            generation.proven = true;
+            if generation.state == GenerationState::Canary {
+                generation.state = GenerationState::Rolling;
+            }
+        }
+    }
+
+    pub(super) fn exited(&mut self, id: &WorkerId, exit: Exit, turn: &mut Turn<'_>) {
+        let Some(at) = self.workers.iter().position(|worker| worker.id == *id && worker.state.has_process()) else {
+            return;
+        };
+        let mut worker = self.workers.remove(at);
+        let asked = worker.purpose.filter(|purpose| *purpose != ExitReason::BootTimeout);
+        let reason = worker.purpose.unwrap_or_else(|| classify(exit.status, worker.ready_at.is_some()));
+        if worker.ready_at.is_some() {
+            turn.tell(Event::Gone { worker: id.clone() });
+        }
+        worker.end(reason, turn);
+        if exit.status != ExitStatus::NotStarted {
+            turn.act(Action::Bury(id.clone()));
+        }
+        let slot = self.slots.entry(id.slot).or_default();
+        slot.last_exit = Some((reason, exit.status, turn.now));
+        if asked.is_none() {
+            self.failed(&worker, reason, exit, turn);
+        } else if asked == Some(ExitReason::Operator) {
+            slot.restarts += 1;
+        }
+    }
+
+    // --- failures ---
+
+    fn failed(&mut self, worker: &Worker, reason: ExitReason, exit: Exit, turn: &mut Turn<'_>) {
+        let failure = Failure {
+            worker: worker.id.clone(),
+            pid: worker.pid,
+            reason,
+            status: exit.status,
+            message: exit.message,
+            uptime: worker.spawned_at.map_or(Duration::ZERO, |start| turn.now.saturating_sub(start)),
+            last_lines: exit.last_lines,
+        };
+        turn.tell(Event::Failure(failure.clone()));
+        if let Some(slot) = self.slots.get_mut(&worker.id.slot) {
+            slot.restarts += 1;
+        }
+        match self.fallback {
+            // A new generation that fails is no trouble of the pool: it is given up, and the old one serves on.
+            Some(fallback) if worker.id.generation == self.target => self.give_up(fallback, failure, turn),
+            _ => self.back_off(worker, reason, turn),
+        }
+    }
+
+    fn back_off(&mut self, worker: &Worker, reason: ExitReason, turn: &mut Turn<'_>) {
+        let policy = &turn.limits.restart;
+        self.failures.push_back(turn.now);
+        self.failures.retain(|at| turn.now.saturating_sub(*at) < policy.window);
+        if self.crashloop.is_none() && policy.is_crashloop(self.failures.len(), self.count) {
+            self.crashloop = Some(turn.now);
+        }
+        let stable = worker.ready_at.is_some_and(|at| turn.now.saturating_sub(at) >= policy.stable_after);
+        let slot = self.slots.entry(worker.id.slot).or_default();
+        slot.failures = if stable { 1 } else { slot.failures.saturating_add(1) };
+        let at_once = self.crashloop.is_none() && (stable || reason == ExitReason::CleanExit);
+        let ceiling = if self.crashloop.is_some() { policy.crashloop_ceiling } else { policy.delay_ceiling };
+        let delay = if at_once { Duration::ZERO } else { policy.delay(slot.failures, ceiling, turn.jitter.next()) };
+        slot.retry_at = turn.now + delay;
+    }
+
+    fn give_up(&mut self, fallback: u64, failure: Failure, turn: &mut Turn<'_>) {
+        if let Some(generation) = self.generation_mut(self.target) {
+            generation.state = GenerationState::Failed;
+        }
+        turn.tell(Event::GenerationFailed { generation: self.target, failure });
+        self.target = fallback;
+        self.fallback = None;
+        self.frozen = true;
+    }
+
+    /// A crash loop ends when a worker started in it has been in service long enough, or all have been since.
+    fn leave_crashloop(&mut self, turn: &mut Turn<'_>) {
+        if self.crashloop_over_at(&turn.limits.restart).is_none_or(|at| at > turn.now) {
+            return;
+        }
+        self.crashloop = None;
+        self.failures.clear();
+        for slot in self.slots.values_mut() {
+            slot.failures = 0;
+            slot.retry_at = slot.retry_at.min(turn.now);
+        }
+        for worker in self.workers.iter_mut().filter(|worker| worker.state == WorkerState::Backoff) {
+            worker.start_at = worker.start_at.min(turn.now);
+        }
+    }
+
+    fn crashloop_over_at(&self, policy: &RestartPolicy) -> Option<Duration> {
+        let entered = self.crashloop?;
+        let complete = self.ready() >= self.count;
+        let ready = self.workers.iter().filter(|worker| worker.state == WorkerState::Ready);
+        let proofs = ready.filter_map(|worker| {
+            let began = worker.ready_at?;
+            let is_new = worker.spawned_at.is_some_and(|at| at >= entered);
+            (is_new || complete).then(|| began.max(entered) + policy.stable_after)
+        });
+        if complete && self.count == 0 { Some(entered) } else { proofs.min() }
+    }
+
+    // --- generations ---
+
+    /// The generation whose spec was asked for last: after a failure that is the newest, not the target.
+    fn last_wanted(&self) -> u64 {
+        self.generations.last().filter(|_| self.frozen).map_or(self.target, |generation| generation.number)
+    }
+
+    /// Makes `spec` the target: as a new generation, or by going back to the fallback if that is what it says.
+    fn retarget(&mut self, spec: WorkerSpec, turn: &mut Turn<'_>) {
+        self.frozen = false;
+        let back = self.fallback.or(Some(self.target)).filter(|number| {
+            self.generation(*number).is_some_and(|generation| generation.proven && generation.starts_same(&spec))
+        });
+        if let Some(number) = back {
+            self.abandon_target_unless(number);
+            self.target = number;
+            self.fallback = None;
+            if let Some(generation) = self.generation_mut(number) {
+                generation.state = GenerationState::Rolling;
+            }
+            return;
+        }
+        let proven = self.generation(self.target).is_some_and(|generation| generation.proven);
+        self.fallback = self.fallback.or(Some(self.target).filter(|_| proven));
+        self.abandon_target_unless(self.fallback.unwrap_or(0));
+        self.last_generation += 1;
+        self.target = self.last_generation;
+        let spec = Arc::new(spec);
+        self.generations.push(Generation::new(self.target, spec.clone()));
+        turn.act(Action::Prepare { pool: self.name.clone(), generation: self.target, spec });
+        if self.fallback.is_none() {
+            self.forget_failures();
+        }
+    }
+
+    fn abandon_target_unless(&mut self, kept: u64) {
+        let target = self.target;
+        if let Some(generation) = self.generation_mut(target).filter(|generation| generation.number != kept) {
+            generation.state = GenerationState::Retiring;
+        }
+    }
+
+    /// A new spec with nothing to fall back to is a new start for the pool.
+    fn forget_failures(&mut self) {
+        self.failures.clear();
+        self.crashloop = None;
+        for slot in self.slots.values_mut() {
+            slot.failures = 0;
+            slot.retry_at = Duration::ZERO;
+        }
+    }
+
+    /// The target is active when it serves every slot; then nobody is kept to fall back to.
+    fn complete(&mut self, turn: &mut Turn<'_>) {
+        let served = (0..self.count).all(|slot| self.is_ready(slot, self.target));
+        let Some(target) = self.generations.iter_mut().find(|generation| generation.number == self.target) else {
+            return;
+        };
+        if !served || target.state != GenerationState::Rolling {
+            return;
+        }
+        target.state = GenerationState::Active;
+        turn.tell(Event::GenerationActive { pool: self.name.clone(), generation: self.target });
+        self.fallback = None;
+        for generation in self.generations.iter_mut().filter(|generation| generation.number != self.target) {
+            if generation.state != GenerationState::Failed {
+                generation.state = GenerationState::Retiring;
+            }
+        }
+    }
+
+    /// Forgets generations that nobody uses or may go back to.
+    fn release(&mut self, turn: &mut Turn<'_>) {
+        let Self { name, generations, workers, target, fallback, frozen, .. } = self;
+        let wanted_last = generations.last().map(|generation| generation.number).filter(|_| *frozen);
+        generations.retain(|generation| {
+            let number = generation.number;
+            let in_use = number == *target
+                || Some(number) == *fallback
+                || Some(number) == wanted_last
+                || workers.iter().any(|worker| worker.id.generation == number);
+            if !in_use {
+                turn.act(Action::Release { pool: name.clone(), generation: number });
+            }
+            in_use
+        });
+    }
+
+    // --- settling ---
+
+    /// Brings the pool as near to what is wanted as can be done at once, starts excepted (these share a limit).
+    pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
+        for worker in &mut self.workers {
+            worker.expire(&self.timeouts, turn);
+        }
+        self.leave_crashloop(turn);
+        if turn.bound.is_some() {
+            self.retire_where(ExitReason::Shutdown, |_| true, turn);
+        } else if self.removed {
+            self.retire_where(ExitReason::Reload, |_| true, turn);
+        } else {
+            self.complete(turn);
+            self.retire_surplus(turn);
+            self.fill(turn);
+            self.roll(turn);
+        }
+        self.release(turn);
+    }
+
+    fn retire_where(&mut self, reason: ExitReason, which: impl Fn(&Worker) -> bool, turn: &mut Turn<'_>) {
+        self.workers.retain_mut(|worker| {
+            if !which(worker) {
+                return true;
+            }
+            if worker.state == WorkerState::Backoff {
+                worker.end(reason, turn);
+                return false;
+            }
+            worker.retire(reason, turn);
+            true
+        });
+    }
+
+    /// Lets go of slots that are not wanted, of workers whose slot the target has taken over, and of boots that no
+    /// longer matter.
+    fn retire_surplus(&mut self, turn: &mut Turn<'_>) {
+        let count = self.count;
+        self.retire_where(ExitReason::ScaleDown, |worker| worker.id.slot >= count, turn);
+        let (target, base, frozen) = (self.target, self.base(), self.frozen);
+        let taken: Vec<u32> = (0..count).filter(|slot| !frozen && self.is_ready(*slot, target)).collect();
+        let is_surplus = |worker: &Worker| {
+            let is_old = worker.id.generation != target;
+            let is_superseded_boot = worker.id.generation != base && worker.ready_at.is_none();
+            is_old && (is_superseded_boot || taken.contains(&worker.id.slot))
+        };
+        self.retire_where(ExitReason::Reload, is_surplus, turn);
+    }
+
+    /// Gives every slot without a worker one of the target if that had taken the slot over, else one of the base
+    /// generation, unless that slot's last one of it still leaves.
+    fn fill(&mut self, turn: &mut Turn<'_>) {
+        for slot in 0..self.count {
+            let record = self.slots.entry(slot).or_default();
+            let start_at = record.retry_at.max(turn.now);
+            let is_taken = record.served_by == self.target;
+            let generation = if is_taken { self.target } else { self.base() };
+            let is_blocking = |worker: &Worker| worker.state.is_staying() || worker.id.generation == generation;
+            if !self.in_slot(slot).any(is_blocking) {
+                self.add(slot, generation, start_at, turn);
+            }
+        }
+    }
+
+    /// Begins to replace the next slot that is not served by the target, if no other replacement is under way and no
+    /// more processes than one above the count would run.
+    fn roll(&mut self, turn: &mut Turn<'_>) {
+        if self.frozen {
+            return;
+        }
+        let target = self.target;
+        let is_ours = |worker: &&Worker| worker.id.generation == target;
+        let replacing = self.workers.iter().filter(is_ours).any(|worker| {
+            worker.state.is_booting() || (worker.state == WorkerState::Backoff && self.fallback.is_some())
+        });
+        let processes = self.workers.iter().filter(|worker| worker.state.has_process()).count();
+        if replacing || processes > self.count as usize {
+            return;
+        }
+        let next = (0..self.count).find(|slot| !self.in_slot(*slot).any(|worker| is_ours(&worker)));
+        if let Some(slot) = next {
+            self.add(slot, target, turn.now, turn);
+        }
+    }
+
+    fn add(&mut self, slot: u32, generation: u64, start_at: Duration, turn: &mut Turn<'_>) {
+        *turn.last_spawn += 1;
+        let id = WorkerId { pool: self.name.clone(), slot, generation, spawn: *turn.last_spawn };
+        self.workers.push(Worker::new(id, turn.now, start_at));
+    }
+
+    // --- starts ---
+
+    pub(super) fn booting(&self) -> usize {
+        self.workers.iter().filter(|worker| worker.state.is_booting()).count()
+    }
+
+    /// Whether a worker's time to start has come. In a crash loop one boots at a time.
+    pub(super) fn may_start(&self, now: Duration) -> bool {
+        (self.crashloop.is_none() || self.booting() == 0) && self.next_start(now).is_some()
+    }
+
+    pub(super) fn start_next(&mut self, turn: &mut Turn<'_>) {
+        if let Some(next) = self.next_start(turn.now) {
+            self.workers[next].start(turn);
+        }
+    }
+
+    /// The newest generation comes first, so that a new one can replace an old one that crash loops.
+    fn next_start(&self, now: Duration) -> Option<usize> {
+        let due = |worker: &Worker| worker.state == WorkerState::Backoff && worker.start_at <= now;
+        let waiting = self.workers.iter().enumerate().filter(|(_, worker)| due(worker));
+        waiting.min_by_key(|(_, worker)| (std::cmp::Reverse(worker.id.generation), worker.id.slot)).map(|(at, _)| at)
+    }
+
+    // --- what it looks like ---
+
+    pub(super) fn report(&mut self, turn: &mut Turn<'_>) {
+        let to = self.present_state(turn.bound.is_some());
+        if to != self.state {
+            turn.tell(Event::PoolState { pool: self.name.clone(), from: self.state, to });
+            self.state = to;
+        }
+        if self.is_over() {
+            for generation in self.generations.drain(..) {
+                turn.act(Action::Release { pool: self.name.clone(), generation: generation.number });
+            }
+        }
+    }
+
+    fn present_state(&self, stopping: bool) -> PoolState {
+        if (self.removed || stopping) && self.workers.is_empty() {
+            PoolState::Stopped
+        } else if self.crashloop.is_some() {
+            PoolState::Crashloop
+        } else if self.count == 0 {
+            PoolState::Empty
+        } else if self.ready() >= self.count {
+            PoolState::Healthy
+        } else if self.state == PoolState::Starting {
+            PoolState::Starting
+        } else {
+            PoolState::Degraded
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.state == PoolState::Stopped
+    }
+
+    pub(super) fn ready(&self) -> u32 {
+        let ready = self.workers.iter().filter(|worker| worker.state == WorkerState::Ready).count();
+        u32::try_from(ready).unwrap_or(u32::MAX)
+    }
+
+    /// When time alone changes something. A worker whose time to start has come waits for its turn, not for a time.
+    pub(super) fn deadline(&self, now: Duration, policy: &RestartPolicy, bound: Option<Bound>) -> Option<Duration> {
+        let workers = self.workers.iter().filter_map(|worker| match worker.state {
+            WorkerState::Backoff => Some(worker.start_at).filter(|at| *at > now),
+            _ => worker.deadline(&self.timeouts, bound),
+        });
+        workers.chain(self.crashloop_over_at(policy)).min()
+    }
+
+    /// The generation that empty slots are filled from.
+    fn base(&self) -> u64 {
+        self.fallback.unwrap_or(self.target)
+    }
+
+    fn is_ready(&self, slot: u32, generation: u64) -> bool {
+        self.in_slot(slot).any(|worker| worker.id.generation == generation && worker.state == WorkerState::Ready)
+    }
+
+    fn in_slot(&self, slot: u32) -> impl Iterator<Item = &Worker> {
+        self.workers.iter().filter(move |worker| worker.id.slot == slot)
+    }
+
+    fn worker(&mut self, id: &WorkerId) -> Option<&mut Worker> {
+        self.workers.iter_mut().find(|worker| worker.id == *id)
+    }
+
+    fn generation(&self, number: u64) -> Option<&Generation> {
+        self.generations.iter().find(|generation| generation.number == number)
+    }
+
+    fn generation_mut(&mut self, number: u64) -> Option<&mut Generation> {
+        self.generations.iter_mut().find(|generation| generation.number == number)
+    }
+}
+
+/// More workers than this in one pool are a mistake, not a wish.
+const MAX_COUNT: u32 = 4_096;

@@ -1,0 +1,1 @@
+//! What the state machine must hold under any sequence of inputs.

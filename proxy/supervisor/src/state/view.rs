@@ -1,0 +1,52 @@
+//! The state as its published view.
+
+use std::time::{Duration, SystemTime};
+
+use super::State;
+use super::pool::Pool;
+use super::worker::Worker;
+use crate::status::{GenerationStatus, LastExit, PoolStatus, WorkerStatus};
+
+impl State {
+    /// What is there now; `epoch` is the wall clock's time of the moment from which `now` is counted.
+    #[must_use]
+    pub fn status(&self, epoch: SystemTime) -> Vec<PoolStatus> {
+        self.pools.values().map(|pool| pool_status(pool, epoch)).collect()
+    }
+}
+
+fn pool_status(pool: &Pool, epoch: SystemTime) -> PoolStatus {
+    let generation = |generation: &super::generation::Generation| GenerationStatus {
+        number: generation.number,
+        state: generation.state,
+    };
+    let mut workers: Vec<_> = pool.workers.iter().map(|worker| worker_status(pool, worker, epoch)).collect();
+    workers.sort_by_key(|worker| (worker.id.slot, worker.id.spawn));
+    PoolStatus {
+        name: pool.name.clone(),
+        state: pool.state,
+        target: pool.count,
+        ready: pool.ready(),
+        generations: pool.generations.iter().map(generation).collect(),
+        workers,
+    }
+}
+
+fn worker_status(pool: &Pool, worker: &Worker, epoch: SystemTime) -> WorkerStatus {
+    let at = |moment: Duration| epoch + moment;
+    let slot = pool.slots.get(&worker.id.slot);
+    WorkerStatus {
+        id: worker.id.clone(),
+        pid: worker.pid,
+        state: worker.state,
+        since: at(worker.since),
+        started: worker.spawned_at.map(at),
+        address: worker.address.clone(),
+        restarts: slot.map_or(0, |slot| slot.restarts),
+        last_exit: slot.and_then(|slot| slot.last_exit).map(|(reason, status, moment)| LastExit {
+            reason,
+            status,
+            at: at(moment),
+        }),
+    }
+}

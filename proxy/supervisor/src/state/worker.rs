@@ -1,0 +1,141 @@
+//! One worker of a pool and its way through the states. Knows no sibling; `pool.rs` decides what becomes of it.
+
+use std::time::Duration;
+
+use super::{Action, Bound, Turn};
+use crate::event::{Event, Transition};
+use crate::worker::{ExitReason, WorkerAddress, WorkerId, WorkerState};
+
+/// Deadlines of a worker; a pool's present ones hold for all its workers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Timeouts {
+    pub(super) boot: Duration,
+    pub(super) drain: Duration,
+    pub(super) stop: Duration,
+}
+
+#[derive(Debug)]
+pub(super) struct Worker {
+    pub(super) id: WorkerId,
+    pub(super) pid: Option<u32>,
+    pub(super) state: WorkerState,
+    /// When it entered that state.
+    pub(super) since: Duration,
+    /// Backoff: not before.
+    pub(super) start_at: Duration,
+    pub(super) spawned_at: Option<Duration>,
+    /// Set once it was announced as ready; it stays set.
+    pub(super) ready_at: Option<Duration>,
+    pub(super) address: Option<WorkerAddress>,
+    /// Why it shall end, once that is decided.
+    pub(super) purpose: Option<ExitReason>,
+    killed: bool,
+}
+
+impl Worker {
+    pub(super) fn new(id: WorkerId, now: Duration, start_at: Duration) -> Self {
+        Self {
+            id,
+            pid: None,
+            state: WorkerState::Backoff,
+            since: now,
+            start_at,
+            spawned_at: None,
+            ready_at: None,
+            address: None,
+            purpose: None,
+            killed: false,
+        }
+    }
+
+    pub(super) fn start(&mut self, turn: &mut Turn<'_>) {
+        self.go(WorkerState::Starting, turn);
+        self.spawned_at = Some(turn.now);
+        turn.act(Action::Spawn(self.id.clone()));
+    }
+
+    pub(super) fn become_ready(&mut self, address: WorkerAddress, turn: &mut Turn<'_>) {
+        self.go(WorkerState::Ready, turn);
+        self.ready_at = Some(turn.now);
+        self.address = Some(address.clone());
+        turn.tell(Event::Ready { worker: self.id.clone(), address });
+    }
+
+    /// Makes a worker with a process leave for `reason`: by way of a drain if it may have requests.
+    pub(super) fn retire(&mut self, reason: ExitReason, turn: &mut Turn<'_>) {
+        if !self.state.is_staying() {
+            return;
+        }
+        self.purpose = Some(reason);
+        if self.ready_at.is_some() {
+            self.go(WorkerState::Draining, turn);
+            turn.tell(Event::Drain { worker: self.id.clone() });
+        } else {
+            self.stop(turn);
+        }
+    }
+
+    pub(super) fn stop(&mut self, turn: &mut Turn<'_>) {
+        self.go(WorkerState::Stopping, turn);
+        turn.act(Action::Stop(self.id.clone()));
+    }
+
+    /// Does what its deadlines ask for.
+    pub(super) fn expire(&mut self, timeouts: &Timeouts, turn: &mut Turn<'_>) {
+        let due = |worker: &Self, turn: &Turn<'_>| {
+            worker.deadline(timeouts, turn.bound).is_some_and(|deadline| deadline <= turn.now)
+        };
+        if self.state.is_booting() && due(self, turn) {
+            self.purpose = Some(ExitReason::BootTimeout);
+            self.go(WorkerState::Stopping, turn);
+            self.kill(turn);
+        }
+        if self.state == WorkerState::Draining && due(self, turn) {
+            self.stop(turn);
+        }
+        if self.state == WorkerState::Stopping && due(self, turn) {
+            self.kill(turn);
+        }
+    }
+
+    /// When [`Worker::expire`] has something to do.
+    pub(super) fn deadline(&self, timeouts: &Timeouts, bound: Option<Bound>) -> Option<Duration> {
+        let own = match self.state {
+            WorkerState::Starting | WorkerState::Warming => return Some(self.since.saturating_add(timeouts.boot)),
+            WorkerState::Draining => self.since.saturating_add(timeouts.drain),
+            WorkerState::Stopping if !self.killed => self.since.saturating_add(timeouts.stop),
+            _ => return None,
+        };
+        let Some(bound) = bound else { return Some(own) };
+        // A drain leaves the processes some of the shutdown's time to end by themselves.
+        let reserve = match self.state {
+            WorkerState::Draining => timeouts.stop.min(bound.end.saturating_sub(bound.began) / 2),
+            _ => Duration::ZERO,
+        };
+        Some(own.min(bound.end.saturating_sub(reserve)))
+    }
+
+    /// Its last transition. The caller removes it.
+    pub(super) fn end(&mut self, reason: ExitReason, turn: &mut Turn<'_>) {
+        self.purpose = Some(reason);
+        self.go(WorkerState::Exited, turn);
+    }
+
+    fn kill(&mut self, turn: &mut Turn<'_>) {
+        self.killed = true;
+        turn.act(Action::Kill(self.id.clone()));
+    }
+
+    fn go(&mut self, to: WorkerState, turn: &mut Turn<'_>) {
+        turn.tell(Event::Transition(Transition {
+            worker: self.id.clone(),
+            pid: self.pid,
+            from: self.state,
+            to,
+            reason: self.purpose,
+            in_state: turn.now.saturating_sub(self.since),
+        }));
+        self.state = to;
+        self.since = turn.now;
+    }
+}

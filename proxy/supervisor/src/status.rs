@@ -1,0 +1,122 @@
+//! What is there right now: the published view of pools and workers. Plain values, rebuilt whole after every change.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
+
+/// State of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolState {
+    /// Was never complete so far.
+    Starting,
+    /// As many ready workers as wanted.
+    Healthy,
+    /// Fewer ready workers than wanted.
+    Degraded,
+    /// Fails so often that only one worker is started at a time.
+    Crashloop,
+    /// No worker is wanted.
+    Empty,
+    /// Removed or shut down, and its last worker is gone.
+    Stopped,
+}
+
+impl PoolState {
+    /// Its name in logs, metrics and JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Crashloop => "crashloop",
+            Self::Empty => "empty",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// State of a generation.
+///
+/// The set is closed: `Preparing` (hooks before the first start) is part of it although nothing prepares yet, and a
+/// generation that is `Gone` is no longer listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GenerationState {
+    /// Its hooks run.
+    Preparing,
+    /// None of its workers has been ready.
+    Canary,
+    /// Takes over slot by slot.
+    Rolling,
+    /// Has served every slot.
+    Active,
+    /// Is being replaced.
+    Retiring,
+    /// Its last worker is gone.
+    Gone,
+    /// Given up.
+    Failed,
+}
+
+/// One pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolStatus {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its state.
+    pub state: PoolState,
+    /// How many workers are wanted.
+    pub target: u32,
+    /// How many are ready.
+    pub ready: u32,
+    /// Its generations, oldest first.
+    pub generations: Vec<GenerationStatus>,
+    /// Its workers by slot, then spawn number; those in backoff too.
+    pub workers: Vec<WorkerStatus>,
+}
+
+/// One generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationStatus {
+    /// Its number.
+    pub number: u64,
+    /// Its state.
+    pub state: GenerationState,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// Who.
+    pub id: WorkerId,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// Its state.
+    pub state: WorkerState,
+    /// When it entered that state.
+    pub since: SystemTime,
+    /// When its process was started.
+    pub started: Option<SystemTime>,
+    /// Where it is reached, once it is ready.
+    pub address: Option<WorkerAddress>,
+    /// How often its slot was started again, after a failure or by an operator.
+    pub restarts: u64,
+    /// How the slot's worker before it ended.
+    pub last_exit: Option<LastExit>,
+}
+
+/// How the last worker of a slot ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastExit {
+    /// Why.
+    pub reason: ExitReason,
+    /// How.
+    pub status: ExitStatus,
+    /// When.
+    pub at: SystemTime,
+}

@@ -1,0 +1,330 @@
+//! The one thread that owns every start and every wait. It feeds the pure [`State`] and does what that asks for.
+//!
+//! One turn: wait for descriptors and time, look at what is due, take orders, settle, publish. A turn never waits for a
+//! worker, a client or a log. A panic within a turn is a defect of ours; it is reported and the next turn begins, because
+//! the end of this thread would be the end of every worker (their parent-death signal follows the thread, not the
+//! process).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::event::Event;
+use crate::generation::Frozen;
+use crate::guardian::Guardian;
+use crate::handle::{Shared, SupervisorOptions};
+use crate::instance::{Instance, Readable, Surroundings};
+use crate::process;
+use crate::state::{Action, Exit, Input, State};
+use crate::stray;
+use crate::worker::{ExitStatus, WorkerId};
+
+/// Everything the thread owns.
+pub(crate) struct Supervisor {
+    pub(crate) options: SupervisorOptions,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) state: State,
+    pub(crate) guardian: Guardian,
+    pub(crate) surroundings: Surroundings,
+    pub(crate) epoch: (Instant, SystemTime),
+    /// By pool and generation number.
+    pub(crate) generations: BTreeMap<(Arc<str>, u64), Arc<Frozen>>,
+    /// Workers with a process, by spawn number.
+    pub(crate) instances: BTreeMap<u64, Instance>,
+    pub(crate) pending: VecDeque<Action>,
+    pub(crate) sweep: Option<Sweep>,
+    pub(crate) changed: bool,
+}
+
+/// The end of a shutdown: kill what is left until nothing is found.
+pub(crate) struct Sweep {
+    next: Duration,
+    end: Duration,
+}
+
+/// What a descriptor in the poll set belongs to.
+#[derive(Debug, Clone, Copy)]
+enum Source {
+    Orders,
+    Guardian,
+    Instance(u64, Readable),
+}
+
+impl Supervisor {
+    /// Never returns.
+    pub(crate) fn run(mut self) -> ! {
+        loop {
+            let turn = catch_unwind(AssertUnwindSafe(|| self.turn()));
+            if let Err(panic) = turn {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                self.report_fault(text.unwrap_or_default());
+            }
+        }
+    }
+
+    fn report_fault(&mut self, text: String) {
+        tracing::error!(panic = text, "a step of the supervisor failed");
+        let event = Event::Fault { message: text };
+        // The sink itself may be what panics.
+        let _ = catch_unwind(AssertUnwindSafe(|| (self.options.events)(event)));
+        // Should the cause still be there, it must not keep a CPU busy.
+        std::thread::sleep(AFTER_PANIC);
+    }
+
+    fn turn(&mut self) {
+        self.work_off();
+        let ready = self.wait();
+        for source in ready {
+            self.look_at(source);
+        }
+        for command in self.shared.take_commands() {
+            self.feed(Input::Command(command));
+        }
+        self.reap_ended();
+        self.advance_instances();
+        self.go_on_sweeping();
+        if self.state.deadline(self.now()).is_some_and(|deadline| deadline <= self.now()) {
+            self.feed(Input::Tick);
+        }
+        self.publish();
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.0.elapsed()
+    }
+
+    // --- waiting ---
+
+    fn wait(&self) -> Vec<Source> {
+        let mut sources = vec![Source::Orders, Source::Guardian];
+        let mut descriptors = vec![
+            PollFd::new(self.shared.wake(), PollFlags::IN),
+            PollFd::new(self.guardian.child().descriptor(), PollFlags::IN),
+        ];
+        for (spawn, instance) in &self.instances {
+            for (readable, descriptor, flags) in instance.interests() {
+                sources.push(Source::Instance(*spawn, readable));
+                descriptors.push(PollFd::from_borrowed_fd(descriptor, flags));
+            }
+        }
+        let patience = self.patience();
+        let timeout = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
+        if poll(&mut descriptors, Some(&timeout)).is_err() {
+            return Vec::new();
+        }
+        let is_ready = |descriptor: &PollFd<'_>| !descriptor.revents().is_empty();
+        sources.into_iter().zip(&descriptors).filter(|(_, one)| is_ready(one)).map(|(source, _)| source).collect()
+    }
+
+    /// Time until something is due. Never more than a second: the end of a process that was handed to us by the death of
+    /// its parent wakes nobody.
+    fn patience(&self) -> Duration {
+        let now = self.now();
+        let instances = self.instances.values().filter_map(Instance::deadline);
+        let sweep = self.sweep.as_ref().map(|sweep| sweep.next);
+        let due = instances.chain(self.state.deadline(now)).chain(sweep).min();
+        // A millisecond more than the difference, so that rounding never wakes us just before it is due.
+        due.map_or(STRANGERS, |due| due.saturating_sub(now) + Duration::from_micros(500)).min(STRANGERS)
+    }
+
+    fn look_at(&mut self, source: Source) {
+        match source {
+            Source::Orders => self.shared.clear_wake(),
+            Source::Guardian => self.replace_guardian(),
+            Source::Instance(spawn, Readable::Exit) => self.see_exit(spawn),
+            Source::Instance(spawn, readable) => {
+                let now = self.now();
+                if let Some(instance) = self.instances.get_mut(&spawn) {
+                    instance.read(readable, now, &mut *self.options.output);
+                }
+            }
+        }
+    }
+
+    fn advance_instances(&mut self) {
+        let now = self.now();
+        let mut ready = Vec::new();
+        for instance in self.instances.values_mut() {
+            if instance.advance(now, &mut *self.options.output) {
+                ready.push(Input::Ready { worker: instance.id().clone(), address: instance.address().clone() });
+            }
+        }
+        for input in ready {
+            self.feed(input);
+        }
+    }
+
+    // --- ends ---
+
+    fn see_exit(&mut self, spawn: u64) {
+        let now = self.now();
+        let Some(instance) = self.instances.get_mut(&spawn) else { return };
+        let Some(status) = instance.child().peek() else { return };
+        let (message, last_lines) = instance.finish(now, &mut *self.options.output);
+        let worker = instance.id().clone();
+        self.feed(Input::Exited { worker, exit: Exit { status, message, last_lines } });
+        // The state asks for the burial of every worker it knows; one that it does not know must not stay unreaped.
+        self.bury(spawn);
+    }
+
+    /// Order matters: while the leader is unreaped its number names this group only, so the group is killed, the guardian
+    /// forgets it, and then the leader is reaped.
+    fn bury(&mut self, spawn: u64) {
+        let Some(instance) = self.instances.remove(&spawn) else { return };
+        instance.child().kill_group();
+        if self.guardian.remove(instance.child().pid()).is_err() {
+            self.replace_guardian();
+        }
+        instance.reap();
+    }
+
+    /// Reaps whoever has ended: our workers by their own way, all others silently.
+    fn reap_ended(&mut self) {
+        let mut last = None;
+        while let Some(pid) = process::any_ended().filter(|pid| last != Some(*pid)) {
+            last = Some(pid);
+            let worker = self.instances.values().find(|instance| instance.child().pid() == pid);
+            match worker.map(|instance| instance.id().spawn) {
+                Some(spawn) => self.see_exit(spawn),
+                None if pid == self.guardian.child().pid() => self.replace_guardian(),
+                None => process::reap_stranger(pid),
+            }
+        }
+    }
+
+    fn replace_guardian(&mut self) {
+        let groups: BTreeSet<i32> = self.instances.values().map(|instance| instance.child().pid()).collect();
+        match Guardian::start(&self.options.reexec, &self.surroundings.instance, &groups) {
+            Ok(guardian) => {
+                let old = std::mem::replace(&mut self.guardian, guardian);
+                let pid = old.child().pid();
+                old.dismiss();
+                process::reap_stranger(pid);
+                tracing::warn!("the guardian was gone and has been replaced");
+            }
+            Err(error) => {
+                tracing::error!(%error, "the guardian is gone and cannot be replaced");
+                std::thread::sleep(AFTER_PANIC);
+            }
+        }
+    }
+
+    // --- actions ---
+
+    fn feed(&mut self, input: Input) {
+        self.changed = true;
+        let actions = self.state.step(self.now(), input);
+        self.pending.extend(actions);
+        self.work_off();
+    }
+
+    /// Does what is asked for, in order. An action that panics is not tried again; those after it are, in the next turn.
+    fn work_off(&mut self) {
+        while let Some(action) = self.pending.pop_front() {
+            if let Some(input) = self.act(action) {
+                self.changed = true;
+                let more = self.state.step(self.now(), input);
+                self.pending.extend(more);
+            }
+        }
+    }
+
+    fn act(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Prepare { pool, generation, spec } => {
+                self.generations.insert((pool, generation), Arc::new(Frozen::new(&spec)));
+            }
+            Action::Release { pool, generation } => {
+                self.generations.remove(&(pool, generation));
+            }
+            Action::Spawn(worker) => return Some(self.spawn(worker)),
+            Action::Stop(worker) => {
+                if let Some(instance) = self.instances.get(&worker.spawn) {
+                    instance.child().stop();
+                }
+            }
+            Action::Kill(worker) => {
+                if let Some(instance) = self.instances.get(&worker.spawn) {
+                    instance.child().kill_group();
+                }
+            }
+            Action::Bury(worker) => self.bury(worker.spawn),
+            Action::Sweep => {
+                let now = self.now();
+                self.sweep = Some(Sweep { next: now, end: now + SWEEP });
+            }
+            Action::Emit(event) => self.emit(event),
+        }
+        None
+    }
+
+    fn emit(&mut self, event: Event) {
+        if event == Event::Stopped {
+            self.shared.set_stopped();
+        }
+        (self.options.events)(event);
+    }
+
+    fn spawn(&mut self, worker: WorkerId) -> Input {
+        match self.try_spawn(&worker) {
+            Ok(instance) => {
+                let pid = instance.child().pid().unsigned_abs();
+                self.instances.insert(worker.spawn, instance);
+                Input::Spawned { worker, pid }
+            }
+            Err(problem) => {
+                let exit = Exit { status: ExitStatus::NotStarted, message: Some(problem), last_lines: Vec::new() };
+                Input::Exited { worker, exit }
+            }
+        }
+    }
+
+    fn try_spawn(&mut self, worker: &WorkerId) -> Result<Instance, String> {
+        let generation = self.generations.get(&(worker.pool.clone(), worker.generation)).cloned();
+        let generation = generation.ok_or_else(|| "its specification is gone".to_owned())?;
+        let taken = |address| self.instances.values().any(|instance| instance.has_port(address));
+        let prepared = self.surroundings.prepare(worker, &generation, &taken)?;
+        let shim = process::spawn_shim(&self.options.reexec).map_err(|error| format!("start of a process: {error}"))?;
+        // Announced before the shim gets its launch: no command of ours ever runs unknown to the guardian.
+        if self.guardian.add(shim.child.pid()).is_err() {
+            self.replace_guardian();
+            if let Err(error) = self.guardian.add(shim.child.pid()) {
+                shim.child.kill_group();
+                process::reap_stranger(shim.child.pid());
+                return Err(format!("guardian: {error}"));
+            }
+        }
+        Ok(Instance::new(worker.clone(), shim, prepared, generation))
+    }
+
+    // --- the end of a shutdown ---
+
+    fn go_on_sweeping(&mut self) {
+        let now = self.now();
+        let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.next <= now) else { return };
+        let guardian = self.guardian.child().pid();
+        let found = stray::kill(&self.surroundings.instance, &BTreeSet::new(), &stray::adopted(), &[guardian]);
+        if found > 0 && now < sweep.end {
+            sweep.next = now + SWEEP_PAUSE;
+            return;
+        }
+        self.sweep = None;
+        self.reap_ended();
+        self.feed(Input::Swept);
+    }
+
+    fn publish(&mut self) {
+        if std::mem::take(&mut self.changed) {
+            self.shared.publish(self.state.status(self.epoch.1));
+        }
+    }
+}
+
+const STRANGERS: Duration = Duration::from_secs(1);
+const AFTER_PANIC: Duration = Duration::from_millis(50);
+const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP_PAUSE: Duration = Duration::from_millis(5);

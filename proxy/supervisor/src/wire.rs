@@ -1,0 +1,146 @@
+//! A pool's spec as JSON, for commands that come over a wire. The model itself is never (de)serialised.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_config::model;
+
+use crate::command::PoolSpec;
+
+/// JSON form of [`PoolSpec`].
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Pool {
+    name: String,
+    command: Vec<String>,
+    count: Count,
+    transport: Transport,
+    cwd: Option<PathBuf>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    env_inherit: EnvInherit,
+    #[serde(default)]
+    env_secret: Vec<String>,
+    user: Option<String>,
+    ready: Readiness,
+    boot_timeout_ms: u64,
+    drain_timeout_ms: u64,
+    stop_timeout_ms: u64,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Count {
+    Auto,
+    Fixed(u32),
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Transport {
+    Unix,
+    Port,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum EnvInherit {
+    All,
+    Clean,
+    Only(Vec<String>),
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Readiness {
+    Connect,
+    Http(String),
+}
+
+impl From<PoolSpec> for Pool {
+    fn from(pool: PoolSpec) -> Self {
+        let model::WorkerSpec {
+            command,
+            count,
+            transport,
+            cwd,
+            env,
+            env_inherit,
+            env_secret,
+            user,
+            ready,
+            boot_timeout,
+            drain_timeout,
+            stop_timeout,
+        } = pool.spec;
+        Self {
+            name: pool.name,
+            command,
+            count: match count {
+                model::WorkerCount::Auto => Count::Auto,
+                model::WorkerCount::Fixed(count) => Count::Fixed(count),
+            },
+            transport: match transport {
+                model::WorkerTransport::Unix => Transport::Unix,
+                model::WorkerTransport::Port => Transport::Port,
+            },
+            cwd,
+            env,
+            env_inherit: match env_inherit {
+                model::EnvInherit::All => EnvInherit::All,
+                model::EnvInherit::Clean => EnvInherit::Clean,
+                model::EnvInherit::Only(names) => EnvInherit::Only(names),
+            },
+            env_secret,
+            user,
+            ready: match ready {
+                model::Readiness::Connect => Readiness::Connect,
+                model::Readiness::Http(path) => Readiness::Http(path),
+            },
+            boot_timeout_ms: milliseconds(boot_timeout),
+            drain_timeout_ms: milliseconds(drain_timeout),
+            stop_timeout_ms: milliseconds(stop_timeout),
+        }
+    }
+}
+
+impl From<Pool> for PoolSpec {
+    fn from(pool: Pool) -> Self {
+        Self {
+            name: pool.name,
+            spec: model::WorkerSpec {
+                command: pool.command,
+                count: match pool.count {
+                    Count::Auto => model::WorkerCount::Auto,
+                    Count::Fixed(count) => model::WorkerCount::Fixed(count),
+                },
+                transport: match pool.transport {
+                    Transport::Unix => model::WorkerTransport::Unix,
+                    Transport::Port => model::WorkerTransport::Port,
+                },
+                cwd: pool.cwd,
+                env: pool.env,
+                env_inherit: match pool.env_inherit {
+                    EnvInherit::All => model::EnvInherit::All,
+                    EnvInherit::Clean => model::EnvInherit::Clean,
+                    EnvInherit::Only(names) => model::EnvInherit::Only(names),
+                },
+                env_secret: pool.env_secret,
+                user: pool.user,
+                ready: match pool.ready {
+                    Readiness::Connect => model::Readiness::Connect,
+                    Readiness::Http(path) => model::Readiness::Http(path),
+                },
+                boot_timeout: Duration::from_millis(pool.boot_timeout_ms),
+                drain_timeout: Duration::from_millis(pool.drain_timeout_ms),
+                stop_timeout: Duration::from_millis(pool.stop_timeout_ms),
+            },
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
