@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_config::model::{
-    Address, Admin, Balance, ClientTimeouts, ConnectionLimits, EndpointSource, FixedResponse, ForwardPath, HeadLimits,
-    HostPattern, Listener, LogFormat, LogLevel, Logging, Model, PathPattern, Route, RouteAction, Server, ShardCount,
-    Site, StaticServer, Transport, Upstream, UpstreamProtocol, UpstreamTimeouts,
+    Address, Admin, Balance, ClientTimeouts, ConnectionLimits, EndpointSource, EnvInherit, FixedResponse, ForwardPath,
+    HeadLimits, HostPattern, Listener, LogFormat, LogLevel, Logging, Model, PathPattern, Readiness, Route, RouteAction,
+    Server, ShardCount, Site, StaticServer, Transport, Upstream, UpstreamProtocol, UpstreamTimeouts, WorkerCount,
+    WorkerSpec, WorkerTransport,
 };
 
 use crate::edits::HeadEdits;
@@ -200,6 +201,23 @@ pub(crate) fn servers(list: &[(u16, u32)]) -> EndpointSource {
     EndpointSource::Servers(
         list.iter().map(|(port, weight)| StaticServer { address: tcp(*port), weight: *weight }).collect(),
     )
+}
+
+pub(crate) fn worker_spec() -> WorkerSpec {
+    WorkerSpec {
+        command: vec!["true".to_owned()],
+        count: WorkerCount::Fixed(1),
+        transport: WorkerTransport::Unix,
+        cwd: None,
+        env: std::collections::BTreeMap::new(),
+        env_inherit: EnvInherit::All,
+        env_secret: Vec::new(),
+        user: None,
+        ready: Readiness::Connect,
+        boot_timeout: Duration::from_secs(1),
+        drain_timeout: Duration::from_secs(1),
+        stop_timeout: Duration::from_secs(1),
+    }
 }
 
 pub(crate) fn model(sites: Vec<Site>, upstreams: Vec<Upstream>) -> Model {

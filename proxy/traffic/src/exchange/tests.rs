@@ -1,1 +1,424 @@
+//! The step machine, event by event.
 
+use proptest::prelude::*;
+use tidegate_config::model::{EndpointSource, ForwardPath, Model, Upstream};
+
+use super::*;
+use crate::fixtures::{
+    self, FieldList, Request as Asked, fields, get, model, proxy, respond, route, servers, site, upstream,
+};
+use crate::pool::Expectation;
+use crate::pool::endpoint::WorkerKey;
+use crate::retry::Sent;
+use crate::traffic::Traffic;
+
+const CLOSED: Failure = Failure {
+    stage: Stage::Head,
+    cause: Cause::Closed,
+    reused: false,
+    sent: Sent::Some,
+    body_replayable: true,
+    response_started: false,
+};
+const REFUSED: Failure = Failure { stage: Stage::Connect, sent: Sent::Nothing, ..CLOSED };
+const STALE: Failure = Failure { reused: true, ..CLOSED };
+const SLOW: Failure = Failure { cause: Cause::TimedOut, ..CLOSED };
+
+fn traffic(ports: &[(u16, u32)]) -> Traffic {
+    Traffic::build(&app(upstream("app", servers(ports))), None)
+}
+
+fn app(upstream: Upstream) -> Model {
+    let mut small = route("/small", proxy("app"));
+    small.max_body = 10;
+    let mut raw = route("/raw", proxy("app"));
+    raw.forward_path = ForwardPath::Raw;
+    let routes = vec![
+        small,
+        raw,
+        route("/fixed", respond("hello")),
+        route("= /lost", proxy("gone")),
+        route("/app", proxy("app")),
+    ];
+    model(vec![site("s", &["h"], routes)], vec![upstream])
+}
+
+/// An exchange under way, with what it said last in one word.
+struct Run {
+    traffic: Traffic,
+    exchange: Exchange,
+    now: Instant,
+    ticket: Option<Ticket>,
+}
+
+impl Run {
+    fn new(traffic: Traffic) -> Self {
+        let now = Instant::now();
+        Self { traffic, exchange: Exchange::new(RequestId(1), now), now, ticket: None }
+    }
+
+    fn head(&mut self, request: &Asked) -> String {
+        let action = request.view(|head| self.exchange.step(&self.traffic, Event::Head(head), self.now)).unwrap();
+        self.word(action)
+    }
+
+    fn step(&mut self, event: Event<'_>) -> String {
+        let action = self.exchange.step(&self.traffic, event, self.now);
+        self.word(action)
+    }
+
+    fn fail(&mut self, failure: Failure) -> String {
+        self.step(Event::AttemptFailed(failure))
+    }
+
+    fn respond(&mut self, status: u16, list: &[(&str, &str)]) -> String {
+        let list: FieldList = fields(list);
+        self.step(Event::ResponseHead(ResponseView { status, fields: &list }))
+    }
+
+    fn word(&mut self, action: Action) -> String {
+        match action {
+            Action::Respond(Answer::Refused(refusal)) => refusal.reason().to_owned(),
+            Action::Respond(Answer::Fixed(response)) => format!("fixed {}", response.status),
+            Action::Queue { ticket, until } => {
+                self.ticket = Some(ticket);
+                format!("queue {:?}", until - self.now)
+            }
+            Action::Forward(attempt) => {
+                let tidegate_config::model::Address::Tcp(address) = attempt.endpoint.address() else { panic!("tcp") };
+                let fresh = if attempt.fresh { " fresh" } else { "" };
+                assert_eq!(attempt.number, self.exchange.attempts());
+                format!("to {}{fresh}", address.port())
+            }
+            Action::Relay { tunnel, .. } => if tunnel { "tunnel" } else { "relay" }.to_owned(),
+            Action::Done => "done".to_owned(),
+        }
+    }
+
+    fn loads(&self) -> Vec<(u32, u32)> {
+        let endpoints = self.traffic.pools.iter().flat_map(|pool| pool.endpoints());
+        endpoints.map(|endpoint| (endpoint.in_flight(), endpoint.status().tunnels)).collect()
+    }
+}
+
+/// What follows the head and each failure in turn.
+fn walk(ports: &[(u16, u32)], method: &'static str, failures: &[Failure]) -> Vec<String> {
+    let mut run = Run::new(traffic(ports));
+    let mut words = vec![run.head(&get("h", "/app").method(method))];
+    words.extend(failures.iter().map(|failure| run.fail(*failure)));
+    assert_eq!(run.step(Event::Finished(Outcome::Ok)), "done");
+    assert!(run.loads().iter().all(|load| *load == (0, 0)), "{method} {failures:?}");
+    words
+}
+
+#[test]
+fn a_request_is_forwarded_relayed_and_given_back() {
+    let mut run = Run::new(traffic(&[(1, 1)]));
+    assert_eq!(run.head(&get("h", "/app/x")), "to 1");
+    assert_eq!(run.loads(), [(1, 0)]);
+    assert_eq!(run.exchange.route(), Some(RouteId(4)));
+    assert_eq!(run.respond(103, &[]), "relay");
+    assert_eq!(run.respond(200, &[]), "relay");
+    assert_eq!(run.loads(), [(1, 0)], "held until the body has passed");
+    assert_eq!(run.step(Event::Finished(Outcome::Ok)), "done");
+    assert_eq!(run.loads(), [(0, 0)]);
+    assert!(run.exchange.timings().response_head.is_some());
+}
+
+#[test]
+fn failures_walk_the_endpoints() {
+    let three = [(1, 1), (2, 1), (3, 1)];
+    let rows: &[(&str, &str, &[Failure], &[&str])] = &[
+        ("refused connects reach every endpoint", "GET", &[REFUSED; 3], &["to 1", "to 2", "to 3", "connect_failed"]),
+        ("for any method, nothing was sent", "POST", &[REFUSED; 3], &["to 1", "to 2", "to 3", "connect_failed"]),
+        ("two tries of an idempotent request", "GET", &[CLOSED, CLOSED], &["to 1", "to 2", "upstream_closed"]),
+        ("a request that was sent is not repeated", "POST", &[CLOSED], &["to 1", "upstream_closed"]),
+        ("nor when it was slow", "POST", &[SLOW], &["to 1", "head_timeout"]),
+        ("a slow get moves on", "GET", &[SLOW, SLOW], &["to 1", "to 2", "head_timeout"]),
+        ("the last failure is the answer", "GET", &[CLOSED, REFUSED, SLOW], &["to 1", "to 2", "to 3", "head_timeout"]),
+        ("connects are no tries", "GET", &[REFUSED, CLOSED, REFUSED], &["to 1", "to 2", "to 3", "connect_failed"]),
+        (
+            "a stale connection is replayed once",
+            "GET",
+            &[STALE, CLOSED, CLOSED],
+            &["to 1", "to 1 fresh", "to 2", "upstream_closed"],
+        ),
+        ("and once only", "GET", &[STALE, CLOSED, STALE], &["to 1", "to 1 fresh", "to 2", "upstream_closed"]),
+        ("not for a post", "POST", &[STALE], &["to 1", "upstream_closed"]),
+        ("unless not a byte was sent", "POST", &[Failure { sent: Sent::Nothing, ..STALE }], &["to 1", "to 1 fresh"]),
+        (
+            "nonsense is not repeated",
+            "GET",
+            &[Failure { cause: Cause::Malformed, ..CLOSED }],
+            &["to 1", "upstream_bad_response"],
+        ),
+        (
+            "our own limits are not the endpoint's fault",
+            "GET",
+            &[Failure { cause: Cause::Local, ..REFUSED }],
+            &["to 1", "internal"],
+        ),
+        (
+            "a body that is gone is not sent again",
+            "PUT",
+            &[Failure { body_replayable: false, ..CLOSED }],
+            &["to 1", "upstream_closed"],
+        ),
+        (
+            "an answer that began is not repeated",
+            "GET",
+            &[Failure { response_started: true, ..STALE }],
+            &["to 1", "upstream_closed"],
+        ),
+        (
+            "a slow write is told apart",
+            "POST",
+            &[Failure { stage: Stage::Send, ..SLOW }],
+            &["to 1", "upstream_write_timeout"],
+        ),
+        (
+            "a slow connect is told apart",
+            "POST",
+            &[Failure { stage: Stage::Connect, sent: Sent::Nothing, ..SLOW }; 3],
+            &["to 1", "to 2", "to 3", "connect_timeout"],
+        ),
+    ];
+    for (what, method, failures, expected) in rows {
+        let method: &'static str = method;
+        assert_eq!(walk(&three, method, failures), *expected, "{what}");
+    }
+    assert_eq!(walk(&[(1, 1)], "GET", &[CLOSED]), ["to 1", "upstream_closed"], "nowhere else to go");
+    assert_eq!(walk(&[(1, 1)], "GET", &[STALE, REFUSED]), ["to 1", "to 1 fresh", "connect_failed"]);
+    assert_eq!(walk(&[], "GET", &[]), ["no_endpoint"]);
+}
+
+#[test]
+fn connects_together_have_one_limit() {
+    let mut run = Run::new(traffic(&[(1, 1), (2, 1), (3, 1), (4, 1)]));
+    let start = get("h", "/app").view(|head| run.exchange.step(&run.traffic, Event::Head(head), run.now)).unwrap();
+    let budget = |action: Action| match action {
+        Action::Forward(attempt) => attempt.timeouts.connect.as_millis(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(budget(start), 2000);
+    for expected in [2000, 1000] {
+        run.now += Duration::from_secs(2);
+        let next = run.exchange.step(&run.traffic, Event::AttemptFailed(REFUSED), run.now);
+        assert_eq!(budget(next), expected, "cut to what is left of five seconds");
+    }
+    run.now += Duration::from_secs(1);
+    assert_eq!(run.fail(REFUSED), "connect_failed", "although an endpoint is left");
+}
+
+#[test]
+fn time_spent_waiting_for_an_answer_is_no_connect_time() {
+    let mut run = Run::new(traffic(&[(1, 1), (2, 1), (3, 1)]));
+    assert_eq!(run.head(&get("h", "/app")), "to 1");
+    run.now += Duration::from_secs(60);
+    assert_eq!(run.fail(SLOW), "to 2");
+    assert_eq!(run.fail(REFUSED), "to 3");
+}
+
+#[test]
+fn answers_of_our_own() {
+    let rows = [
+        (get("h", "/fixed"), "fixed 200"),
+        (get("h", "/none"), "no_route"),
+        (get("x", "/app"), "unknown_host"),
+        (get("h", "/lost"), "internal"),
+        (get("h", "/app").method("TRACE"), "method_not_allowed"),
+        (get("h", "/app").method("CONNECT"), "method_not_allowed"),
+        (get("h", "*").method("OPTIONS"), "fixed 204"),
+        (get("h", "*"), "bad_request"),
+        (get("h", "/app").method("PROPFIND"), "to 1"),
+        (get("h", "/app").method("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"), "bad_request"),
+        (get("h", "/app").with("x_a", "1"), "bad_request"),
+        (get("h", "/app").with("expect", "tea"), "expectation_failed"),
+        (Asked { body: crate::head::BodyLength::Known(11), ..get("h", "/small") }, "body_too_large"),
+        (Asked { body: crate::head::BodyLength::Known(10), ..get("h", "/small") }, "to 1"),
+    ];
+    for (request, expected) in rows {
+        let mut run = Run::new(traffic(&[(1, 1)]));
+        assert_eq!(run.head(&request), expected, "{} {}", request.method, request.target);
+        assert_eq!(run.step(Event::Finished(Outcome::Ok)), "done");
+        assert_eq!(run.loads(), [(0, 0)]);
+    }
+    let mut run = Run::new(traffic(&[(1, 1)]));
+    run.head(&Asked { body: crate::head::BodyLength::Known(11), ..get("h", "/small") });
+    assert_eq!(run.exchange.route(), Some(RouteId(0)), "a refusal is counted for its route");
+    assert_eq!(run.exchange.body_plan(), Some(&BodyPlan::stream(10)));
+}
+
+fn worker_pool() -> Run {
+    let spec = upstream("app", EndpointSource::Workers(fixtures::worker_spec()));
+    Run::new(Traffic::build(&app(spec), None))
+}
+
+#[test]
+fn a_request_waits_for_workers_that_start() {
+    let mut run = worker_pool();
+    let key = WorkerKey { slot: 0, spawn: 1 };
+    assert_eq!(run.head(&get("h", "/app")), "queue 10s");
+    run.now += Duration::from_secs(4);
+    assert_eq!(run.step(Event::EndpointReady), "queue 6s", "the wait goes on, it does not begin again");
+    run.traffic.pools[0].add_worker(key, 7, fixtures::tcp(9));
+    assert!(run.ticket.take().unwrap().poll(std::task::Waker::noop()));
+    assert_eq!(run.step(Event::EndpointReady), "to 9");
+    assert_eq!(run.respond(200, &[]), "relay");
+}
+
+#[test]
+fn a_wait_ends_in_a_refusal() {
+    let mut run = worker_pool();
+    run.head(&get("h", "/app"));
+    assert_eq!(run.step(Event::WaitExpired), "not_ready_in_time");
+    drop(run.ticket.take());
+    assert_eq!(run.traffic.pools[0].status().waiting, 0);
+
+    let mut run = worker_pool();
+    run.head(&get("h", "/app"));
+    run.traffic.pools[0].set_expecting(Expectation::Nothing);
+    assert_eq!(run.step(Event::EndpointReady), "no_endpoint");
+}
+
+#[test]
+fn a_worker_that_died_is_waited_for_when_another_starts() {
+    let mut run = worker_pool();
+    let key = WorkerKey { slot: 0, spawn: 1 };
+    run.traffic.pools[0].add_worker(key, 7, fixtures::tcp(9));
+    assert_eq!(run.head(&get("h", "/app")), "to 9");
+    run.traffic.pools[0].remove_worker(key);
+    assert_eq!(run.fail(REFUSED), "queue 10s");
+    assert_eq!(run.step(Event::WaitExpired), "connect_failed", "the failure tells more than the wait");
+}
+
+#[test]
+fn a_replay_goes_elsewhere_when_its_endpoint_has_left() {
+    let mut run = worker_pool();
+    let key = |slot| WorkerKey { slot, spawn: 1 };
+    run.traffic.pools[0].add_worker(key(0), 7, fixtures::tcp(8));
+    assert_eq!(run.head(&get("h", "/app")), "to 8");
+    run.traffic.pools[0].add_worker(key(1), 8, fixtures::tcp(9));
+    run.traffic.pools[0].drain_worker(key(0), Box::new(|| {}));
+    assert_eq!(run.fail(STALE), "to 9");
+    assert_eq!(run.fail(CLOSED), "upstream_closed", "no endpoint is left");
+}
+
+fn websocket() -> Asked {
+    let request = get("h", "/app").with("Connection", "Upgrade").with("Upgrade", "websocket");
+    Asked { upgrade: true, ..request }
+}
+
+#[test]
+fn a_websocket_becomes_a_tunnel() {
+    let mut run = Run::new(traffic(&[(1, 1)]));
+    assert_eq!(run.head(&websocket()), "to 1");
+    assert!(run.exchange.is_websocket());
+    assert_eq!(run.respond(101, &[("Upgrade", "WebSocket")]), "tunnel");
+    assert_eq!(run.loads(), [(0, 1)]);
+    let tunnel = run.exchange.take_tunnel().unwrap();
+    assert!(run.exchange.take_tunnel().is_none());
+    run.step(Event::Finished(Outcome::Ok));
+    assert_eq!(run.loads(), [(0, 1)], "the tunnel outlives the exchange");
+    drop(tunnel);
+    assert_eq!(run.loads(), [(0, 0)]);
+}
+
+#[test]
+fn a_switch_that_was_not_asked_for_is_refused() {
+    let plain = [("Upgrade", "websocket")];
+    let cases: [(Asked, &[(&str, &str)]); 3] =
+        [(get("h", "/app"), &plain), (websocket(), &[("Upgrade", "h2c")]), (websocket(), &[])];
+    for (request, answer) in cases {
+        let mut run = Run::new(traffic(&[(1, 1)]));
+        run.head(&request);
+        assert_eq!(run.respond(101, answer), "upstream_bad_response");
+        assert_eq!(run.loads(), [(0, 0)]);
+    }
+    let mut run = Run::new(traffic(&[(1, 1)]));
+    run.head(&websocket());
+    assert_eq!(run.respond(403, &[]), "relay", "an endpoint may decline");
+}
+
+#[test]
+fn the_path_is_forwarded_as_the_route_says() {
+    let rows = [("/app//x/%2e?q=%zz", "/app/x/?q=%zz"), ("/raw//x?q", "/raw//x?q")];
+    for (sent, forwarded) in rows {
+        let mut run = Run::new(traffic(&[(1, 1)]));
+        let request = get("h", sent);
+        assert_eq!(run.head(&request), "to 1");
+        let seen = request.view(|head| run.exchange.forward_target(head).into_owned()).unwrap();
+        assert_eq!(seen, forwarded);
+    }
+}
+
+#[test]
+fn a_dropped_exchange_gives_back_its_lease() {
+    let mut run = Run::new(traffic(&[(1, 1)]));
+    run.head(&get("h", "/app"));
+    run.exchange = Exchange::new(RequestId(2), run.now);
+    assert_eq!(run.loads(), [(0, 0)]);
+    assert_eq!(run.traffic.pools[0].endpoints()[0].status().abandoned, 1);
+}
+
+#[test]
+fn events_out_of_order_are_answered() {
+    let mut run = Run::new(traffic(&[(1, 1)]));
+    assert_eq!(run.step(Event::EndpointReady), "internal");
+    assert_eq!(run.step(Event::EndpointReady), "done");
+    let mut run = Run::new(traffic(&[(1, 1)]));
+    run.head(&get("h", "/app"));
+    assert_eq!(run.head(&get("h", "/app")), "internal");
+}
+
+fn any_failure() -> impl Strategy<Value = Failure> {
+    let stage = prop_oneof![Just(Stage::Connect), Just(Stage::Send), Just(Stage::Head)];
+    let cause = prop_oneof![5 => Just(Cause::Closed), 2 => Just(Cause::TimedOut), 1 => Just(Cause::Malformed), 1 => Just(Cause::Local)];
+    (stage, cause, any::<bool>(), prop_oneof![4 => Just(true), 1 => Just(false)], any::<bool>()).prop_map(
+        |(stage, cause, reused, body_replayable, written)| Failure {
+            stage,
+            cause,
+            reused,
+            sent: if written && stage != Stage::Connect { Sent::Some } else { Sent::Nothing },
+            body_replayable,
+            response_started: false,
+        },
+    )
+}
+
+proptest! {
+    /// Whatever happens: attempts are bounded, a request that is not idempotent is received at most once, an
+    /// endpoint is left alone after it failed (but for one replay), and no count leaks.
+    #[test]
+    fn attempts_are_bounded_and_safe(
+        endpoints in 1..6_u16,
+        post in any::<bool>(),
+        failures in proptest::collection::vec(any_failure(), 0..16),
+    ) {
+        let ports: Vec<_> = (1..=endpoints).map(|port| (port, 1)).collect();
+        let mut run = Run::new(traffic(&ports));
+        let mut word = run.head(&get("h", "/app").method(if post { "POST" } else { "GET" }));
+        let mut attempts = vec![word.clone()];
+        let mut received = 0;
+        for failure in failures {
+            if !word.starts_with("to ") {
+                break;
+            }
+            received += u32::from(failure.sent == Sent::Some);
+            word = run.fail(failure);
+            if word.starts_with("to ") {
+                attempts.push(word.clone());
+            }
+        }
+        prop_assert!(attempts.len() <= usize::from(endpoints) + 1);
+        let most = if post { 1 } else { retry::MAX_TRIES + 1 };
+        prop_assert!(received <= most);
+        let mut distinct = attempts.clone();
+        distinct.sort();
+        distinct.dedup();
+        prop_assert_eq!(distinct.len(), attempts.len());
+        prop_assert!(attempts.iter().filter(|attempt| attempt.ends_with("fresh")).count() <= 1);
+        run.step(Event::Finished(Outcome::Cancelled));
+        prop_assert!(run.loads().iter().all(|load| *load == (0, 0)));
+    }
+}

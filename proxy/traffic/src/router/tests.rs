@@ -55,7 +55,7 @@ fn matching(regex: &str) -> ValuePattern {
 /// The example of nginx's manual for `location`, in two orders.
 #[test]
 fn the_example_of_the_nginx_manual() {
-    let mut list = vec!["= /", "/", "/documents/", "^~ /images/", "~ (?i)\\.(gif|jpg|jpeg)$"];
+    let mut list = ["= /", "/", "/documents/", "^~ /images/", "~ (?i)\\.(gif|jpg|jpeg)$"];
     for _ in 0..2 {
         let router = one_site(list.iter().map(|pattern| leaf(pattern)).collect());
         let rows = [
@@ -331,8 +331,7 @@ fn ten_thousand_of_each() {
 /// What nginx's rules say, written the slow way.
 fn by_the_rules(patterns: &[String], path: &str) -> Option<usize> {
     let under = |prefix: &str| {
-        path.strip_prefix(prefix)
-            .is_some_and(|rest| prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
+        path.strip_prefix(prefix).is_some_and(|rest| prefix.ends_with('/') || rest.is_empty() || rest.starts_with('/'))
     };
     let exact = patterns.iter().position(|pattern| pattern.strip_prefix("= ") == Some(path));
     let prefix = |pattern: &String| pattern.strip_prefix("^~ ").unwrap_or(pattern).to_owned();
