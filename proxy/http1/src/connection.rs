@@ -3,8 +3,8 @@
 use crate::field::Name;
 use crate::octet;
 
-/// Options a head may nominate beyond the ones the codec knows.
-pub(crate) const MOST_NOMINATIONS: u8 = 10;
+/// Options one head may list. Each one that names a field is looked for among all fields.
+pub(crate) const MOST_OPTIONS: u8 = 10;
 
 /// What the `Connection` fields of one head add up to.
 #[derive(Debug, Clone, Copy, Default)]
@@ -12,8 +12,9 @@ pub(crate) struct ConnectionOptions {
     pub(crate) close: bool,
     pub(crate) keep_alive: bool,
     pub(crate) upgrade: bool,
-    /// Options that name other fields.
-    pub(crate) nominations: u8,
+    /// An option names other fields.
+    pub(crate) nominates: bool,
+    options: u8,
 }
 
 /// Why a `Connection` field is refused.
@@ -43,6 +44,10 @@ impl ConnectionOptions {
     }
 
     fn add_option(&mut self, option: &[u8], protected: Protected) -> Result<(), ConnectionFault> {
+        if self.options == MOST_OPTIONS {
+            return Err(ConnectionFault::TooMany);
+        }
+        self.options += 1;
         if option.eq_ignore_ascii_case(b"close") {
             self.close = true;
         } else if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -53,10 +58,8 @@ impl ConnectionOptions {
             return Err(ConnectionFault::NotAList);
         } else if is_protected(option) {
             return if protected == Protected::Fault { Err(ConnectionFault::Protected) } else { Ok(()) };
-        } else if self.nominations == MOST_NOMINATIONS {
-            return Err(ConnectionFault::TooMany);
         } else {
-            self.nominations += 1;
+            self.nominates = true;
         }
         Ok(())
     }

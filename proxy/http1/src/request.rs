@@ -71,6 +71,10 @@ impl RequestHead {
             Stage::Refused(error) => return Err(error),
         }
         let (bytes, is_full) = limits.window(buffer);
+        if bytes.len() < self.progress.checked {
+            // Fewer bytes than before: nothing new to say about them.
+            return Ok(None);
+        }
         match self.advance(bytes, limits) {
             Ok(None) if is_full => Err(self.refuse(RequestError::HeadTooLarge)),
             Ok(outcome) => Ok(outcome),
@@ -340,7 +344,7 @@ impl RequestHead {
         if self.host.is_none() && self.version() == Version::Http11 {
             return Err(RequestError::MissingHost);
         }
-        if self.connection.nominations > 0 {
+        if self.connection.nominates {
             self.fields.nominate_all(bytes);
         }
         Ok(())

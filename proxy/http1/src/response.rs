@@ -38,7 +38,7 @@ pub enum ResponseError {
     /// A 101 that does not switch to what was asked for.
     #[error("101 answer that does not switch to websocket")]
     Upgrade,
-    /// The Connection field is not a list of tokens, or nominates too many.
+    /// The Connection field is not a list of tokens, or lists too many.
     #[error("connection field is not a short list of names")]
     Connection,
     /// A malformed field line.
@@ -106,6 +106,10 @@ impl ResponseHead {
             Stage::Refused(error) => return Err(error),
         }
         let (bytes, is_full) = limits.window(buffer);
+        if bytes.len() < self.progress.checked {
+            // Fewer bytes than before: nothing new to say about them.
+            return Ok(None);
+        }
         match self.advance(bytes, limits, asked) {
             Ok(None) if is_full => Err(self.refuse(ResponseError::HeadTooLarge)),
             Ok(outcome) => Ok(outcome),
@@ -174,13 +178,15 @@ impl ResponseHead {
     }
 
     /// Whether the connection can carry another request once this answer has been read to its end.
+    ///
+    /// Not after a 204 that announces a body: such an upstream is likely to send one, into the next answer.
     #[inline]
     pub fn keep_alive(&self) -> bool {
         let is_wanted = match self.version() {
             Version::Http11 => !self.connection.close,
             Version::Http10 => self.connection.keep_alive && !self.connection.close,
         };
-        is_wanted && self.status != 101 && self.framing() != ResponseFraming::UntilClose
+        is_wanted && self.status != 101 && self.framing() != ResponseFraming::UntilClose && !self.announces_in_vain()
     }
 
     /// Whether another head follows this one: 1xx other than 101.
@@ -193,6 +199,11 @@ impl ResponseHead {
     #[inline]
     pub fn is_upgrade(&self) -> bool {
         self.status == 101
+    }
+
+    fn announces_in_vain(&self) -> bool {
+        self.status == 204
+            && (self.framing_fields.chunked || self.framing_fields.length.is_some_and(|length| length > 0))
     }
 
     fn refuse(&mut self, error: ResponseError) -> ResponseError {
@@ -271,7 +282,7 @@ impl ResponseHead {
         if self.status == 101 {
             self.check_upgrade(asked)?;
         }
-        if self.connection.nominations > 0 {
+        if self.connection.nominates {
             self.fields.nominate_all(bytes);
         }
         self.framing = Some(match (self.status, self.framing_fields) {

@@ -241,6 +241,15 @@ proptest! {
     }
 
     #[test]
+    fn a_buffer_that_changes_between_calls_does_no_harm(inputs in prop::collection::vec(soup(), 1..5)) {
+        let (mut request, mut response) = (RequestHead::new(), ResponseHead::new());
+        for input in &inputs {
+            let _ = request.parse(input, &LIMITS);
+            let _ = response.parse(input, &LIMITS, Asked::Other);
+        }
+    }
+
+    #[test]
     fn a_body_gets_one_verdict_however_it_is_cut(input in soup(), indices in indices()) {
         let whole = decode(&input, &[input.len()]);
         let pieces = decode(&input, &cuts(&indices, input.len()));

@@ -1,6 +1,6 @@
 //! Why a request head is refused, one variant per rule, each with its status.
 
-use crate::connection::{ConnectionFault, MOST_NOMINATIONS};
+use crate::connection::{ConnectionFault, MOST_OPTIONS};
 use crate::framing::FramingFault;
 use crate::line::FieldFault;
 use crate::target::TargetFault;
@@ -72,9 +72,9 @@ pub enum RequestError {
     /// The Connection field nominates a field that is end-to-end by nature.
     #[error("connection field nominates a protected field")]
     ProtectedNomination,
-    /// The Connection field nominates too many fields.
-    #[error("connection field nominates more than {MOST_NOMINATIONS} fields")]
-    TooManyNominations,
+    /// The Connection fields list too many options.
+    #[error("connection field lists more than {MOST_OPTIONS} options")]
+    TooManyOptions,
     /// An expectation other than `100-continue`.
     #[error("expectation is not \"100-continue\"")]
     Expectation,
@@ -116,7 +116,7 @@ impl From<ConnectionFault> for RequestError {
         match fault {
             ConnectionFault::NotAList => Self::Connection,
             ConnectionFault::Protected => Self::ProtectedNomination,
-            ConnectionFault::TooMany => Self::TooManyNominations,
+            ConnectionFault::TooMany => Self::TooManyOptions,
         }
     }
 }
