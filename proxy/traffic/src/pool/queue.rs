@@ -5,8 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use super::Pool;
@@ -26,17 +25,7 @@ impl Ticket {
     /// Whether it is worth asking the pool again. If not, the waker is kept (the last one counts) and woken when it is.
     #[must_use]
     pub fn poll(&self, waker: &Waker) -> bool {
-        if self.waiter.called.load(Ordering::Acquire) {
-            return true;
-        }
-        let mut slot = self.waiter.waker.lock().unwrap_or_else(PoisonError::into_inner);
-        match slot.as_mut() {
-            Some(kept) => kept.clone_from(waker),
-            None => *slot = Some(waker.clone()),
-        }
-        drop(slot);
-        // A call between the first look and the waker's arrival has woken nobody.
-        self.waiter.called.load(Ordering::Acquire)
+        self.waiter.poll(waker)
     }
 }
 
@@ -95,17 +84,40 @@ impl Called {
 /// The side of a ticket that the queue keeps.
 #[derive(Debug, Default)]
 pub(super) struct Waiter {
-    called: AtomicBool,
-    /// Guards the waker; held only to exchange it.
-    waker: Mutex<Option<Waker>>,
+    /// One lock over both, so that no call falls between a look and the arrival of the waker.
+    call: Mutex<Call>,
+}
+
+#[derive(Debug, Default)]
+struct Call {
+    made: bool,
+    waker: Option<Waker>,
 }
 
 impl Waiter {
+    fn poll(&self, waker: &Waker) -> bool {
+        let mut call = self.lock();
+        if call.made || call.waker.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            return call.made;
+        }
+        let old = call.waker.replace(waker.clone());
+        // Dropping a waker may run code of the runtime.
+        drop(call);
+        drop(old);
+        false
+    }
+
     fn wake(&self) {
-        self.called.store(true, Ordering::Release);
-        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let mut call = self.lock();
+        call.made = true;
+        let waker = call.waker.take();
+        drop(call);
         if let Some(waker) = waker {
             waker.wake();
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Call> {
+        self.call.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
