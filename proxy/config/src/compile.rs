@@ -96,7 +96,9 @@ fn keep<T>(parsed: Result<T, Reason>, text: &str, spot: Spot<'_>, report: &mut R
     match parsed {
         Ok(value) => Some(value),
         Err(Reason { problem, hint }) => {
-            let problem = format!("\"{}\" {problem}", crate::walk::shorten(text));
+            let problem = format!("\"{}\" {problem}", spot.shown(text));
+            // The hint may repeat the value.
+            let hint = hint.filter(|_| !spot.is_expanded());
             report.fault(spot.span(), Code::BadValue, problem).maybe_hint(hint);
             None
         }
@@ -114,7 +116,7 @@ fn absolute_path(written: &str, spot: Spot<'_>, report: &mut Report) -> Option<P
     if written.starts_with('/') && !written.contains('\0') {
         return Some(PathBuf::from(written));
     }
-    let problem = format!("\"{}\" is not an absolute path", crate::walk::shorten(written));
+    let problem = format!("\"{}\" is not an absolute path", spot.shown(written));
     report.fault(spot.span(), Code::BadValue, problem).hint("write the whole path, starting with \"/\"");
     None
 }
@@ -125,7 +127,7 @@ fn account(name: String, spot: Spot<'_>, report: &mut Report) -> Option<String> 
     if is_name && !name.starts_with('-') {
         return Some(name);
     }
-    let problem = format!("\"{}\" is not the name of an account", crate::walk::shorten(&name));
+    let problem = format!("\"{}\" is not the name of an account", spot.shown(&name));
     report.fault(spot.span(), Code::BadValue, problem).hint("write a user name such as www-data");
     None
 }

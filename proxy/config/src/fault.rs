@@ -90,8 +90,10 @@ pub struct Place {
     pub column: u32,
     /// First column after the piece; always greater than `column`.
     pub end_column: u32,
-    /// The whole line.
+    /// The line, or the piece of a very long one around the place.
     pub source_line: String,
+    /// Column at which `source_line` starts; 1 unless the line is very long.
+    pub source_column: u32,
 }
 
 /// Another place that matters for a fault.
@@ -112,12 +114,25 @@ impl fmt::Display for Place {
 impl Place {
     /// The source line with a line of carets under the piece, each line ended by a line break.
     fn excerpt(&self) -> String {
-        let column = self.column.saturating_sub(1) as usize;
-        let from = column.saturating_sub(WIDEST_EXCERPT / 2);
-        let shown: String = self.source_line.chars().skip(from).take(WIDEST_EXCERPT).map(printable).collect();
-        let before = column - from;
-        let room = shown.chars().count().saturating_sub(before).max(1);
+        let column = self.column.saturating_sub(self.source_column) as usize;
+        let width = self.source_line.chars().count();
+        let from = if width <= WIDEST_EXCERPT {
+            0
+        } else {
+            column.saturating_sub(WIDEST_EXCERPT / 2).min(width - WIDEST_EXCERPT)
+        };
+        let mut shown: Vec<char> = self.source_line.chars().skip(from).take(WIDEST_EXCERPT).map(printable).collect();
+        let end = from + shown.len();
+        if let Some(first) = shown.first_mut().filter(|_| from > 0 || self.source_column > 1) {
+            *first = '…';
+        }
+        if let Some(last) = shown.last_mut().filter(|_| end < width) {
+            *last = '…';
+        }
+        let before = column.saturating_sub(from);
+        let room = shown.len().saturating_sub(before).max(1);
         let carets = (self.end_column.saturating_sub(self.column) as usize).clamp(1, room);
+        let shown = String::from_iter(shown);
         let number = self.line.to_string();
         format!(
             "{number:>4} | {shown}\n{:>width$} | {:before$}{}\n",

@@ -217,6 +217,7 @@ impl<'a> Gathering<'a> {
         };
         for item in items {
             match &item.content {
+                Content::Scalar(scalar) if scalar.failed => self.damaged = true,
                 Content::Scalar(scalar) if !scalar.text.is_empty() && !scalar.is_null() => {
                     self.pattern(&scalar.text, item.span, folder);
                 }

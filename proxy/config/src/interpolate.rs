@@ -39,7 +39,8 @@ impl Scene<'_> {
 }
 
 /// The fault is in the report.
-struct Failed;
+#[derive(Debug)]
+pub(crate) struct Failed;
 
 impl<'a> Variables<'a> {
     /// Takes variables and files from `environment`.
@@ -47,14 +48,13 @@ impl<'a> Variables<'a> {
         Self { environment, names: BTreeSet::new(), produced: 0 }
     }
 
-    /// The text with variables replaced; `None` when there is nothing to replace. What cannot be replaced is reported,
-    /// and an empty text stands in for it.
-    pub(crate) fn expand(&mut self, text: &str, span: Span, report: &mut Report) -> Option<String> {
+    /// The text with variables replaced; `None` when there is nothing to replace.
+    pub(crate) fn expand(&mut self, text: &str, span: Span, report: &mut Report) -> Option<Result<String, Failed>> {
         if !text.contains("${") && !text.contains("$$") {
             return None;
         }
         let mut scene = Scene { span, report };
-        Some(self.expand_level(text, 0, &mut scene).unwrap_or_default())
+        Some(self.expand_level(text, 0, &mut scene))
     }
 
     fn expand_level(&mut self, text: &str, depth: u32, scene: &mut Scene<'_>) -> Result<String, Failed> {

@@ -7,6 +7,7 @@
 mod access;
 mod address;
 mod compile;
+pub mod diff;
 pub mod environment;
 pub mod fault;
 mod host;
@@ -32,6 +33,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 pub use address::LONGEST_SOCKET_PATH;
+pub use diff::{Diff, diff};
 pub use environment::{Environment, System};
 pub use fault::{Code, Fault, Faults, Place, Severity};
 pub use schema::{keys, schema};

@@ -279,6 +279,7 @@ pub enum Balance {
 
 /// Who the endpoints are.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are few, and they live as long as the configuration")]
 pub enum EndpointSource {
     /// Fixed addresses.
     Servers(Vec<StaticServer>),

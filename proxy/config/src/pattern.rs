@@ -97,8 +97,8 @@ fn canonical(path: &str, mark: &str) -> Result<String, Reason> {
     Err(Reason::new("is not in canonical form, so no request would match it", hint(&canonical)))
 }
 
-/// Escapes in upper case, none where a character needs none; bytes outside of URI syntax escaped; no empty, `.` and `..`
-/// segments.
+/// The form that requests are brought into before routes see them: escapes in upper case and only where a byte needs
+/// one (an escaped `;` stays, because unescaped it begins parameters), no empty, `.` and `..` segments.
 fn canonical_form(path: &str) -> Result<String, Reason> {
     let escaped = canonical_escapes(path)?;
     let mut segments: Vec<&str> = Vec::new();
@@ -111,6 +111,12 @@ fn canonical_form(path: &str) -> Result<String, Reason> {
                     return Err(Reason::new("goes above the root", "remove \"..\""));
                 }
             }
+            segment if has_dots_with_parameters(segment) => {
+                return Err(Reason::new(
+                    "has parameters on a dot segment",
+                    "remove it: such requests are refused with 400",
+                ));
+            }
             segment => segments.push(segment),
         }
     }
@@ -118,14 +124,22 @@ fn canonical_form(path: &str) -> Result<String, Reason> {
     Ok(format!("/{}{tail}", segments.join("/")))
 }
 
+/// `.;x` and `..;x`, which some servers take for `.` and `..`.
+fn has_dots_with_parameters(segment: &str) -> bool {
+    let rest = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.'));
+    rest.is_some_and(|rest| rest.starts_with(';') || rest.starts_with("%3B"))
+}
+
 fn canonical_escapes(path: &str) -> Result<String, Reason> {
     let mut escaped = String::with_capacity(path.len());
+    let mut decoded = Vec::with_capacity(path.len());
     let bytes = path.as_bytes();
     let mut offset = 0;
     while let Some(&byte) = bytes.get(offset) {
         offset += 1;
         if byte != b'%' {
             push(&mut escaped, byte, is_path_byte(byte));
+            decoded.push(byte);
             continue;
         }
         let digits = path.get(offset..offset + 2).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()));
@@ -139,9 +153,13 @@ fn canonical_escapes(path: &str) -> Result<String, Reason> {
             ));
         }
         offset += 2;
-        push(&mut escaped, value, is_unreserved(value));
+        push(&mut escaped, value, is_path_byte(value) && value != b';');
+        decoded.push(value);
     }
-    Ok(escaped)
+    match std::str::from_utf8(&decoded) {
+        Ok(_) => Ok(escaped),
+        Err(_) => Err(Reason::new("has escapes that are not UTF-8", "remove it: such requests are refused with 400")),
+    }
 }
 
 fn push(text: &mut String, byte: u8, literally: bool) {
@@ -204,6 +222,8 @@ mod tests {
             ("/a/./b", "write \"/a/b\""),
             ("/a/../b/", "write \"/b/\""),
             ("/a/%7euser", "write \"/a/~user\""),
+            ("/%40admin", "write \"/@admin\""),
+            ("/a%3bb", "write \"/a%3Bb\""),
             ("/a/%c3%a9", "write \"/a/%C3%A9\""),
             ("/a b", "write \"/a%20b\""),
             ("/é", "write \"/%C3%A9\""),
@@ -213,8 +233,8 @@ mod tests {
             assert_eq!(parse_path(text).unwrap_err().hint.as_deref(), Some(remedy), "{text}");
         }
         for text in [
-            "", "=", "/a%2fb", "/a%5Cb", "/a%zz", "/a%", "/..", "/a?b=1", "/a\\b", "/a\u{1}", "/%00", "~", "~ (",
-            "~ (?=a)",
+            "", "=", "/a%2fb", "/a%5Cb", "/a%zz", "/a%", "/..", "/a?b=1", "/a\\b", "/a\u{1}", "/%00", "/a/..;/b",
+            "/%ff", "~", "~ (", "~ (?=a)",
         ] {
             assert!(parse_path(text).is_err(), "{text}");
         }

@@ -58,6 +58,16 @@ impl Source {
         Self { name, folder, text, lines }
     }
 
+    /// The same position, or the end of the file if the file ends before it: YAML counts a line after the last one.
+    fn within(&self, mark: Mark) -> Mark {
+        let last = u32::try_from(self.lines.len()).unwrap_or(u32::MAX);
+        if mark.line <= last {
+            return mark;
+        }
+        let width = u32::try_from(self.line(last).chars().count()).unwrap_or(u32::MAX);
+        Mark { line: last, column: width.saturating_add(1) }
+    }
+
     /// The text of a line, which counts from 1, without its line break.
     fn line(&self, number: u32) -> &str {
         let index = number.saturating_sub(1) as usize;
@@ -99,19 +109,41 @@ impl Sources {
     /// A span as a person sees it.
     pub(crate) fn place(&self, span: Span) -> Option<Place> {
         let source = self.file(span.file)?;
-        let line = source.line(span.start.line);
-        let width = u32::try_from(line.chars().count()).unwrap_or(u32::MAX);
+        let start = source.within(span.start);
+        let line = source.line(start.line);
         // A span over several lines is shown up to the end of its first one.
-        let end = if span.end.line == span.start.line { span.end.column } else { width.saturating_add(1) };
+        let end = if span.end.line == start.line { span.end.column } else { u32::MAX };
+        let (excerpt, excerpt_column, end_of_line) = excerpt(line, start.column);
         Some(Place {
             file: source.name.clone(),
-            line: span.start.line,
-            column: span.start.column,
-            end_column: end.clamp(span.start.column.saturating_add(1), width.max(span.start.column).saturating_add(1)),
-            source_line: line.to_owned(),
+            line: start.line,
+            column: start.column,
+            end_column: end.min(end_of_line).max(start.column.saturating_add(1)),
+            source_line: excerpt,
+            source_column: excerpt_column,
         })
     }
 }
+
+/// The line, or the piece of a very long one around a column; the column at which it starts; and a column that is not
+/// beyond the line's end, exact for lines that are shown whole.
+fn excerpt(line: &str, column: u32) -> (String, u32, u32) {
+    let index = column.saturating_sub(1) as usize;
+    let from = if line.len() <= WIDEST_EXCERPT { 0 } else { index.saturating_sub(WIDEST_EXCERPT / 2) };
+    let piece: String = if line.is_ascii() {
+        // The usual case, without counting characters: one line may be a whole file.
+        line.get(from..line.len().min(from + WIDEST_EXCERPT)).unwrap_or_default().to_owned()
+    } else {
+        line.chars().skip(from).take(WIDEST_EXCERPT).collect()
+    };
+    let first = u32::try_from(from + 1).unwrap_or(u32::MAX);
+    let width = u32::try_from(piece.chars().count()).unwrap_or(u32::MAX);
+    (piece, first, first.saturating_add(width))
+}
+
+/// Most characters of a line that are kept with a fault: a thousand faults in one long line must not keep it a thousand
+/// times.
+const WIDEST_EXCERPT: usize = 240;
 
 #[cfg(test)]
 mod tests {

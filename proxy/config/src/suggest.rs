@@ -11,7 +11,7 @@ pub(crate) fn nearest<'a>(written: &str, known: impl IntoIterator<Item = &'a str
     known
         .into_iter()
         .filter(|word| word.len() <= 128)
-        .map(|word| (distance(&folded, &fold(word)), word))
+        .map(|word| (likeness(&folded, &fold(word)), word))
         .filter(|&(distance, _)| distance <= limit)
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, word)| word)
@@ -25,7 +25,12 @@ pub(crate) fn did_you_mean<'a>(written: &str, known: impl IntoIterator<Item = &'
 /// `"a", "b" or "c"`.
 pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = words.into_iter().map(|word| format!("\"{word}\"")).collect();
-    match quoted.as_slice() {
+    either(&quoted)
+}
+
+/// `a, b or c`.
+pub(crate) fn either(items: &[String]) -> String {
+    match items {
         [] => String::new(),
         [one] => one.clone(),
         [all @ .., last] => format!("{} or {last}", all.join(", ")),
@@ -35,6 +40,13 @@ pub(crate) fn one_of<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
 /// Case and the choice between `-` and `_` are no difference.
 fn fold(word: &str) -> String {
     word.chars().map(|character| if character == '-' { '_' } else { character.to_ascii_lowercase() }).collect()
+}
+
+/// Edit distance; a word that begins with the other one is near, too: `warning` for `warn`.
+fn likeness(written: &str, known: &str) -> usize {
+    let is_longer = known.len() >= 4 && written.starts_with(known);
+    let is_shorter = written.len() >= 4 && known.starts_with(written);
+    if is_longer || is_shorter { 1 } else { distance(written, known) }
 }
 
 /// Edit distance in which two neighbours swapped count as one edit (optimal string alignment).
@@ -73,6 +85,8 @@ mod tests {
             ("timeuots", Some("timeouts")),
             ("Default-Site", Some("default_site")),
             ("tsl", Some("tls")),
+            ("addresses", Some("address")),
+            ("time", Some("timeouts")),
             ("rate_limit", None),
             ("", None),
         ] {

@@ -45,6 +45,8 @@ pub(crate) struct Scalar {
     pub(crate) plain: bool,
     /// The text as it stands in the file, when variables were replaced: the value may be a secret.
     pub(crate) written: Option<Box<str>>,
+    /// A variable could not be replaced, which is reported: the value counts for nothing.
+    pub(crate) failed: bool,
 }
 
 impl Scalar {
@@ -141,6 +143,19 @@ impl<'a> Spot<'a> {
     /// Where the key stands, else the value.
     pub(crate) fn key_span(self) -> Span {
         self.key.unwrap_or_else(|| self.span())
+    }
+
+    /// What may be printed of this value; `text` unless it comes from a variable.
+    pub(crate) fn shown(self, text: &str) -> String {
+        match &self.node.content {
+            Content::Scalar(scalar) => crate::walk::shorten(scalar.written.as_deref().unwrap_or(text)),
+            Content::Sequence(_) | Content::Mapping(_) => crate::walk::shorten(text),
+        }
+    }
+
+    /// Whether the value comes from a variable and may be a secret.
+    pub(crate) const fn is_expanded(self) -> bool {
+        matches!(&self.node.content, Content::Scalar(Scalar { written: Some(_), .. }))
     }
 
     /// Whether a mapping has this key.

@@ -152,7 +152,7 @@ pub fn format_size(bytes: u64) -> String {
         return "0".to_owned();
     }
     for (unit, scale) in SIZE_UNITS {
-        if bytes % scale == 0 {
+        if bytes.is_multiple_of(scale) {
             return format!("{}{unit}", bytes / scale);
         }
     }

@@ -16,7 +16,7 @@ use crate::report::Report;
 use crate::scalar::{Meaning, meaning};
 use crate::schema::{alternatives, resolve};
 use crate::source::Span;
-use crate::suggest::{did_you_mean, nearest, one_of};
+use crate::suggest::{did_you_mean, either, nearest};
 use crate::tree::{Content, Entry, Node, Scalar, Spot};
 
 /// The sound part of a tree, and the same as a value for serde.
@@ -43,6 +43,9 @@ impl<'s> Walker<'s, '_> {
     fn node(&mut self, node: &Rc<Node>, schema: &'s Schema, spot: Spot<'_>) -> Option<Sound> {
         let (schema, name) = resolve(self.root, schema);
         let name = name.unwrap_or_default();
+        if matches!(&node.content, Content::Scalar(scalar) if scalar.failed) {
+            return None;
+        }
         if is_null(node) {
             let problem = format!("expected {}, found nothing", self.describe(schema));
             self.report.fault(spot.key_span(), Code::WrongType, problem).hint("give it a value, or remove the key");
@@ -75,7 +78,7 @@ impl<'s> Walker<'s, '_> {
         if items.is_empty() && schema.get("minItems").is_some() {
             self.report
                 .fault(spot.span(), Code::BadValue, "this list must not be empty")
-                .hint("add at least one entry, or remove the key");
+                .hint("add at least one entry");
             return None;
         }
         let item_schema = schema.get("items")?;
@@ -170,7 +173,8 @@ impl<'s> Walker<'s, '_> {
         if words.contains(&&*scalar.text) {
             return Some(Sound { node: Rc::clone(node), value: Yaml::String(scalar.text.to_string()) });
         }
-        if let Some(number) = number.filter(|_| is_number(scalar)) {
+        let found = meaning(&scalar.text);
+        if let Some(number) = number.filter(|_| found.is_number()) {
             return self.scalar(node, number);
         }
         let shown = shorten(scalar.shown());
@@ -271,7 +275,7 @@ impl<'s> Walker<'s, '_> {
         let found = meaning(&scalar.text);
         if scalar.plain && scalar.written.is_none() && found != Meaning::Text {
             let shown = shorten(&scalar.text);
-            let problem = format!("expected text, found {} {shown}", found.describe());
+            let problem = format!("expected text, found {} {shown}", the(found));
             self.report.fault(span, Code::WrongType, problem).hint(format!("put it in quotes: \"{shown}\""));
             return None;
         }
@@ -295,10 +299,7 @@ impl<'s> Walker<'s, '_> {
         let mut words = Vec::new();
         let mut number = None;
         self.collect(schema, &mut words, &mut number);
-        let mut all = Vec::new();
-        if !words.is_empty() {
-            all.push(one_of(words));
-        }
+        let mut all: Vec<String> = words.into_iter().map(|word| format!("\"{word}\"")).collect();
         if let Some(number) = number {
             all.push(describe_number(number));
         }
@@ -306,12 +307,12 @@ impl<'s> Walker<'s, '_> {
             let (branch, _) = resolve(self.root, branch);
             all.extend(describe_other(branch));
         }
-        all.join(" or ")
+        either(&all)
     }
 
     fn shape_hint(&self, node: &Node, schema: &'s Schema, kind: Kind) -> Option<String> {
         match (&node.content, kind) {
-            (Content::Scalar(scalar), Kind::Scalar) if has_items(self.root, schema) => {
+            (Content::Scalar(scalar), Kind::Scalar) if has_items(self.root, schema) && scalar.shown().len() <= 200 => {
                 let words: Vec<&str> = scalar.shown().split_whitespace().collect();
                 let quoted: Vec<String> = words.iter().map(|word| list_item(word)).collect();
                 Some(format!("write a list: [{}]", quoted.join(", ")))
@@ -327,7 +328,22 @@ impl<'s> Walker<'s, '_> {
     }
 }
 
+/// Before the value itself.
+const fn the(found: Meaning) -> &'static str {
+    match found {
+        Meaning::Null => "nothing:",
+        Meaning::Boolean(_) => "the boolean",
+        Meaning::Whole(_) | Meaning::Negative(_) | Meaning::Float(_) => "the number",
+        Meaning::Text => "the text",
+    }
+}
+
 impl Meaning {
+    /// Whether it is a number of any kind.
+    const fn is_number(self) -> bool {
+        matches!(self, Self::Whole(_) | Self::Negative(_) | Self::Float(_))
+    }
+
     /// Itself, or text where numbers are not looked for.
     fn whole_if(self, number: bool) -> Self {
         if number { self } else { Self::Text }
@@ -403,7 +419,7 @@ fn describe_scalar(scalar: &Scalar) -> String {
     match meaning(&scalar.text) {
         Meaning::Text => format!("\"{shown}\""),
         _ if !scalar.plain => format!("the text \"{shown}\""),
-        found => format!("{} {shown}", found.describe()),
+        found => format!("{} {shown}", the(found)),
     }
 }
 

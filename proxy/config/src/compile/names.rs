@@ -86,7 +86,15 @@ impl Names {
                 continue;
             };
             let span = if site.name.is_some() { spot.key("name").span() } else { spot.key("hosts").item(0).span() };
-            unique.insert("site", name, span, report);
+            // Two unnamed sites with one first host: on a common listener the host itself is reported.
+            let same_host = site.name.is_none()
+                && self
+                    .sites
+                    .iter()
+                    .any(|known| known.name == *name && share_listener(&known.listeners, &site.listeners));
+            if !same_host {
+                unique.insert("site", name, span, report);
+            }
             self.sites.push(SiteName { name: name.clone(), listeners: site.listeners.clone() });
         }
     }
@@ -136,8 +144,7 @@ impl Names {
             let known: Vec<&str> = self.upstreams.iter().map(|(name, _)| name.as_str()).collect();
             let is_address = name.contains("://") || name.contains(':');
             if is_address {
-                let problem =
-                    format!("\"{}\" is an address, and a route names an upstream", crate::walk::shorten(name));
+                let problem = format!("\"{}\" is an address, and a route names an upstream", spot.shown(name));
                 let hint = "define it: upstreams: { app: { servers: [{ address: \"127.0.0.1:8000\" }] } }, and write proxy: app";
                 report.fault(spot.span(), Code::UnknownName, problem).hint(hint);
             } else {
@@ -168,13 +175,20 @@ impl Names {
     }
 }
 
+fn share_listener(a: &Option<Vec<String>>, b: &Option<Vec<String>>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a.iter().any(|name| b.contains(name)),
+        _ => true,
+    }
+}
+
 fn unknown(kind: &str, name: &str, known: &[&str], spot: Spot<'_>, report: &mut Report) {
     let hint = did_you_mean(name, known.iter().copied()).unwrap_or_else(|| match known {
         [] => format!("no {kind} is defined"),
         known if known.len() <= 12 => format!("defined are {}", one_of(known.iter().copied())),
         known => format!("{} are defined", known.len()),
     });
-    let problem = format!("there is no {kind} \"{}\"", crate::walk::shorten(name));
+    let problem = format!("there is no {kind} \"{}\"", spot.shown(name));
     report.fault(spot.span(), Code::UnknownName, problem).hint(hint);
 }
 

@@ -76,6 +76,7 @@ fn argv(raw: Vec<raw::Text>, spot: Spot<'_>, usage: &mut Usage, report: &mut Rep
     if let [line] = command.as_slice()
         && line.contains(char::is_whitespace)
     {
+        usage.sound = false;
         let words: Vec<String> = line.split_whitespace().map(|word| format!("\"{word}\"")).collect();
         let reason = Reason::new(
             "is a shell line, not a program",
@@ -84,6 +85,7 @@ fn argv(raw: Vec<raw::Text>, spot: Spot<'_>, usage: &mut Usage, report: &mut Rep
         return keep(Err(reason), line, spot.item(0), report);
     }
     if command.first().is_some_and(String::is_empty) {
+        usage.sound = false;
         report
             .fault(spot.item(0).span(), Code::BadValue, "the program has no name")
             .hint("write its path or name first");

@@ -1,0 +1,306 @@
+//! What changes from one model to the next: the plan of a reload, and the text it prints.
+//!
+//! Things are matched by name. The order of listeners and sites means nothing and is no change. Values that may hold
+//! secrets (environment variables, the token) are named, never printed.
+
+mod settings;
+mod upstream;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::{Admin, Listener, Logging, Model, Route, RouteAction, Server, Site};
+use crate::units::format_duration;
+pub use settings::Setting;
+use settings::Settings;
+pub use upstream::{Reweighted, UpstreamChange, WorkersChange};
+
+/// Everything that changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Diff {
+    /// Listeners, by name.
+    pub listeners: Changes<ThingChange>,
+    /// Sites, by name.
+    pub sites: Changes<ThingChange>,
+    /// Upstreams, by name.
+    pub upstreams: Changes<UpstreamChange>,
+    /// Settings of the admin endpoint.
+    pub admin: Vec<Setting>,
+    /// Settings of the logs.
+    pub logging: Vec<Setting>,
+    /// Settings of the process; some cannot change live, see [`Diff::refusals`].
+    pub server: Vec<Setting>,
+}
+
+/// What became of the things of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Changes<T> {
+    /// Names that are new.
+    pub added: Vec<String>,
+    /// Names that are gone.
+    pub removed: Vec<String>,
+    /// The same name, other settings.
+    pub changed: Vec<T>,
+}
+
+impl<T> Default for Changes<T> {
+    fn default() -> Self {
+        Self { added: Vec::new(), removed: Vec::new(), changed: Vec::new() }
+    }
+}
+
+impl<T> Changes<T> {
+    /// Whether nothing of this kind changes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.changed.is_empty()
+    }
+}
+
+/// A listener or site with other settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ThingChange {
+    /// Its name.
+    pub name: String,
+    /// Never empty.
+    pub settings: Vec<Setting>,
+}
+
+/// A setting that cannot change live, which makes a reload be refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LiveRefusal {
+    /// Key path, such as `server.shards`.
+    pub setting: String,
+    /// What it is.
+    pub from: String,
+    /// What it should become.
+    pub to: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+impl fmt::Display for LiveRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { setting, from, to, remedy } = self;
+        write!(f, "{setting} cannot change live ({from} -> {to}): {remedy}")
+    }
+}
+
+/// The settings of `server` that cannot change live.
+const FIXED: [&str; 4] = ["shards", "user", "state_dir", "runtime_dir"];
+
+/// What changes from `old` to `new`.
+#[must_use]
+pub fn diff(old: &Model, new: &Model) -> Diff {
+    let Model { listeners, sites, upstreams, admin, logging, server } = old;
+    Diff {
+        listeners: things(listeners, &new.listeners, |listener| &listener.name, listener),
+        sites: things(sites, &new.sites, |site| &site.name, site),
+        upstreams: upstream::upstreams(upstreams, &new.upstreams),
+        admin: self::admin(admin, &new.admin),
+        logging: self::logging(logging, &new.logging),
+        server: self::server(server, &new.server),
+    }
+}
+
+impl Diff {
+    /// Whether nothing changes.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        let Self { listeners, sites, upstreams, admin, logging, server } = self;
+        listeners.is_empty()
+            && sites.is_empty()
+            && upstreams.is_empty()
+            && admin.is_empty()
+            && logging.is_empty()
+            && server.is_empty()
+    }
+
+    /// The changes that a running process cannot make.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<LiveRefusal> {
+        let fixed = self.server.iter().filter(|setting| FIXED.contains(&setting.name.as_str()));
+        let refuse = |Setting { name, from, to }: &Setting| LiveRefusal {
+            setting: format!("server.{name}"),
+            from: from.clone(),
+            to: to.clone(),
+            remedy: "restart the program, or set it back",
+        };
+        fixed.map(refuse).collect()
+    }
+}
+
+impl fmt::Display for Diff {
+    /// A line for each change, marked `+` (added), `-` (removed) or `~` (changed); `no changes` without any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { listeners, sites, upstreams, admin, logging, server } = self;
+        if self.is_empty() {
+            return writeln!(f, "no changes");
+        }
+        write_names(f, "listener", listeners)?;
+        for ThingChange { name, settings } in &listeners.changed {
+            write_settings(f, &format!("listener {name}: "), settings)?;
+        }
+        write_names(f, "site", sites)?;
+        for ThingChange { name, settings } in &sites.changed {
+            write_settings(f, &format!("site {name}: "), settings)?;
+        }
+        write_names(f, "upstream", upstreams)?;
+        for change in &upstreams.changed {
+            write!(f, "{change}")?;
+        }
+        write_settings(f, "admin.", admin)?;
+        write_settings(f, "logging.", logging)?;
+        write_settings(f, "server.", server)
+    }
+}
+
+fn write_names<T>(f: &mut fmt::Formatter<'_>, kind: &str, changes: &Changes<T>) -> fmt::Result {
+    for name in &changes.added {
+        writeln!(f, "+ {kind} {name}")?;
+    }
+    for name in &changes.removed {
+        writeln!(f, "- {kind} {name}")?;
+    }
+    Ok(())
+}
+
+fn write_settings(f: &mut fmt::Formatter<'_>, prefix: &str, settings: &[Setting]) -> fmt::Result {
+    for setting in settings {
+        writeln!(f, "~ {prefix}{setting}")?;
+    }
+    Ok(())
+}
+
+/// Matches things by name.
+fn things<T>(
+    old: &[T],
+    new: &[T],
+    name: impl Fn(&T) -> &String,
+    compare: impl Fn(&T, &T) -> Vec<Setting>,
+) -> Changes<ThingChange> {
+    let old: BTreeMap<&String, &T> = old.iter().map(|thing| (name(thing), thing)).collect();
+    let mut changes = Changes::default();
+    let names: Vec<&String> = new.iter().map(&name).collect();
+    changes.removed.extend(old.keys().filter(|name| !names.contains(name)).map(|name| (*name).clone()));
+    for thing in new {
+        let name = name(thing).clone();
+        match old.get(&name) {
+            None => changes.added.push(name),
+            Some(old) => {
+                let settings = compare(old, thing);
+                if !settings.is_empty() {
+                    changes.changed.push(ThingChange { name, settings });
+                }
+            }
+        }
+    }
+    changes
+}
+
+fn listener(old: &Listener, new: &Listener) -> Vec<Setting> {
+    let Listener { name: _, address, transport, default_site, timeouts, head_limits } = old;
+    let mut settings = Settings::default();
+    settings.compare("address", address, &new.address, ToString::to_string);
+    settings.debug("transport", transport, &new.transport);
+    settings.compare("default_site", default_site, &new.default_site, settings::optional);
+    settings.debug("timeouts", timeouts, &new.timeouts);
+    settings.debug("head_limits", head_limits, &new.head_limits);
+    settings.0
+}
+
+fn site(old: &Site, new: &Site) -> Vec<Setting> {
+    let Site { name: _, hosts, listeners, tls, routes } = old;
+    let mut settings = Settings::default();
+    settings.compare("hosts", hosts, &new.hosts, |hosts| {
+        settings::list(hosts.iter().map(crate::model::HostPattern::to_text))
+    });
+    settings.compare("listeners", listeners, &new.listeners, |names| settings::list(names.iter().cloned()));
+    settings.debug("tls", tls, &new.tls);
+    self::routes("routes", routes, &new.routes, &mut settings);
+    settings.0
+}
+
+/// Names the routes that differ; inner routes by the way to them.
+fn routes(path: &str, old: &[Route], new: &[Route], settings: &mut Settings) {
+    if old == new {
+        return;
+    }
+    let before = settings.0.len();
+    let named = |routes: &[Route], name: &str| routes.iter().find(|route| route.name == name).cloned();
+    for route in old.iter().filter(|route| named(new, &route.name).is_none()) {
+        settings.add(&format!("{path}[{}]", route.name), "present", "absent");
+    }
+    for route in new {
+        let path = format!("{path}[{}]", route.name);
+        match named(old, &route.name) {
+            None => settings.add(&path, "absent", "present"),
+            Some(old) => self::route(&path, &old, route, settings),
+        }
+    }
+    if settings.0.len() == before {
+        settings.add(&format!("{path} order"), &order(old), &order(new));
+    }
+}
+
+fn order(routes: &[Route]) -> String {
+    settings::list(routes.iter().map(|route| route.name.clone()))
+}
+
+fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
+    let Route { name: _, path: pattern, conditions, action, max_body, forward_path } = old;
+    settings.debug(&format!("{path}.path"), pattern, &new.path);
+    settings.debug(&format!("{path}.conditions"), conditions, &new.conditions);
+    match (action, &new.action) {
+        (RouteAction::Nested(old), RouteAction::Nested(new)) => routes(&format!("{path}.routes"), old, new, settings),
+        (old, new) => settings.compare(&format!("{path}.action"), old, new, describe_action),
+    }
+    settings.compare(&format!("{path}.max_body"), max_body, &new.max_body, |&size| crate::units::format_size(size));
+    settings.debug(&format!("{path}.forward_path"), forward_path, &new.forward_path);
+}
+
+fn describe_action(action: &RouteAction) -> String {
+    match action {
+        RouteAction::Proxy(upstream) => format!("proxy {upstream}"),
+        RouteAction::Respond(response) => format!("respond {} ({} bytes)", response.status, response.body.len()),
+        RouteAction::Nested(routes) => format!("{} inner routes", routes.len()),
+    }
+}
+
+fn admin(old: &Admin, new: &Admin) -> Vec<Setting> {
+    let Admin { listen, token } = old;
+    let mut settings = Settings::default();
+    settings.compare("listen", listen, &new.listen, ToString::to_string);
+    settings.secret("token", token.as_ref(), new.token.as_ref());
+    settings.0
+}
+
+fn logging(old: &Logging, new: &Logging) -> Vec<Setting> {
+    let Logging { level, format, access } = old;
+    let mut settings = Settings::default();
+    settings.debug("level", level, &new.level);
+    settings.debug("format", format, &new.format);
+    settings.debug("access", access, &new.access);
+    settings.0
+}
+
+fn server(old: &Server, new: &Server) -> Vec<Setting> {
+    let Server { shards, user, state_dir, runtime_dir, connections, drain_timeout, shutdown_timeout } = old;
+    let mut settings = Settings::default();
+    let folder = |path: &Option<std::path::PathBuf>| {
+        path.as_ref().map_or("default".to_owned(), |path| path.display().to_string())
+    };
+    settings.debug("shards", shards, &new.shards);
+    settings.compare("user", user, &new.user, settings::optional);
+    settings.compare("state_dir", state_dir, &new.state_dir, folder);
+    settings.compare("runtime_dir", runtime_dir, &new.runtime_dir, folder);
+    settings.debug("connections", connections, &new.connections);
+    settings.compare("drain_timeout", drain_timeout, &new.drain_timeout, |&time| format_duration(time));
+    settings.compare("shutdown_timeout", shutdown_timeout, &new.shutdown_timeout, |&time| format_duration(time));
+    settings.0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Changes of upstreams: servers come and go, workers are replaced only when what they are started with changes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Changes;
+use super::settings::{Setting, Settings, list, optional};
+use crate::model::{EndpointSource, StaticServer, Upstream, WorkerSpec};
+use crate::units::format_duration;
+
+/// An upstream with other settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UpstreamChange {
+    /// Its name.
+    pub name: String,
+    /// Settings of the upstream itself: all apply live.
+    pub settings: Vec<Setting>,
+    /// Addresses of servers that are new.
+    pub servers_added: Vec<String>,
+    /// Addresses of servers that are gone.
+    pub servers_removed: Vec<String>,
+    /// Servers with another weight.
+    pub servers_reweighted: Vec<Reweighted>,
+    /// What changes for its workers.
+    pub workers: Option<WorkersChange>,
+}
+
+/// A server with another weight.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reweighted {
+    /// Its address.
+    pub address: String,
+    /// What its weight was.
+    pub from: u32,
+    /// What it becomes.
+    pub to: u32,
+}
+
+/// Workers with another specification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WorkersChange {
+    /// What they are started with: running workers cannot take it over and are replaced (command, environment, folder,
+    /// account, transport, readiness).
+    pub needs_new_workers: Vec<Setting>,
+    /// What applies to running workers: their count and timeouts. Which variables count as secrets stands here too: it
+    /// applies to the next start.
+    pub live: Vec<Setting>,
+}
+
+impl fmt::Display for UpstreamChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, settings, servers_added, servers_removed, servers_reweighted, workers } = self;
+        for setting in settings {
+            writeln!(f, "~ upstream {name}: {setting}")?;
+        }
+        for address in servers_added {
+            writeln!(f, "~ upstream {name}: server {address} added")?;
+        }
+        for address in servers_removed {
+            writeln!(f, "~ upstream {name}: server {address} removed")?;
+        }
+        for Reweighted { address, from, to } in servers_reweighted {
+            writeln!(f, "~ upstream {name}: weight of {address}: {from} -> {to}")?;
+        }
+        let Some(WorkersChange { needs_new_workers, live }) = workers else { return Ok(()) };
+        for setting in needs_new_workers {
+            writeln!(f, "~ upstream {name}: workers.{setting} (new workers)")?;
+        }
+        for setting in live {
+            writeln!(f, "~ upstream {name}: workers.{setting}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Matches upstreams by name.
+pub(super) fn upstreams(old: &BTreeMap<String, Upstream>, new: &BTreeMap<String, Upstream>) -> Changes<UpstreamChange> {
+    Changes {
+        added: new.keys().filter(|name| !old.contains_key(*name)).cloned().collect(),
+        removed: old.keys().filter(|name| !new.contains_key(*name)).cloned().collect(),
+        changed: new.iter().filter_map(|(name, new)| upstream(old.get(name)?, new)).collect(),
+    }
+}
+
+fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
+    if old == new {
+        return None;
+    }
+    let Upstream { name, protocol, balance, source, timeouts, idle_connections } = old;
+    let mut settings = Settings::default();
+    settings.debug("protocol", protocol, &new.protocol);
+    settings.debug("balance", balance, &new.balance);
+    settings.debug("timeouts", timeouts, &new.timeouts);
+    settings.compare("idle_connections", idle_connections, &new.idle_connections, ToString::to_string);
+    let mut change = UpstreamChange {
+        name: name.clone(),
+        settings: Vec::new(),
+        servers_added: Vec::new(),
+        servers_removed: Vec::new(),
+        servers_reweighted: Vec::new(),
+        workers: None,
+    };
+    match (source, &new.source) {
+        (EndpointSource::Servers(old), EndpointSource::Servers(new)) => servers(old, new, &mut change, &mut settings),
+        (EndpointSource::Workers(old), EndpointSource::Workers(new)) => change.workers = workers(old, new),
+        (EndpointSource::Servers(_), EndpointSource::Workers(_)) => settings.add("source", "servers", "workers"),
+        (EndpointSource::Workers(_), EndpointSource::Servers(_)) => settings.add("source", "workers", "servers"),
+    }
+    change.settings = settings.0;
+    Some(change)
+}
+
+fn servers(old: &[StaticServer], new: &[StaticServer], change: &mut UpstreamChange, settings: &mut Settings) {
+    let find = |list: &[StaticServer], server: &StaticServer| {
+        list.iter().find(|known| known.address == server.address).map(|known| known.weight)
+    };
+    for server in old.iter().filter(|server| find(new, server).is_none()) {
+        change.servers_removed.push(server.address.to_string());
+    }
+    for server in new {
+        match find(old, server) {
+            None => change.servers_added.push(server.address.to_string()),
+            Some(from) if from != server.weight => {
+                let address = server.address.to_string();
+                change.servers_reweighted.push(Reweighted { address, from, to: server.weight });
+            }
+            Some(_) => {}
+        }
+    }
+    let is_same =
+        change.servers_added.is_empty() && change.servers_removed.is_empty() && change.servers_reweighted.is_empty();
+    if is_same && old != new {
+        let order = |servers: &[StaticServer]| list(servers.iter().map(|server| server.address.to_string()));
+        settings.add("servers order", &order(old), &order(new));
+    }
+}
+
+fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
+    let WorkerSpec {
+        command,
+        count,
+        transport,
+        cwd,
+        env,
+        env_inherit,
+        env_secret,
+        user,
+        ready,
+        boot_timeout,
+        drain_timeout,
+        stop_timeout,
+    } = old;
+    let mut replace = Settings::default();
+    replace.compare("command", command, &new.command, |words| list(words.iter().cloned()));
+    replace.debug("transport", transport, &new.transport);
+    replace.debug("cwd", cwd, &new.cwd);
+    let names: std::collections::BTreeSet<&String> = env.keys().chain(new.env.keys()).collect();
+    for name in names {
+        replace.secret(&format!("env.{name}"), env.get(name), new.env.get(name));
+    }
+    replace.debug("env_inherit", env_inherit, &new.env_inherit);
+    replace.compare("user", user, &new.user, optional);
+    replace.debug("ready", ready, &new.ready);
+
+    let mut live = Settings::default();
+    live.debug("count", count, &new.count);
+    live.compare("env_secret", env_secret, &new.env_secret, |names| list(names.iter().cloned()));
+    live.compare("boot_timeout", boot_timeout, &new.boot_timeout, |&time| format_duration(time));
+    live.compare("drain_timeout", drain_timeout, &new.drain_timeout, |&time| format_duration(time));
+    live.compare("stop_timeout", stop_timeout, &new.stop_timeout, |&time| format_duration(time));
+    let change = WorkersChange { needs_new_workers: replace.0, live: live.0 };
+    (!change.needs_new_workers.is_empty() || !change.live.is_empty()).then_some(change)
+}
