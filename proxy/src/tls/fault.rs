@@ -32,6 +32,27 @@ pub enum Severity {
     Warning,
 }
 
+impl Severity {
+    /// `error` or `warning`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+impl TlsFault {
+    /// The form of the site file's faults, several lines, each ended by a line break.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let Self { severity, site, path, problem, remedy } = self;
+        let place = path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default();
+        format!("{place}{}: {problem} (site \"{site}\")\n  help: {remedy}\n", severity.word())
+    }
+}
+
 impl fmt::Display for TlsFault {
     /// `site "a": /etc/ssl/a.pem: no certificate in the file; remedy`, on one line.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -42,7 +42,7 @@ impl ListenerCertificates {
             only = only.and(certificate);
             match host {
                 HostPattern::Exact(name) => {
-                    drop(view.exact.entry(name.clone()).or_insert_with(|| Arc::clone(certificate)))
+                    view.exact.entry(name.clone()).or_insert_with(|| Arc::clone(certificate));
                 }
                 HostPattern::Wildcard(parent) => {
                     view.wildcard.entry(parent.clone()).or_insert_with(|| Arc::clone(certificate));

@@ -73,7 +73,7 @@ impl CertificateStore {
             }
         }
         for site in &model.sites {
-            if let Some(credentials) = reader.from_files(site) {
+            if let Some(credentials) = reader.with_files(site) {
                 sites.insert(site.name.clone(), SiteCertificate { credentials, internal: false });
             }
         }
@@ -95,7 +95,7 @@ impl CertificateStore {
             reader.keep(&first.name, internal::check_existing(state_dir));
         }
         for site in &model.sites {
-            reader.from_files(site);
+            reader.with_files(site);
         }
         reader.faults
     }
@@ -149,16 +149,19 @@ impl TlsListener {
     }
 }
 
+/// The credentials of a pair of files with their warnings, or what is wrong with them.
+type Pair = Result<(Arc<Credentials>, Vec<Problem>), Vec<Problem>>;
+
 /// Reads certificate files once, however many sites share them, and collects faults.
 struct Reader {
     now: SystemTime,
-    pairs: HashMap<(PathBuf, PathBuf), Result<(Arc<Credentials>, Vec<Problem>), Vec<Problem>>>,
+    pairs: HashMap<(PathBuf, PathBuf), Pair>,
     faults: Vec<TlsFault>,
 }
 
 impl Reader {
     /// The certificate of a site with files; `None` for another kind, and after a fault.
-    fn from_files(&mut self, site: &Site) -> Option<Arc<Credentials>> {
+    fn with_files(&mut self, site: &Site) -> Option<Arc<Credentials>> {
         let Some(SiteTls::Files { certificate, key }) = &site.tls else { return None };
         let now = self.now;
         let pair = self.pairs.entry((certificate.clone(), key.clone())).or_insert_with(|| {

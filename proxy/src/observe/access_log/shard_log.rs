@@ -59,6 +59,12 @@ impl ShardLog {
         }
     }
 
+    /// Whether a line would be written, so that nobody collects what goes nowhere.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.state().target.is_some()
+    }
+
     /// Hands over what was gathered; for the shard's timer.
     pub fn flush(&self) {
         self.state().hand_over();

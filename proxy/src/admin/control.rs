@@ -1,0 +1,21 @@
+//! What the admin endpoint asks of the program.
+
+use async_trait::async_trait;
+
+use super::view::{Readiness, ReloadReport, Status};
+
+/// The program, as the admin endpoint sees it. Called on the control runtime; a method may be dropped at any await when
+/// the client leaves, so a reload must go on by itself.
+#[async_trait]
+pub trait Control: Send + Sync + 'static {
+    /// The state of everything.
+    async fn status(&self) -> Status;
+    /// The text of `/metrics`.
+    async fn metrics(&self) -> String;
+    /// Whether requests are served as the configuration says.
+    async fn readiness(&self) -> Readiness;
+    /// Reads the configuration again; returns when it is in use or refused.
+    async fn reload(&self) -> ReloadReport;
+    /// Starts a graceful shutdown and returns at once.
+    async fn stop(&self);
+}

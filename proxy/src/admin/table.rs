@@ -1,0 +1,314 @@
+//! `tidegate status` for people: aligned columns, colours where the reader is a terminal.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::view::{Endpoint, LastReload, Listener, Site, Status, Upstream, Worker, span};
+
+/// Whether states are coloured: only on a terminal and without `NO_COLOR`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colours {
+    /// Escape sequences.
+    On,
+    /// Plain text.
+    Off,
+}
+
+/// Prints the state of everything.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn print(status: &Status, colours: Colours, out: &mut dyn Write) -> io::Result<()> {
+    heading(status, out)?;
+    listeners(&status.listeners).print(colours, out)?;
+    sites(&status.sites).print(colours, out)?;
+    for upstream in &status.upstreams {
+        print_upstream(upstream, colours, out)?;
+    }
+    Ok(())
+}
+
+fn heading(status: &Status, out: &mut dyn Write) -> io::Result<()> {
+    let Status { version, pid, generation, uptime_seconds, .. } = status;
+    let up = span(Duration::from_secs(*uptime_seconds));
+    let stopping = if status.stopping { ", stopping" } else { "" };
+    writeln!(out, "tidegate {version}, pid {pid}, generation {generation}, up {up}{stopping}")?;
+    if let Some(LastReload { age_seconds, applied, message, .. }) = &status.last_reload {
+        let result = if *applied { "applied" } else { "refused" };
+        let age = span(Duration::from_secs(*age_seconds));
+        writeln!(out, "last reload {result} {age} ago: {}", printable(message))?;
+    }
+    Ok(())
+}
+
+fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) -> io::Result<()> {
+    let Upstream { name, protocol, balance, state, endpoints, workers, target } = upstream;
+    writeln!(out)?;
+    write!(out, "UPSTREAM {}, {protocol}, {balance}: {}", printable(name), painted(state, colours))?;
+    if let Some(target) = target {
+        let ready = workers.iter().filter(|worker| worker.state == "ready").count();
+        write!(out, ", {ready} of {target} workers ready")?;
+    }
+    writeln!(out)?;
+    endpoint_table(endpoints).print(colours, out)?;
+    worker_table(workers).print(colours, out)
+}
+
+fn listeners(listeners: &[Listener]) -> Table {
+    let rows = listeners.iter().map(|listener| {
+        let Listener { name, address, transport, connections } = listener;
+        vec![Cell::text(name), Cell::text(address), Cell::text(transport), Cell::number(connections)]
+    });
+    Table::new("", &["LISTENER", "ADDRESS", "TRANSPORT", "CONNECTIONS"], rows.collect())
+}
+
+fn sites(sites: &[Site]) -> Table {
+    let rows = sites.iter().map(|site| {
+        let Site { name, hosts, listeners, certificate_expires } = site;
+        let expires = certificate_expires.as_deref().unwrap_or("-");
+        let date = expires.split_once('T').map_or(expires, |(date, _)| date);
+        vec![Cell::text(name), Cell::text(&hosts.join(" ")), Cell::text(&listeners.join(" ")), Cell::text(date)]
+    });
+    Table::new("", &["SITE", "HOSTS", "LISTENERS", "CERTIFICATE UNTIL"], rows.collect())
+}
+
+fn endpoint_table(endpoints: &[Endpoint]) -> Table {
+    let rows = endpoints.iter().map(|endpoint| {
+        let Endpoint { address, state, weight, in_flight, tunnels, connections, requests, failures } = endpoint;
+        let numbers = [u64::from(*weight), *in_flight, *tunnels, *connections, *requests, *failures];
+        let mut row = vec![Cell::text(address), Cell::state(state)];
+        row.extend(numbers.iter().map(Cell::number));
+        row
+    });
+    let heads = ["ENDPOINT", "STATE", "WEIGHT", "IN FLIGHT", "TUNNELS", "CONNECTIONS", "REQUESTS", "FAILURES"];
+    Table::new("  ", &heads, rows.collect())
+}
+
+fn worker_table(workers: &[Worker]) -> Table {
+    let rows = workers.iter().map(|worker| {
+        let Worker { slot, pid, state, restarts, rss_bytes, generation, uptime_seconds, last_exit } = worker;
+        let uptime = uptime_seconds.map(|seconds| span(Duration::from_secs(seconds)));
+        vec![
+            Cell::number(slot),
+            Cell::maybe_number(*pid),
+            Cell::state(state),
+            Cell::number(restarts),
+            Cell::right(&rss_bytes.map_or_else(|| "-".to_owned(), mebibytes)),
+            Cell::number(generation),
+            Cell::right(uptime.as_deref().unwrap_or("-")),
+            Cell::text(last_exit.as_deref().unwrap_or("-")),
+        ]
+    });
+    let heads = ["WORKER", "PID", "STATE", "RESTARTS", "MEMORY", "GENERATION", "UP", "LAST EXIT"];
+    Table::new("  ", &heads, rows.collect())
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{}.{} MiB", bytes >> 20, ((bytes & 0xf_ffff) * 10) >> 20)
+}
+
+/// Rows under headings; a column is as wide as its widest cell, numbers stand to the right.
+struct Table {
+    indent: &'static str,
+    heads: Vec<Cell>,
+    rows: Vec<Vec<Cell>>,
+}
+
+struct Cell {
+    text: String,
+    align: Align,
+    state: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Align {
+    Left,
+    Right,
+}
+
+impl Cell {
+    fn new(text: &str, align: Align, state: bool) -> Self {
+        Self { text: printable(text), align, state }
+    }
+
+    fn text(text: &str) -> Self {
+        Self::new(text, Align::Left, false)
+    }
+
+    fn state(text: &str) -> Self {
+        Self::new(text, Align::Left, true)
+    }
+
+    fn right(text: &str) -> Self {
+        Self::new(text, Align::Right, false)
+    }
+
+    fn number(number: impl std::fmt::Display) -> Self {
+        Self::right(&number.to_string())
+    }
+
+    fn maybe_number(number: Option<impl std::fmt::Display>) -> Self {
+        number.map_or_else(|| Self::right("-"), Self::number)
+    }
+
+    fn width(&self) -> usize {
+        self.text.chars().count()
+    }
+}
+
+impl Table {
+    fn new(indent: &'static str, heads: &[&str], rows: Vec<Vec<Cell>>) -> Self {
+        // A heading stands as its column does.
+        let align = |column: usize| rows.first().and_then(|row| row.get(column)).map_or(Align::Left, |cell| cell.align);
+        let heads = heads.iter().enumerate().map(|(column, head)| Cell::new(head, align(column), false)).collect();
+        Self { indent, heads, rows }
+    }
+
+    /// Prints nothing for a table without rows.
+    fn print(&self, colours: Colours, out: &mut dyn Write) -> io::Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        if self.indent.is_empty() {
+            writeln!(out)?;
+        }
+        let lines = || std::iter::once(&self.heads).chain(&self.rows);
+        let width = |column| lines().filter_map(|row| row.get(column)).map(Cell::width).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.heads.len()).map(width).collect();
+        for row in lines() {
+            let mut line = self.indent.to_owned();
+            for (cell, width) in row.iter().zip(&widths) {
+                let padding = " ".repeat(width - cell.width());
+                let text = if cell.state { painted(&cell.text, colours) } else { cell.text.clone() };
+                match cell.align {
+                    Align::Left => line.extend([text, padding]),
+                    Align::Right => line.extend([padding, text]),
+                }
+                line.push_str("  ");
+            }
+            writeln!(out, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// A state in green when it takes requests, in yellow when that is about to change, in red otherwise.
+fn painted(state: &str, colours: Colours) -> String {
+    let state = printable(state);
+    if colours == Colours::Off {
+        return state;
+    }
+    let colour = match state.as_str() {
+        "ready" => 32,
+        "starting" | "draining" | "stopping" | "degraded" => 33,
+        _ => 31,
+    };
+    format!("\x1b[{colour}m{state}\x1b[0m")
+}
+
+/// No control character of an answer reaches the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status() -> Status {
+        let endpoint = |address: &str, state: &str, requests| Endpoint {
+            address: address.to_owned(),
+            state: state.to_owned(),
+            weight: 1,
+            requests,
+            ..Endpoint::default()
+        };
+        Status {
+            version: "0.1.0".to_owned(),
+            pid: 42,
+            generation: 3,
+            uptime_seconds: 7_500,
+            listeners: vec![Listener {
+                name: ":443".to_owned(),
+                address: "[::]:443".to_owned(),
+                transport: "tls".to_owned(),
+                connections: 1_234,
+            }],
+            sites: vec![Site {
+                name: "api".to_owned(),
+                hosts: vec!["api.example.com".to_owned(), "*.api.example.com".to_owned()],
+                listeners: vec![":443".to_owned()],
+                certificate_expires: Some("2027-01-02T03:04:05+00:00".to_owned()),
+            }],
+            upstreams: vec![Upstream {
+                name: "app".to_owned(),
+                protocol: "http1".to_owned(),
+                balance: "round_robin".to_owned(),
+                state: "degraded".to_owned(),
+                endpoints: vec![endpoint("unix:/run/t/app-0.sock", "ready", 98_765), endpoint("x", "draining", 1)],
+                workers: vec![
+                    Worker {
+                        slot: 0,
+                        pid: Some(77),
+                        state: "ready".to_owned(),
+                        restarts: 1,
+                        rss_bytes: Some(51_000_000),
+                        generation: 2,
+                        uptime_seconds: Some(65),
+                        last_exit: Some("signal 9\x1b[2J".to_owned()),
+                    },
+                    Worker { slot: 1, state: "backoff".to_owned(), ..Worker::default() },
+                ],
+                target: Some(2),
+            }],
+            last_reload: Some(LastReload {
+                age_seconds: 5,
+                applied: true,
+                message: "1 change".to_owned(),
+                ..LastReload::default()
+            }),
+            ..Status::default()
+        }
+    }
+
+    fn printed(colours: Colours) -> String {
+        let mut out = Vec::new();
+        print(&status(), colours, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn columns_are_aligned() {
+        assert_eq!(
+            printed(Colours::Off),
+            "\
+tidegate 0.1.0, pid 42, generation 3, up 2h 5m
+last reload applied 5s ago: 1 change
+
+LISTENER  ADDRESS   TRANSPORT  CONNECTIONS
+:443      [::]:443  tls               1234
+
+SITE  HOSTS                              LISTENERS  CERTIFICATE UNTIL
+api   api.example.com *.api.example.com  :443       2027-01-02
+
+UPSTREAM app, http1, round_robin: degraded, 1 of 2 workers ready
+  ENDPOINT                STATE     WEIGHT  IN FLIGHT  TUNNELS  CONNECTIONS  REQUESTS  FAILURES
+  unix:/run/t/app-0.sock  ready          1          0        0            0     98765         0
+  x                       draining       1          0        0            0         1         0
+  WORKER  PID  STATE    RESTARTS    MEMORY  GENERATION     UP  LAST EXIT
+       0   77  ready           1  48.6 MiB           2  1m 5s  signal 9\u{fffd}[2J
+       1    -  backoff         0         -           0      -  -
+"
+        );
+    }
+
+    #[test]
+    fn colours_change_no_width() {
+        let plain = printed(Colours::Off);
+        let coloured = printed(Colours::On);
+        assert!(coloured.contains("\x1b[32mready\x1b[0m") && coloured.contains("\x1b[31mbackoff\x1b[0m"));
+        let bare =
+            ["\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"].iter().fold(coloured, |text, code| text.replace(code, ""));
+        assert_eq!(bare, plain);
+    }
+}
