@@ -1,7 +1,9 @@
-//! All 256 bytes at every place of a head, against the grammar written out once more; and heads that drip.
+//! All 256 bytes at every place of a head, against the grammar written out once more; heads that drip; and the exact
+//! bytes written.
 
 use tidegate_http1::{
-    Asked, BodyDecoder, BodyFraming, HeadLimits, HeadWriter, RequestHead, ResponseHead, canonical_reason,
+    Asked, BadField, BodyDecoder, BodyError, BodyFraming, FieldKind, HeadLimits, HeadWriter, RequestHead, ResponseHead,
+    canonical_reason,
 };
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 1 << 20, fields: 100, target: 1 << 20 };
@@ -116,6 +118,58 @@ fn a_status_line_has_its_registered_reason() {
         assert_eq!(String::from_utf8_lossy(&out), wanted);
     }
     assert_eq!(canonical_reason(299), "");
+}
+
+#[test]
+fn a_forwarded_field_is_written_in_one_spelling() {
+    let input =
+        b"GET / HTTP/1.1\r\nhOST: a\r\nA: plain\r\nB:no space\r\nC:\ttab\r\nD:  two\r\nE: behind \r\nF:\r\nG: \r\n\r\n";
+    let mut head = RequestHead::new();
+    assert_eq!(head.parse(input, &LIMITS), Ok(Some(input.len())));
+    let mut out = Vec::new();
+    for field in head.forwardable(input) {
+        HeadWriter::new(&mut out).forward(&field);
+    }
+    let wanted = "A: plain\r\nB: no space\r\nC: tab\r\nD: two\r\nE: behind\r\nF: \r\nG: \r\n";
+    assert_eq!(String::from_utf8_lossy(&out), wanted);
+}
+
+#[test]
+fn nominating_changes_only_fields_that_would_go_on() {
+    let input = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: connection, te, x-a\r\nTE: x\r\nX-A: y\r\nX-B: z\r\n\r\n";
+    let mut head = RequestHead::new();
+    assert_eq!(head.parse(input, &LIMITS), Ok(Some(input.len())));
+    let kinds: Vec<FieldKind> = head.classified(input).map(|field| field.kind).collect();
+    let wanted =
+        [FieldKind::Host, FieldKind::Connection, FieldKind::HopByHop, FieldKind::Nominated, FieldKind::EndToEnd];
+    assert_eq!(kinds, wanted);
+    assert_eq!(head.connection_options(input).collect::<Vec<_>>(), ["connection", "te", "x-a"]);
+}
+
+#[test]
+fn data_in_front_of_a_fault_is_handed_out_first() {
+    let mut decoder = BodyDecoder::new(BodyFraming::Chunked);
+    let decoded = decoder.decode(b"5\r\nhello\rX").expect("data comes first");
+    assert_eq!((decoded.consumed, decoded.data, decoded.done), (8, 3..8, false));
+    assert_eq!(decoder.decode(b"\rX"), Err(BodyError::ChunkEnd));
+}
+
+#[test]
+fn a_field_from_outside_is_refused_with_its_reason() {
+    let mut out = Vec::new();
+    let mut writer = HeadWriter::new(&mut out);
+    for (name, value, wanted) in [
+        ("a b", "c", BadField::Name),
+        ("", "c", BadField::Name),
+        ("Location", "/\r\nSet-Cookie: x", BadField::Value),
+        ("X", "a\nb", BadField::Value),
+        ("X", "a\0", BadField::Value),
+        ("content-length", "0", BadField::Framing),
+        ("Transfer-Encoding", "chunked", BadField::Framing),
+    ] {
+        assert_eq!(writer.try_field(name, value).err(), Some(wanted), "{name}: {value:?}");
+    }
+    assert!(out.is_empty());
 }
 
 fn around(before: &[u8], byte: u8, after: &[u8]) -> Vec<u8> {

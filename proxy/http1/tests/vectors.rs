@@ -118,6 +118,7 @@ fn body_verdict(input: &[u8], cuts: &[usize]) -> Verdict {
                 }
                 Err::<_, BodyError>(error) => {
                     assert!(decoder.finish_eof().is_err(), "a refused body is never complete");
+                    assert_eq!(decoder.decode(b"0\r\n\r\n"), Err(error), "a refusal stays");
                     return Verdict::Refused(format!("{} {error:?}", error.status()));
                 }
             }

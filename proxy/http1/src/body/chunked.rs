@@ -129,10 +129,7 @@ impl Chunked {
             Place::Size { digits } => self.size_byte(digits, byte)?,
             Place::SizeLineFeed => expect(byte, b'\n', self.after_size(), BodyError::ChunkLineEnd)?,
             Place::DataCarriageReturn => expect(byte, b'\r', Place::DataLineFeed, BodyError::ChunkEnd)?,
-            Place::DataLineFeed => {
-                self.size = 0;
-                expect(byte, b'\n', Place::Size { digits: 0 }, BodyError::ChunkEnd)?
-            }
+            Place::DataLineFeed => expect(byte, b'\n', Place::Size { digits: 0 }, BodyError::ChunkEnd)?,
             Place::TrailerStart
             | Place::TrailerName
             | Place::TrailerValue
