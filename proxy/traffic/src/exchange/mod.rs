@@ -529,7 +529,7 @@ fn refusal_of(failure: &Failure, endpoint: &Endpoint) -> Refusal {
         (Stage::Head, Cause::TimedOut) => RefusalKind::HeadTimeout,
         (Stage::Send | Stage::Head, Cause::Closed) => RefusalKind::UpstreamClosed,
     };
-    Refusal::new(kind, format!("endpoint: {:?}", endpoint.address()))
+    Refusal::new(kind, format!("endpoint: {}", endpoint.address()))
 }
 
 fn outcome_of(cause: Cause) -> Outcome {

@@ -93,19 +93,27 @@ impl Pool {
     }
 
     /// Takes over a changed upstream. Servers that are no longer named get no new request and finish those they
-    /// have; workers are left alone while the upstream still has workers.
+    /// have. Workers are left alone; where servers replace them they drain, and stay listed until they are removed,
+    /// so that whoever stops them can still wait for their last exchange.
     pub fn reconfigure(&self, upstream: &Upstream) {
         let mut inner = self.lock();
         if inner.balance.kind() != upstream.balance {
             inner.balance = Balance::new(upstream.balance);
         }
         let endpoints = match &upstream.source {
-            EndpointSource::Servers(servers) => self.servers(&inner.endpoints, servers),
-            EndpointSource::Workers(_) => inner.endpoints.iter().filter(|known| is_worker(known)).cloned().collect(),
+            EndpointSource::Servers(servers) => {
+                inner.expectation = Expectation::Nothing;
+                let mut endpoints = self.servers(&inner.endpoints, servers);
+                endpoints.extend(inner.workers().inspect(|worker| worker.mark(EndpointState::Draining)));
+                endpoints
+            }
+            EndpointSource::Workers(_) => {
+                if inner.endpoints.iter().any(|known| !is_worker(known)) {
+                    inner.expectation = Expectation::Workers;
+                }
+                inner.workers().collect()
+            }
         };
-        if let EndpointSource::Servers(_) = upstream.source {
-            inner.expectation = Expectation::Nothing;
-        }
         let retired = inner.replace(endpoints);
         let called = inner.queue_if_worth_asking();
         drop(inner);
@@ -254,6 +262,10 @@ impl Inner {
 
     fn align(&mut self) {
         self.balance.align(&self.endpoints);
+    }
+
+    fn workers(&self) -> impl Iterator<Item = Arc<Endpoint>> {
+        self.endpoints.iter().filter(|known| is_worker(known)).cloned()
     }
 
     fn worker(&self, key: WorkerKey) -> Option<Arc<Endpoint>> {

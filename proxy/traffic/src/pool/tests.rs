@@ -257,8 +257,27 @@ fn workers_survive_a_reload_and_known_ones_are_not_added_twice() {
     let ids: Vec<_> = pool.endpoints().iter().map(|endpoint| endpoint.id()).collect();
     assert_eq!(ids, [first.id(), again.id()]);
     assert_eq!(pool.status().balance, Kind::LeastConn);
+}
+
+/// Otherwise the one who stops the workers would be told at once that they are idle, and cut their requests off.
+#[test]
+fn workers_that_servers_replace_still_finish_their_exchanges() {
+    let pool = workers();
+    let worker = add(&pool, 0);
+    let held = lease(&pool);
     pool.reconfigure(&upstream("app", servers(&[(9, 1)])));
-    assert_eq!((first.state(), pool.endpoints().len()), (EndpointState::Gone, 1));
+    assert_eq!(worker.state(), EndpointState::Draining);
+    assert_eq!(lease(&pool).endpoint().origin(), Origin::Static);
+    let (count, on_idle) = counter();
+    pool.drain_worker(key(0), on_idle());
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    held.finish(Outcome::Ok);
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    pool.remove_worker(key(0));
+    assert_eq!(pool.endpoints().len(), 1);
+
+    pool.reconfigure(&upstream("app", EndpointSource::Workers(worker_spec())));
+    drop(ticket(&pool));
 }
 
 #[test]
