@@ -51,7 +51,39 @@ const PIECES: &[&[u8]] = &[
     b"\xff",
 ];
 
-/// A likely start, then pieces and single bytes in any order.
+/// Lines that each stand in many a message; some do not go together.
+const LINES: &[&[u8]] = &[
+    b"Content-Length: 5\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Connection: close\r\n",
+    b"Connection: keep-alive\r\n",
+    b"Connection: x-y, upgrade\r\n",
+    b"Connection: ,, X-Z\r\n",
+    b"X-Y: z\r\n",
+    b"x-y:\t z \r\n",
+    b"X-Z:\r\n",
+    b"X-Forwarded-For: 1.2.3.4\r\n",
+    b"TE: trailers\r\n",
+    b"Upgrade: websocket\r\n",
+    b"Expect: 100-continue\r\n",
+    b"Accept: \xff\r\n",
+];
+
+/// A message that is often a good one, with bytes behind it.
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let starts: Vec<&[u8]> = vec![
+        b"GET / HTTP/1.1\r\nHost: a\r\n",
+        b"\r\nPOST /a?b HTTP/1.1\r\nhost:a:80\r\n",
+        b"GET http://a HTTP/1.1\r\nHost: A\r\n",
+        b"OPTIONS * HTTP/1.0\r\n",
+        b"HTTP/1.1 200 OK\r\n",
+        b"HTTP/1.0 204\r\n",
+    ];
+    (select(starts), prop::collection::vec(select(LINES), 0..5), prop::collection::vec(select(PIECES), 0..3))
+        .prop_map(|(start, lines, behind)| [start, &lines.concat(), b"\r\n", &behind.concat()].concat())
+}
+
+/// Pieces and single bytes in any order, often with a likely start; or a message.
 fn soup() -> impl Strategy<Value = Vec<u8>> {
     let starts: Vec<&[u8]> =
         vec![b"", b"GET / HTTP/1.1\r\nHost: a\r\n", b"POST / HTTP/1.1\r\nHost: a\r\n", b"HTTP/1.1 200 OK\r\n"];
@@ -59,8 +91,9 @@ fn soup() -> impl Strategy<Value = Vec<u8>> {
         8 => select(PIECES).prop_map(<[u8]>::to_vec),
         1 => prop::collection::vec(any::<u8>(), 1..4),
     ];
-    (select(starts), prop::collection::vec(piece, 0..12))
-        .prop_map(|(start, pieces)| [start.to_vec(), pieces.concat()].concat())
+    let loose = (select(starts), prop::collection::vec(piece, 0..12))
+        .prop_map(|(start, pieces)| [start.to_vec(), pieces.concat()].concat());
+    prop_oneof![loose, message()]
 }
 
 /// Places to cut at, in order, the end among them.
