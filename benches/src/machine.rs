@@ -16,6 +16,8 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     pub(crate) system: String,
     pub(crate) load_generator: String,
+    /// Mean number of running programs in the minute before the start.
+    pub(crate) load_average: f64,
 }
 
 impl Machine {
@@ -38,6 +40,11 @@ impl Machine {
                 .unwrap_or("unknown")
                 .trim_matches('"')
                 .to_owned(),
+            load_average: read("/proc/loadavg")
+                .split(' ')
+                .next()
+                .and_then(|mean| mean.parse().ok())
+                .unwrap_or_default(),
             load_generator: process::output("h2load", version, core)?.trim().to_owned(),
         })
     }

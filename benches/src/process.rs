@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -24,7 +24,7 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `command` on `core`, its output going to `log`, and waits until it accepts on every one of `ports`.
     pub(crate) fn start(name: &str, command: Command, core: usize, log: PathBuf, ports: &[u16]) -> Result<Self> {
-        let child = spawn(name, command, core, &log)?;
+        let child = spawn(name, &command, core, &log)?;
         let mut process = Self { name: name.to_owned(), child, log };
         let deadline = Instant::now() + START_LIMIT;
         for port in ports {
@@ -102,12 +102,16 @@ pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     Ok(ports)
 }
 
-fn spawn(name: &str, mut command: Command, core: usize, log: &PathBuf) -> Result<Child> {
+/// Starts a program that the kernel stops when the bench dies, however it dies: an nginx left behind would spoil every
+/// later measurement.
+fn spawn(name: &str, command: &Command, core: usize, log: &Path) -> Result<Child> {
     let output = File::create(log).with_context(|| format!("cannot write '{}'", log.display()))?;
     let errors = output.try_clone().context("cannot share the log file")?;
-    command.stdin(Stdio::null()).stdout(output).stderr(errors);
+    let mut bound = Command::new("setpriv");
+    bound.args(["--pdeathsig", "TERM", "--"]).arg(command.get_program()).args(command.get_args());
+    bound.stdin(Stdio::null()).stdout(output).stderr(errors);
     #[expect(clippy::disallowed_methods, reason = "the bench is a program of its own, beside the supervisor")]
-    cores::on_core(core, || command.spawn().context("cannot start"))
+    cores::on_core(core, || bound.spawn().context("cannot start setpriv"))
         .with_context(|| format!("cannot run {name}; is it installed?"))
 }
 

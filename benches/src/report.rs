@@ -193,7 +193,7 @@ impl Report {
         out
     }
 
-    /// Writes `results.md` and `results.json` into `folder` under a name with the time, and returns their paths.
+    /// Writes the page and the figures into `folder` under names with the time, and returns their paths.
     pub(crate) fn write(&self, folder: &Path, markdown: &str) -> Result<Vec<PathBuf>> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make '{}'", folder.display()))?;
         let stamp = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -216,6 +216,8 @@ impl Report {
             let _ = writeln!(out, "- {peer}: {version}");
         }
         let _ = writeln!(out, "- origin: {}; load: {}", self.origin, machine.load_generator);
+        let doubt = if machine.load_average > QUIET { ": **the machine was busy, believe no rate below**" } else { "" };
+        let _ = writeln!(out, "- load average before the start: {:.2}{doubt}", machine.load_average);
         let _ = writeln!(out, "- rounds: {} of {} s per peer, medians over rounds", self.rounds, self.seconds);
         let _ = writeln!(out, "- command: `{}`", self.command);
         for tls in self.negotiated() {
@@ -249,6 +251,9 @@ fn shown(ratio: Ratio) -> String {
 const BUSY: f64 = 0.95;
 /// A peer whose last answer comes later than this many lengths of a run did not keep up.
 const KEPT: f64 = 1.05;
+
+/// With more than this many running programs before the start, others compete for the two cores.
+const QUIET: f64 = 0.8;
 
 const HEADER: &str = "\
 | workload | proxy | requests/s | p50 us | p99 us | cpu user us | cpu system us | cpu us/request | core busy | errors |
