@@ -11,8 +11,10 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::{Admin, Listener, Logging, Model, Route, RouteAction, Server, Site};
-use crate::units::format_duration;
+use crate::model::{
+    Admin, ClientTimeouts, ConnectionLimits, HeadLimits, Listener, Logging, Model, Route, RouteAction, Server,
+    ShardCount, Site, Transport,
+};
 pub use settings::Setting;
 use settings::Settings;
 pub use upstream::{Reweighted, UpstreamChange, WorkersChange};
@@ -204,11 +206,36 @@ fn listener(old: &Listener, new: &Listener) -> Vec<Setting> {
     let Listener { name: _, address, transport, default_site, timeouts, head_limits } = old;
     let mut settings = Settings::default();
     settings.compare("address", address, &new.address, ToString::to_string);
-    settings.debug("transport", transport, &new.transport);
+    settings.compare("transport", transport, &new.transport, describe_transport);
     settings.compare("default_site", default_site, &new.default_site, settings::optional);
-    settings.debug("timeouts", timeouts, &new.timeouts);
-    settings.debug("head_limits", head_limits, &new.head_limits);
+    client_timeouts(timeouts, &new.timeouts, &mut settings);
+    limits(head_limits, &new.head_limits, &mut settings);
     settings.0
+}
+
+fn describe_transport(transport: &Transport) -> String {
+    match transport {
+        Transport::Plain { h2c: false } => "plaintext".to_owned(),
+        Transport::Plain { h2c: true } => "plaintext with h2c".to_owned(),
+        Transport::Tls => "tls".to_owned(),
+    }
+}
+
+fn client_timeouts(old: &ClientTimeouts, new: &ClientTimeouts, settings: &mut Settings) {
+    let ClientTimeouts { handshake, head, idle, body_idle, write_idle, tunnel_idle } = old;
+    settings.time("timeouts.handshake", handshake, &new.handshake);
+    settings.time("timeouts.head", head, &new.head);
+    settings.time("timeouts.idle", idle, &new.idle);
+    settings.time("timeouts.body_idle", body_idle, &new.body_idle);
+    settings.time("timeouts.write_idle", write_idle, &new.write_idle);
+    settings.time("timeouts.tunnel_idle", tunnel_idle, &new.tunnel_idle);
+}
+
+fn limits(old: &HeadLimits, new: &HeadLimits, settings: &mut Settings) {
+    let HeadLimits { bytes, fields, target } = old;
+    settings.compare("head_limits.bytes", bytes, &new.bytes, ToString::to_string);
+    settings.compare("head_limits.fields", fields, &new.fields, ToString::to_string);
+    settings.compare("head_limits.target", target, &new.target, ToString::to_string);
 }
 
 fn site(old: &Site, new: &Site) -> Vec<Setting> {
@@ -292,13 +319,22 @@ fn server(old: &Server, new: &Server) -> Vec<Setting> {
     let folder = |path: &Option<std::path::PathBuf>| {
         path.as_ref().map_or("default".to_owned(), |path| path.display().to_string())
     };
-    settings.debug("shards", shards, &new.shards);
+    settings.compare("shards", shards, &new.shards, |shards| match shards {
+        ShardCount::Auto => "auto".to_owned(),
+        ShardCount::Fixed(count) => count.to_string(),
+    });
     settings.compare("user", user, &new.user, settings::optional);
     settings.compare("state_dir", state_dir, &new.state_dir, folder);
     settings.compare("runtime_dir", runtime_dir, &new.runtime_dir, folder);
-    settings.debug("connections", connections, &new.connections);
-    settings.compare("drain_timeout", drain_timeout, &new.drain_timeout, |&time| format_duration(time));
-    settings.compare("shutdown_timeout", shutdown_timeout, &new.shutdown_timeout, |&time| format_duration(time));
+    let ConnectionLimits { total, per_address, fd_reserve } = connections;
+    let new_limits = &new.connections;
+    settings.compare("connections.total", total, &new_limits.total, |total| {
+        total.map_or("descriptor limit".to_owned(), |total| total.to_string())
+    });
+    settings.compare("connections.per_address", per_address, &new_limits.per_address, ToString::to_string);
+    settings.compare("connections.fd_reserve", fd_reserve, &new_limits.fd_reserve, ToString::to_string);
+    settings.time("drain_timeout", drain_timeout, &new.drain_timeout);
+    settings.time("shutdown_timeout", shutdown_timeout, &new.shutdown_timeout);
     settings.0
 }
 

@@ -24,6 +24,15 @@ pub(crate) struct Variables<'a> {
     /// Names of the environment variables referred to so far.
     pub(crate) names: BTreeSet<String>,
     produced: usize,
+    references: u64,
+}
+
+/// A text after replacement.
+#[derive(Debug)]
+pub(crate) struct Expanded {
+    pub(crate) text: String,
+    /// It holds values of variables or files, not only `$` for `$$`.
+    pub(crate) has_values: bool,
 }
 
 /// A scalar being replaced.
@@ -45,16 +54,17 @@ pub(crate) struct Failed;
 impl<'a> Variables<'a> {
     /// Takes variables and files from `environment`.
     pub(crate) const fn new(environment: &'a dyn Environment) -> Self {
-        Self { environment, names: BTreeSet::new(), produced: 0 }
+        Self { environment, names: BTreeSet::new(), produced: 0, references: 0 }
     }
 
     /// The text with variables replaced; `None` when there is nothing to replace.
-    pub(crate) fn expand(&mut self, text: &str, span: Span, report: &mut Report) -> Option<Result<String, Failed>> {
+    pub(crate) fn expand(&mut self, text: &str, span: Span, report: &mut Report) -> Option<Result<Expanded, Failed>> {
         if !text.contains("${") && !text.contains("$$") {
             return None;
         }
-        let mut scene = Scene { span, report };
-        Some(self.expand_level(text, 0, &mut scene))
+        let before = self.references;
+        let text = self.expand_level(text, 0, &mut Scene { span, report });
+        Some(text.map(|text| Expanded { text, has_values: self.references > before }))
     }
 
     fn expand_level(&mut self, text: &str, depth: u32, scene: &mut Scene<'_>) -> Result<String, Failed> {
@@ -75,6 +85,7 @@ impl<'a> Variables<'a> {
                     scene.fault("\"${\" without \"}\"").hint("write \"$${\" for the characters \"${\" themselves");
                     return Err(Failed);
                 };
+                self.references += 1;
                 let value = self.reference(&inside[..end], depth, scene)?;
                 self.pay(value.len(), scene)?;
                 expanded.push_str(&value);

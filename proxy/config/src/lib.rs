@@ -17,6 +17,7 @@ pub mod model;
 mod parse;
 mod pattern;
 mod planned;
+mod quick_start;
 mod raw;
 mod report;
 mod scalar;
@@ -36,6 +37,7 @@ pub use address::LONGEST_SOCKET_PATH;
 pub use diff::{Diff, diff};
 pub use environment::{Environment, System};
 pub use fault::{Code, Fault, Faults, Place, Severity};
+pub use quick_start::QuickStart;
 pub use schema::{keys, schema};
 pub use units::{format_duration, format_size};
 
@@ -52,7 +54,8 @@ pub struct Loaded {
     pub model: Model,
     /// What is doubtful, sorted by place.
     pub warnings: Vec<Fault>,
-    /// Every file that was read, the site file first; symlinks resolved. Empty for text that came from no file.
+    /// Every file that was read, the site file first; symlinks resolved. Text that came
+    /// from no file does not count.
     pub files: Vec<PathBuf>,
 }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError};
 
 use crate::fault::Code;
-use crate::interpolate::{Failed, Variables};
+use crate::interpolate::{Expanded, Failed, Variables};
 use crate::report::Report;
 use crate::source::{Mark, Span};
 use crate::tree::{Content, Entry, Node, Scalar};
@@ -147,7 +147,9 @@ impl Builder<'_, '_> {
         let plain = style == ScalarStyle::Plain;
         let scalar = match self.variables.expand(text, span, self.report) {
             None => Scalar { text: text.into(), plain, written: None, failed: false },
-            Some(Ok(value)) => Scalar { text: value.into(), plain, written: Some(text.into()), failed: false },
+            Some(Ok(Expanded { text: value, has_values })) => {
+                Scalar { text: value.into(), plain, written: has_values.then(|| text.into()), failed: false }
+            }
             Some(Err(Failed)) => Scalar { text: "".into(), plain, written: Some(text.into()), failed: true },
         };
         self.finish(Node::new(span, Content::Scalar(scalar)), anchor)

@@ -11,6 +11,8 @@ pub enum Piece<'a> {
     Literal(&'a str),
     /// Replaced.
     Template(Template),
+    /// `{word}` after a `$`: copied, braces included.
+    Braced(&'a str),
     /// `{word}` that is no template; compile refuses it.
     Unknown(&'a str),
 }
@@ -30,8 +32,7 @@ pub fn pieces(text: &str) -> Vec<Piece<'_>> {
             pieces.push(Piece::Literal("{"));
             rest = after;
         } else if let Some(word) = leading_word(inside) {
-            let template = Template::ALL.into_iter().find(|template| template.word() == word);
-            pieces.push(template.map_or(Piece::Unknown(word), Piece::Template));
+            pieces.push(piece(word, before.ends_with('$')));
             rest = &inside[word.len() + 1..];
         } else {
             pieces.push(Piece::Literal("{"));
@@ -44,13 +45,22 @@ pub fn pieces(text: &str) -> Vec<Piece<'_>> {
     pieces
 }
 
+/// `${WORD}` is a shell's business and stays, unless the word is one of ours.
+fn piece(word: &str, after_dollar: bool) -> Piece<'_> {
+    match Template::ALL.into_iter().find(|template| template.word() == word) {
+        Some(template) => Piece::Template(template),
+        None if after_dollar => Piece::Braced(word),
+        None => Piece::Unknown(word),
+    }
+}
+
 /// The text with every template replaced by what `value` gives for it.
 #[must_use]
 pub fn expand(text: &str, value: impl Fn(Template) -> String) -> String {
     let replace = |piece| match piece {
         Piece::Literal(literal) => literal.to_owned(),
         Piece::Template(template) => value(template),
-        Piece::Unknown(word) => format!("{{{word}}}"),
+        Piece::Braced(word) | Piece::Unknown(word) => format!("{{{word}}}"),
     };
     pieces(text).into_iter().map(replace).collect()
 }
@@ -78,6 +88,7 @@ mod tests {
             ("{}", "{}"),
             ("a{", "a{"),
             ("{0}", "{0}"),
+            ("exec app ${PORT} ${socket}", "exec app ${PORT} $<socket>"),
             ("", ""),
         ] {
             assert_eq!(expand(text, |template| format!("<{}>", template.word())), expected, "{text}");

@@ -32,6 +32,7 @@ impl Environment for Fixed {
             "TRICKY" => "a: b\n- [c, {d: e}] # no comment",
             "DATABASE_URL" => "postgres://user:pass@db/x",
             "HOME" => "/home/app",
+            "BRACES" => "pass{word}",
             _ => return None,
         };
         Some(value.to_owned())

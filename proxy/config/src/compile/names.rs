@@ -109,6 +109,17 @@ impl Names {
         found
     }
 
+    /// The names of all listeners, each once.
+    pub(crate) fn all_listeners(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for listener in &self.listeners {
+            if !names.contains(&listener.name) {
+                names.push(listener.name.clone());
+            }
+        }
+        names
+    }
+
     /// Where a listener is defined.
     pub(crate) fn listener_span(&self, name: &str) -> Option<Span> {
         self.listeners.iter().find(|listener| listener.name == name).map(|listener| listener.span)

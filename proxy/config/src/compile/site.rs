@@ -44,7 +44,7 @@ fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, r
 
 /// The names of the listeners the site is on; all of them when it names none.
 fn site_listeners(named: Option<Vec<String>>, spot: Spot<'_>, names: &Names, report: &mut Report) -> Vec<String> {
-    let Some(named) = named else { return names.listeners.iter().map(|listener| listener.name.clone()).collect() };
+    let Some(named) = named else { return names.all_listeners() };
     let mut unique = Unique::default();
     super::each(named, spot, report, |name, spot, report| {
         names.listener(&name, spot, report)?;
@@ -52,6 +52,7 @@ fn site_listeners(named: Option<Vec<String>>, spot: Spot<'_>, names: &Names, rep
             let finding =
                 report.fault(spot.span(), Code::Duplicate, format!("the listener \"{name}\" stands here twice"));
             finding.related(first, "the first one is here").hint("remove one of them");
+            return None;
         }
         Some(name)
     })

@@ -144,7 +144,7 @@ impl Usage {
         }
         for piece in pieces(text) {
             match piece {
-                Piece::Literal(_) => {}
+                Piece::Literal(_) | Piece::Braced(_) => {}
                 Piece::Unknown(word) => self.refuse_unknown(word, spot, report),
                 Piece::Template(template) => {
                     self.found.push(template);
@@ -161,6 +161,13 @@ impl Usage {
             let known: Vec<String> = known.iter().map(|word| format!("{{{word}}}")).collect();
             format!("known are {}; write \"{{{{{word}}}\" for the text itself", known.join(", "))
         });
+        if spot.is_expanded() {
+            // Where the word comes from a variable it may be part of a secret.
+            let problem =
+                format!("the value of \"{}\" has a word in braces that is replaced by nothing", spot.shown(""));
+            report.fault(spot.span(), Code::UnknownName, problem).hint("a brace in the value must be doubled: {{");
+            return;
+        }
         let problem = format!("\"{{{word}}}\" is replaced by nothing");
         report.fault(spot.span(), Code::UnknownName, problem).hint(hint);
     }

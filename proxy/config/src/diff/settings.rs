@@ -1,8 +1,11 @@
 //! Settings that differ, one line each.
 
 use std::fmt::{self, Debug};
+use std::time::Duration;
 
 use serde::Serialize;
+
+use crate::units::format_duration;
 
 /// One setting with another value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -38,10 +41,14 @@ impl Settings {
         }
     }
 
-    /// The same for a type whose debug text tells enough: words in lower case, structs field by field, and only the
-    /// fields that differ.
+    /// The same for a type whose debug text tells enough: enums without fields become words in lower case.
     pub(super) fn debug<T: PartialEq + Debug>(&mut self, name: &str, old: &T, new: &T) {
         self.compare(name, old, new, |value| plain(&format!("{value:?}")));
+    }
+
+    /// Adds the duration if it differs.
+    pub(super) fn time(&mut self, name: &str, old: &Duration, new: &Duration) {
+        self.compare(name, old, new, |&time| format_duration(time));
     }
 
     /// Adds a setting whose value must not be shown.

@@ -90,7 +90,7 @@ fn each_change_is_one_line() {
         (
             "address: \":81\"",
             "address: \":81\", h2c: true",
-            "~ listener alt: transport: Plain { h2c: false } -> Plain { h2c: true }\n",
+            "~ listener alt: transport: plaintext -> plaintext with h2c\n",
         ),
         ("name: api", "name: api2", "+ site api2\n- site api\n"),
         ("hosts: [api.example]", "hosts: [\"*.example\"]", "~ site api: hosts: [api.example] -> [*.example]\n"),
@@ -121,7 +121,7 @@ fn each_change_is_one_line() {
         ),
         ("weight: 2", "weight: 5", "~ upstream app: weight of 10.0.0.2:80: 2 -> 5\n"),
         ("  app:\n", "  app:\n    balance: least_conn\n", "~ upstream app: balance: roundrobin -> leastconn\n"),
-        ("count: 2", "count: 3", "~ upstream pool: workers.count: Fixed(2) -> Fixed(3)\n"),
+        ("count: 2", "count: 3", "~ upstream pool: workers.count: 2 -> 3\n"),
         ("A: one", "A: two", "~ upstream pool: workers.env.A: (hidden) -> (hidden, another one) (new workers)\n"),
         ("[app, ", "[app2, ", "~ upstream pool: workers.command: [app, {socket}] -> [app2, {socket}] (new workers)\n"),
         ("upstreams:\n", "admin: { token: abc }\nupstreams:\n", "~ admin.token: none -> (hidden)\n"),

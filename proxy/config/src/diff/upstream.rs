@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use super::Changes;
 use super::settings::{Setting, Settings, list, optional};
-use crate::model::{EndpointSource, StaticServer, Upstream, WorkerSpec};
-use crate::units::format_duration;
+use crate::model::{EndpointSource, StaticServer, Upstream, UpstreamTimeouts, WorkerCount, WorkerSpec};
 
 /// An upstream with other settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,7 +91,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
     settings.debug("balance", balance, &new.balance);
-    settings.debug("timeouts", timeouts, &new.timeouts);
+    upstream_timeouts(timeouts, &new.timeouts, &mut settings);
     settings.compare("idle_connections", idle_connections, &new.idle_connections, ToString::to_string);
     let mut change = UpstreamChange {
         name: name.clone(),
@@ -110,6 +109,16 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     }
     change.settings = settings.0;
     Some(change)
+}
+
+fn upstream_timeouts(old: &UpstreamTimeouts, new: &UpstreamTimeouts, settings: &mut Settings) {
+    let UpstreamTimeouts { connect, total_connect, head, read, write, idle } = old;
+    settings.time("timeouts.connect", connect, &new.connect);
+    settings.time("timeouts.total_connect", total_connect, &new.total_connect);
+    settings.time("timeouts.head", head, &new.head);
+    settings.time("timeouts.read", read, &new.read);
+    settings.time("timeouts.write", write, &new.write);
+    settings.time("timeouts.idle", idle, &new.idle);
 }
 
 fn servers(old: &[StaticServer], new: &[StaticServer], change: &mut UpstreamChange, settings: &mut Settings) {
@@ -165,11 +174,14 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
     replace.debug("ready", ready, &new.ready);
 
     let mut live = Settings::default();
-    live.debug("count", count, &new.count);
+    live.compare("count", count, &new.count, |count| match count {
+        WorkerCount::Auto => "auto".to_owned(),
+        WorkerCount::Fixed(count) => count.to_string(),
+    });
     live.compare("env_secret", env_secret, &new.env_secret, |names| list(names.iter().cloned()));
-    live.compare("boot_timeout", boot_timeout, &new.boot_timeout, |&time| format_duration(time));
-    live.compare("drain_timeout", drain_timeout, &new.drain_timeout, |&time| format_duration(time));
-    live.compare("stop_timeout", stop_timeout, &new.stop_timeout, |&time| format_duration(time));
+    live.time("boot_timeout", boot_timeout, &new.boot_timeout);
+    live.time("drain_timeout", drain_timeout, &new.drain_timeout);
+    live.time("stop_timeout", stop_timeout, &new.stop_timeout);
     let change = WorkersChange { needs_new_workers: replace.0, live: live.0 };
     (!change.needs_new_workers.is_empty() || !change.live.is_empty()).then_some(change)
 }
