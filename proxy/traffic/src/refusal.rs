@@ -128,7 +128,7 @@ refusal_kinds! {
     ClientBodyTimeout: Client, true, "client_body_timeout", "the request body took too long to arrive";
     /// The client went away before it had its answer; seen in logs only.
     ClientClosed: Client, true, "client_closed", "the client closed the connection";
-    /// The pool is empty or every endpoint of it is out of service.
+    /// The pool is empty, or every endpoint of it is out of service or full.
     NoEndpoint: Upstream, true, "no_endpoint", "no server is available for this request";
     /// Workers were starting, but none became ready in time.
     NotReadyInTime: Upstream, true, "not_ready_in_time", "the application is still starting";

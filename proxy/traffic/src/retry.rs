@@ -46,6 +46,8 @@ pub enum Cause {
     TimedOut,
     /// What arrived is not HTTP.
     Malformed,
+    /// Every connection that the endpoint may have is in use; another endpoint may have room.
+    Full,
     /// A limit of our own process: descriptors, local ports. No endpoint is better than another then.
     Local,
 }
@@ -150,6 +152,7 @@ mod tests {
             ("connect timeout, post", Failure { cause: Cause::TimedOut, ..CONNECT }, POST, Next),
             ("out of connect time", CONNECT, LATE, GiveUp),
             ("connect failure, body gone", Failure { body_replayable: false, ..CONNECT }, GET, GiveUp),
+            ("endpoint is full, post", Failure { cause: Cause::Full, ..CONNECT }, POST, Next),
             ("out of descriptors", Failure { cause: Cause::Local, ..CONNECT }, GET, GiveUp),
             ("closed after a get", FAILURE, GET, Next),
             ("closed after a post", FAILURE, POST, GiveUp),
@@ -177,7 +180,7 @@ mod tests {
     #[test]
     fn nothing_that_may_have_been_received_is_sent_twice() {
         let stages = [Stage::Connect, Stage::Send, Stage::Head];
-        let causes = [Cause::Closed, Cause::TimedOut, Cause::Malformed, Cause::Local];
+        let causes = [Cause::Closed, Cause::TimedOut, Cause::Malformed, Cause::Full, Cause::Local];
         let both = [false, true];
         for (stage, cause) in stages.into_iter().flat_map(|stage| causes.map(|cause| (stage, cause))) {
             for (reused, replayed) in both.into_iter().flat_map(|first| both.map(|second| (first, second))) {

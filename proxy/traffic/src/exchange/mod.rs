@@ -398,7 +398,7 @@ impl Exchange {
             }
             Verdict::Next => {
                 self.tried.push(lease.endpoint().id());
-                lease.finish(Outcome::UpstreamFault);
+                lease.finish(outcome_of(failure.cause));
                 self.last_failure = Some(refusal);
                 self.seek(now)
             }
@@ -522,6 +522,7 @@ fn check_method(head: &HeadView<'_>) -> Result<(), Refusal> {
 fn refusal_of(failure: &Failure, endpoint: &Endpoint) -> Refusal {
     let kind = match (failure.stage, failure.cause) {
         (_, Cause::Local) => RefusalKind::Internal,
+        (_, Cause::Full) => RefusalKind::NoEndpoint,
         (_, Cause::Malformed) => RefusalKind::UpstreamBadResponse,
         (Stage::Connect, Cause::TimedOut) => RefusalKind::ConnectTimeout,
         (Stage::Connect, Cause::Closed) => RefusalKind::ConnectFailed,
@@ -529,12 +530,13 @@ fn refusal_of(failure: &Failure, endpoint: &Endpoint) -> Refusal {
         (Stage::Head, Cause::TimedOut) => RefusalKind::HeadTimeout,
         (Stage::Send | Stage::Head, Cause::Closed) => RefusalKind::UpstreamClosed,
     };
-    Refusal::new(kind, format!("endpoint: {}", endpoint.address()))
+    Refusal::new(kind, format!("endpoint: {}, {:?} while in {:?}", endpoint.address(), failure.cause, failure.stage))
 }
 
+/// What a failure says about the endpoint.
 fn outcome_of(cause: Cause) -> Outcome {
     match cause {
-        Cause::Local => Outcome::Cancelled,
+        Cause::Local | Cause::Full => Outcome::Cancelled,
         Cause::Closed | Cause::TimedOut | Cause::Malformed => Outcome::UpstreamFault,
     }
 }

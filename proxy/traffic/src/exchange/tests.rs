@@ -193,6 +193,17 @@ fn failures_walk_the_endpoints() {
 }
 
 #[test]
+fn a_full_endpoint_is_passed_over_without_blame() {
+    let full = Failure { cause: Cause::Full, ..REFUSED };
+    assert_eq!(walk(&[(1, 1), (2, 1)], "POST", &[full, full]), ["to 1", "to 2", "no_endpoint"]);
+    let mut run = Run::new(traffic(&[(1, 1)]));
+    run.head(&get("h", "/app"));
+    run.fail(full);
+    let status = run.traffic.pools[0].endpoints()[0].status();
+    assert_eq!((status.failures, status.abandoned), (0, 0));
+}
+
+#[test]
 fn connects_together_have_one_limit() {
     let mut run = Run::new(traffic(&[(1, 1), (2, 1), (3, 1), (4, 1)]));
     let start = get("h", "/app").view(|head| run.exchange.step(&run.traffic, Event::Head(head), run.now)).unwrap();
@@ -373,7 +384,7 @@ fn events_out_of_order_are_answered() {
 
 fn any_failure() -> impl Strategy<Value = Failure> {
     let stage = prop_oneof![Just(Stage::Connect), Just(Stage::Send), Just(Stage::Head)];
-    let cause = prop_oneof![5 => Just(Cause::Closed), 2 => Just(Cause::TimedOut), 1 => Just(Cause::Malformed), 1 => Just(Cause::Local)];
+    let cause = prop_oneof![5 => Just(Cause::Closed), 2 => Just(Cause::TimedOut), 1 => Just(Cause::Malformed), 1 => Just(Cause::Local), 1 => Just(Cause::Full)];
     (stage, cause, any::<bool>(), prop_oneof![4 => Just(true), 1 => Just(false)], any::<bool>()).prop_map(
         |(stage, cause, reused, body_replayable, written)| Failure {
             stage,
