@@ -1,7 +1,7 @@
 //! What the program runs on: a checked site file with every default resolved.
 //!
 //! Nothing here is read from or written to text (that is `raw.rs`), so these types may change freely
-//! without changing the file format. After [`crate::compile`] there is nothing left to check and no
+//! without changing the file format. After compile there is nothing left to check and no
 //! default left to guess: a `Model` that exists can be run.
 
 use std::collections::BTreeMap;

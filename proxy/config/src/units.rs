@@ -84,7 +84,7 @@ fn number_and_unit(text: &str) -> Option<(&str, &str, &str)> {
     if number.is_empty() || (unit.is_empty() && !after.is_empty()) { None } else { Some((number, unit, after)) }
 }
 
-/// The shortest text that [`parse_duration`] reads as this duration; less than a millisecond is lost.
+/// The shortest text that a site file reads as this duration; less than a millisecond is lost.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
@@ -145,7 +145,7 @@ fn bad_size_unit(number: &str, unit: &str) -> Reason {
     )
 }
 
-/// The shortest text that [`parse_size`] reads as this size.
+/// The shortest text that a site file reads as this size.
 #[must_use]
 pub fn format_size(bytes: u64) -> String {
     if bytes == 0 {

@@ -137,3 +137,17 @@ fn the_example_of_the_design_loads_from_text() {
     let faults = load_str("<stdin>", "listners: []", &Fixed::new(Path::new("/"))).unwrap_err();
     assert!(faults.to_string().starts_with("<stdin>:1:1: error: unknown key \"listners\"\n"), "{faults}");
 }
+
+/// Where each key ends up: two timeouts compiled into each other's place would show here.
+#[test]
+fn every_key_arrives_in_the_model() {
+    let folder = cases("good");
+    let model = load_case(&folder, "everything.yaml").unwrap().model;
+    let text = format!("{model:#?}\n").replace(folder.to_str().unwrap(), "<folder>");
+    let path = folder.join("everything.model");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &text).unwrap();
+    }
+    let expected = fs::read_to_string(&path).unwrap();
+    assert!(expected == text, "{text}");
+}
