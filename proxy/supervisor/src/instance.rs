@@ -20,8 +20,9 @@ use crate::output::{Output, OutputLine, Stream};
 use crate::peer::Expected;
 use crate::probe::Probe;
 use crate::process::{Child, Shim};
+use crate::state::Exit;
 use crate::template::Values;
-use crate::worker::{WorkerAddress, WorkerId};
+use crate::worker::{ExitStatus, WorkerAddress, WorkerId};
 
 /// What is the same for every start.
 pub(crate) struct Surroundings {
@@ -190,7 +191,7 @@ impl Instance {
 
     /// Reads everything that is left after the process has ended: the shim's failure or what the probe last saw, and the
     /// last lines.
-    pub(crate) fn finish(&mut self, now: Duration, sink: &mut dyn FnMut(OutputLine)) -> (Option<String>, Vec<String>) {
+    pub(crate) fn finish(&mut self, status: ExitStatus, now: Duration, sink: &mut dyn FnMut(OutputLine)) -> Exit {
         self.go_on_linking(now);
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.read_output(stream, now, sink);
@@ -198,10 +199,11 @@ impl Instance {
         let Self { id, child, output, .. } = self;
         output.finish(now, &mut tag(id, child, sink));
         let message = match &self.link {
-            Link::Over(Some(problem)) => Some(problem.clone()),
-            _ => self.probe.as_ref().map(|probe| format!("not ready: {}", probe.last_failure())),
+            Link::Over(problem) => problem.clone(),
+            Link::Telling { .. } | Link::Hearing { .. } => None,
         };
-        (message, self.output.tail(LAST_LINES))
+        let not_ready = self.probe.as_ref().map(|probe| format!("not ready: {}", probe.last_failure()));
+        Exit { status, message, not_ready, last_lines: self.output.tail(LAST_LINES) }
     }
 
     /// Takes the process's status and removes its socket.

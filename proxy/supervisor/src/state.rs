@@ -62,8 +62,10 @@ pub enum Input {
 pub struct Exit {
     /// How.
     pub status: ExitStatus,
-    /// Why it was not started, or not ready.
+    /// Why the command was not started.
     pub message: Option<String>,
+    /// Why it was not taken for ready, if it was not.
+    pub not_ready: Option<String>,
     /// The last lines of its output.
     pub last_lines: Vec<String>,
 }
@@ -120,6 +122,8 @@ pub struct State {
     last_spawn: u64,
     jitter: Jitter,
     phase: Phase,
+    /// Time of the last step.
+    now: Duration,
 }
 
 /// Life of the supervisor as a whole.
@@ -162,26 +166,34 @@ impl State {
     /// No pools. `seed` chooses the jitter of restarts.
     #[must_use]
     pub fn new(limits: Limits, seed: u64) -> Self {
-        Self { limits, pools: BTreeMap::new(), last_spawn: 0, jitter: Jitter::new(seed), phase: Phase::Running }
+        Self {
+            limits,
+            pools: BTreeMap::new(),
+            last_spawn: 0,
+            jitter: Jitter::new(seed),
+            phase: Phase::Running,
+            now: Duration::ZERO,
+        }
     }
 
     /// Takes one input at time `now` (never before the last one) and returns what shall be done.
     pub fn step(&mut self, now: Duration, input: Input) -> Vec<Action> {
+        self.now = now;
         let mut out = Vec::new();
         self.take(now, input, &mut out);
         self.settle(now, &mut out);
         out
     }
 
-    /// When [`Input::Tick`] is due if nothing else happens before; `now` is the last step's.
+    /// When [`Input::Tick`] is due if nothing else happens before: always later than the last step.
     #[must_use]
-    pub fn deadline(&self, now: Duration) -> Option<Duration> {
+    pub fn deadline(&self) -> Option<Duration> {
         let bound = match self.phase {
             Phase::Stopping(bound) => Some(bound),
             Phase::Running => None,
             Phase::Sweeping | Phase::Stopped => return None,
         };
-        let pools = self.pools.values().filter_map(|pool| pool.deadline(now, &self.limits.restart, bound)).min();
+        let pools = self.pools.values().filter_map(|pool| pool.deadline(self.now, &self.limits.restart, bound)).min();
         bound.map(|bound| bound.end + UNKILLABLE).into_iter().chain(pools).min()
     }
 

@@ -87,7 +87,7 @@ impl Supervisor {
         self.reap_ended();
         self.advance_instances();
         self.go_on_sweeping();
-        if self.state.deadline(self.now()).is_some_and(|deadline| deadline <= self.now()) {
+        if self.state.deadline().is_some_and(|deadline| deadline <= self.now()) {
             self.feed(Input::Tick);
         }
         self.publish();
@@ -126,7 +126,7 @@ impl Supervisor {
         let now = self.now();
         let instances = self.instances.values().filter_map(Instance::deadline);
         let sweep = self.sweep.as_ref().map(|sweep| sweep.next);
-        let due = instances.chain(self.state.deadline(now)).chain(sweep).min();
+        let due = instances.chain(self.state.deadline()).chain(sweep).min();
         // A millisecond more than the difference, so that rounding never wakes us just before it is due.
         due.map_or(STRANGERS, |due| due.saturating_sub(now) + Duration::from_micros(500)).min(STRANGERS)
     }
@@ -164,9 +164,9 @@ impl Supervisor {
         let now = self.now();
         let Some(instance) = self.instances.get_mut(&spawn) else { return };
         let Some(status) = instance.child().peek() else { return };
-        let (message, last_lines) = instance.finish(now, &mut *self.options.output);
+        let exit = instance.finish(status, now, &mut *self.options.output);
         let worker = instance.id().clone();
-        self.feed(Input::Exited { worker, exit: Exit { status, message, last_lines } });
+        self.feed(Input::Exited { worker, exit });
         // The state asks for the burial of every worker it knows; one that it does not know must not stay unreaped.
         self.bury(spawn);
     }
@@ -263,10 +263,12 @@ impl Supervisor {
     }
 
     fn emit(&mut self, event: Event) {
-        if event == Event::Stopped {
+        let is_over = event == Event::Stopped;
+        (self.options.events)(event);
+        // After the sink has it: whoever waits for the end may end the process.
+        if is_over {
             self.shared.set_stopped();
         }
-        (self.options.events)(event);
     }
 
     fn spawn(&mut self, worker: WorkerId) -> Input {
@@ -277,7 +279,8 @@ impl Supervisor {
                 Input::Spawned { worker, pid }
             }
             Err(problem) => {
-                let exit = Exit { status: ExitStatus::NotStarted, message: Some(problem), last_lines: Vec::new() };
+                let status = ExitStatus::NotStarted;
+                let exit = Exit { status, message: Some(problem), not_ready: None, last_lines: Vec::new() };
                 Input::Exited { worker, exit }
             }
         }

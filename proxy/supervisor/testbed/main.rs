@@ -1,8 +1,14 @@
 //! A supervising process for the tests, so that each test has one of its own to kill: the runtime folder is its
 //! argument, commands come in on standard input and events and output go out on standard output, one JSON value a line.
 //! The end of its input is a shutdown.
+//!
+//! As `supervisor-testbed worker <socket path | port> [status file]` it is a worker: it answers every request with the
+//! status in the file, 200 without one, and prints a line for each.
 
-use std::io::{BufRead, Write};
+use std::ffi::OsString;
+use std::io::{BufRead, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -17,6 +23,9 @@ fn main() -> ExitCode {
     }
     if argument == reexec.guardian_arg {
         return guardian_main();
+    }
+    if argument == "worker" {
+        return work(&std::env::args_os().skip(2).collect::<Vec<_>>());
     }
     let options = SupervisorOptions {
         runtime_dir: argument.into(),
@@ -45,6 +54,30 @@ fn main() -> ExitCode {
     }
     handle.send(Command::Shutdown { deadline: Duration::from_secs(5) });
     ExitCode::from(u8::from(!handle.join_stopped(Duration::from_secs(10))))
+}
+
+fn work(arguments: &[OsString]) -> ExitCode {
+    let [address, rest @ ..] = arguments else { return ExitCode::from(2) };
+    let port = address.to_str().and_then(|text| text.parse().ok());
+    let served = match port {
+        Some(port) => TcpListener::bind(("127.0.0.1", port))
+            .map(|listener| listener.incoming().flatten().for_each(|connection| answer(connection, rest.first()))),
+        None => UnixListener::bind(address)
+            .map(|listener| listener.incoming().flatten().for_each(|connection| answer(connection, rest.first()))),
+    };
+    ExitCode::from(u8::from(served.is_err()))
+}
+
+fn answer(mut connection: impl Read + Write, status_file: Option<&OsString>) {
+    let mut request = [0; 4096];
+    let Ok(length @ 1..) = connection.read(&mut request) else { return };
+    let line = String::from_utf8_lossy(&request[..length]).lines().next().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stdout(), "asked {line}");
+    let status = status_file.and_then(|file| std::fs::read_to_string(file).ok());
+    let status = status.as_deref().unwrap_or("200").trim();
+    let pid = std::process::id().to_string();
+    let length = pid.len();
+    let _ = write!(connection, "HTTP/1.1 {status} x\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{pid}");
 }
 
 fn tell(value: &Value) {

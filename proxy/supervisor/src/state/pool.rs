@@ -171,7 +171,7 @@ impl Pool {
             pid: worker.pid,
             reason,
             status: exit.status,
-            message: exit.message,
+            message: exit.message.or(exit.not_ready.filter(|_| reason == ExitReason::BootTimeout)),
             uptime: worker.spawned_at.map_or(Duration::ZERO, |start| turn.now.saturating_sub(start)),
             last_lines: exit.last_lines,
         };
@@ -332,9 +332,7 @@ impl Pool {
 
     /// Brings the pool as near to what is wanted as can be done at once, starts excepted (these share a limit).
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
-        for worker in &mut self.workers {
-            worker.expire(&self.timeouts, turn);
-        }
+        self.expire(turn);
         self.leave_crashloop(turn);
         if turn.bound.is_some() {
             self.retire_where(ExitReason::Shutdown, |_| true, turn);
@@ -346,7 +344,15 @@ impl Pool {
             self.fill(turn);
             self.roll(turn);
         }
+        // Once more for those that have just begun to leave with no time at all.
+        self.expire(turn);
         self.release(turn);
+    }
+
+    fn expire(&mut self, turn: &mut Turn<'_>) {
+        for worker in &mut self.workers {
+            worker.expire(&self.timeouts, turn);
+        }
     }
 
     fn retire_where(&mut self, reason: ExitReason, which: impl Fn(&Worker) -> bool, turn: &mut Turn<'_>) {

@@ -1,0 +1,109 @@
+//! Any sequence of orders, failures and delays: 200 runs of 500 steps. What may never happen is checked by the world at
+//! every step; here is what must happen in the end.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+use tidegate_config::model::WorkerSpec;
+
+use super::world::{World, release, seconds};
+use crate::command::Command;
+use crate::event::Event;
+use crate::state::Input;
+use crate::status::GenerationState;
+use crate::worker::{ExitStatus, WorkerState};
+
+#[derive(Debug, Clone)]
+enum Step {
+    SetPools([Option<(u8, u32)>; 2]),
+    Count(u32),
+    Restart(u32),
+    Ready(usize),
+    Exit(usize, ExitStatus),
+    Drained(usize),
+    FailStarts(u32),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let pool = || proptest::option::weighted(0.9, (0..3_u8, 1..4_u32));
+    let status = prop_oneof![Just(ExitStatus::Code(0)), Just(ExitStatus::Code(1)), Just(ExitStatus::Signal(9))];
+    prop_oneof![
+        1 => [pool(), pool()].prop_map(Step::SetPools),
+        1 => (0..5_u32).prop_map(Step::Count),
+        1 => (0..4_u32).prop_map(Step::Restart),
+        8 => any::<usize>().prop_map(Step::Ready),
+        4 => (any::<usize>(), status).prop_map(|(which, status)| Step::Exit(which, status)),
+        3 => any::<usize>().prop_map(Step::Drained),
+        1 => (0..3_u32).prop_map(Step::FailStarts),
+        6 => prop_oneof![0..300_u64, 0..5_000_u64, 0..90_000_u64].prop_map(Step::Pass),
+    ]
+}
+
+fn take(world: &mut World, step: &Step) {
+    match step {
+        Step::SetPools(pools) => {
+            let spec = |(version, count): (u8, u32)| -> WorkerSpec { release(count, &format!("v{version}")) };
+            let named = ["app", "other"].into_iter().zip(pools);
+            let wanted: Vec<_> = named.filter_map(|(name, pool)| Some((name, spec((*pool)?)))).collect();
+            world.set(&wanted);
+        }
+        Step::Count(count) => world.command(Command::SetCount { pool: "app".to_owned(), count: *count }),
+        Step::Restart(slot) => world.command(Command::RestartWorker { pool: "app".to_owned(), slot: *slot }),
+        // A late report of readiness may come from a worker that is leaving.
+        Step::Ready(which) => {
+            if let Some(id) = pick(world, *which) {
+                world.ready_up(&id);
+            }
+        }
+        Step::Exit(which, status) => {
+            if let Some(id) = pick(world, *which) {
+                world.exit(&id, *status);
+            }
+        }
+        Step::Drained(which) => {
+            if let Some(worker) = pick(world, *which) {
+                world.command(Command::Drained { worker });
+            }
+        }
+        Step::FailStarts(count) => world.failing_starts = *count,
+        Step::Pass(milliseconds) => world.pass(std::time::Duration::from_millis(*milliseconds)),
+    }
+}
+
+fn pick(world: &World, which: usize) -> Option<crate::worker::WorkerId> {
+    let count = world.processes.len();
+    let process = world.processes.values().nth(which.checked_rem(count)?)?;
+    Some(process.id.clone())
+}
+
+/// Every pool has one ready worker in each slot and no other, all of one generation unless one failed half way.
+fn check_converged(world: &World) {
+    for pool in world.status() {
+        let slots: Vec<u32> = pool.workers.iter().map(|worker| worker.id.slot).collect();
+        assert_eq!(slots, (0..pool.target).collect::<Vec<u32>>(), "{pool:#?}");
+        assert!(pool.workers.iter().all(|worker| worker.state == WorkerState::Ready), "{pool:#?}");
+        let mixed = pool.workers.iter().any(|worker| worker.id.generation != pool.workers[0].id.generation);
+        let failed = pool.generations.iter().any(|generation| generation.state == GenerationState::Failed);
+        assert!(failed || !mixed, "{pool:#?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
+
+    #[test]
+    fn converges_when_failures_stop_and_leaves_nobody_behind(steps in vec(step(), 500)) {
+        let mut world = World::new();
+        for step in &steps {
+            take(&mut world, step);
+        }
+        world.calm();
+        check_converged(&world);
+        world.command(Command::Shutdown { deadline: seconds(60) });
+        world.calm();
+        prop_assert!(world.processes.is_empty() && world.status().is_empty());
+        world.feed(Input::Swept);
+        prop_assert_eq!(world.events.last(), Some(&Event::Stopped));
+    }
+}

@@ -1,0 +1,340 @@
+//! A world without processes: it does what the state asks for, remembers what exists, and checks at every step what may
+//! never happen.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_config::model::{EnvInherit, Readiness, WorkerCount, WorkerSpec, WorkerTransport};
+
+use crate::backoff::RestartPolicy;
+use crate::command::{Command, PoolSpec};
+use crate::event::{Event, Failure, Transition};
+use crate::state::{Action, Exit, Input, Limits, State};
+use crate::status::PoolStatus;
+use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
+
+pub(super) const PARALLEL_STARTS: usize = 2;
+
+/// A process of the world.
+#[derive(Debug, Clone)]
+pub(super) struct Process {
+    pub(super) id: WorkerId,
+    pub(super) stopped: bool,
+    pub(super) killed: bool,
+    has_ended: bool,
+}
+
+pub(super) struct World {
+    pub(super) state: State,
+    pub(super) now: Duration,
+    pub(super) processes: BTreeMap<u64, Process>,
+    pub(super) events: Vec<Event>,
+    prepared: BTreeSet<(Arc<str>, u64)>,
+    states: BTreeMap<u64, WorkerState>,
+    routed: BTreeSet<u64>,
+    draining: BTreeSet<u64>,
+    /// The next starts fail before there is a process.
+    pub(super) failing_starts: u32,
+    pub(super) must_sweep: bool,
+}
+
+impl World {
+    pub(super) fn new() -> Self {
+        let limits = Limits { parallel_starts: PARALLEL_STARTS, auto_count: 2, restart: RestartPolicy::default() };
+        Self {
+            state: State::new(limits, 1),
+            now: Duration::from_secs(100),
+            processes: BTreeMap::new(),
+            events: Vec::new(),
+            prepared: BTreeSet::new(),
+            states: BTreeMap::new(),
+            routed: BTreeSet::new(),
+            draining: BTreeSet::new(),
+            failing_starts: 0,
+            must_sweep: false,
+        }
+    }
+
+    /// One pool "app" of that many workers, all ready.
+    pub(super) fn serving(count: u32) -> Self {
+        let mut world = Self::new();
+        world.set(&[("app", spec(count))]);
+        world.boot_all();
+        assert_eq!(world.ready(), count);
+        world.events.clear();
+        world
+    }
+
+    // --- inputs ---
+
+    pub(super) fn set(&mut self, pools: &[(&str, WorkerSpec)]) {
+        let pools = pools.iter().map(|(name, spec)| PoolSpec { name: (*name).to_owned(), spec: spec.clone() });
+        self.command(Command::SetPools(pools.collect()));
+    }
+
+    pub(super) fn command(&mut self, command: Command) {
+        self.feed(Input::Command(command));
+    }
+
+    pub(super) fn feed(&mut self, input: Input) {
+        let actions = self.state.step(self.now, input);
+        self.act(actions);
+        self.check_settled();
+    }
+
+    /// Lets time pass, with a tick whenever the state wants one.
+    pub(super) fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while let Some(deadline) = self.state.deadline().filter(|deadline| *deadline <= end) {
+            assert!(deadline >= self.now, "a deadline in the past would keep a CPU busy");
+            self.now = deadline;
+            self.feed(Input::Tick);
+        }
+        self.now = end;
+    }
+
+    pub(super) fn ready_up(&mut self, id: &WorkerId) {
+        let address = WorkerAddress::Unix(format!("/s/{}", id.spawn).into());
+        self.feed(Input::Ready { worker: id.clone(), address });
+    }
+
+    pub(super) fn exit(&mut self, id: &WorkerId, status: ExitStatus) {
+        if let Some(process) = self.processes.get_mut(&id.spawn) {
+            process.has_ended = true;
+        }
+        let exit = Exit { status, message: None, not_ready: None, last_lines: vec!["last words".to_owned()] };
+        self.feed(Input::Exited { worker: id.clone(), exit });
+        assert!(!self.processes.contains_key(&id.spawn), "{id} ended and was not reaped");
+    }
+
+    pub(super) fn crash(&mut self, slot: u32) {
+        let id = self.only(slot);
+        self.exit(&id, ExitStatus::Signal(9));
+    }
+
+    /// Every boot succeeds until none is left.
+    pub(super) fn boot_all(&mut self) {
+        while let Some(id) = self.booting().into_iter().next() {
+            self.ready_up(&id);
+        }
+    }
+
+    /// Every process that was asked to end does.
+    pub(super) fn end_leaving(&mut self) {
+        while let Some(process) = self.processes.values().find(|one| one.stopped || one.killed).cloned() {
+            let status = if process.killed { ExitStatus::Signal(9) } else { ExitStatus::Code(0) };
+            self.exit(&process.id, status);
+        }
+    }
+
+    /// Failures stop, drains are over at once, and time passes until nothing more happens.
+    pub(super) fn calm(&mut self) {
+        for _ in 0..10_000 {
+            self.failing_starts = 0;
+            self.boot_all();
+            self.end_leaving();
+            if let Some(spawn) = self.draining.first().copied() {
+                let id = self.processes[&spawn].id.clone();
+                self.command(Command::Drained { worker: id });
+                continue;
+            }
+            if !self.booting().is_empty() {
+                continue;
+            }
+            match self.state.deadline() {
+                Some(deadline) => {
+                    self.now = deadline;
+                    self.feed(Input::Tick);
+                }
+                None => return,
+            }
+        }
+        panic!("never calm: {:#?}", self.status());
+    }
+
+    // --- looking ---
+
+    pub(super) fn status(&self) -> Vec<PoolStatus> {
+        self.state.status(std::time::SystemTime::UNIX_EPOCH)
+    }
+
+    pub(super) fn pool(&self) -> PoolStatus {
+        self.status().into_iter().find(|pool| &*pool.name == "app").expect("pool app")
+    }
+
+    pub(super) fn ready(&self) -> u32 {
+        self.pool().ready
+    }
+
+    pub(super) fn booting(&self) -> Vec<WorkerId> {
+        let is_booting = |process: &&Process| {
+            !process.stopped && !process.killed && self.states.get(&process.id.spawn) == Some(&WorkerState::Starting)
+        };
+        self.processes.values().filter(is_booting).map(|process| process.id.clone()).collect()
+    }
+
+    /// Workers of "app" in that state.
+    pub(super) fn in_state(&self, state: WorkerState) -> Vec<WorkerId> {
+        self.pool().workers.into_iter().filter(|worker| worker.state == state).map(|worker| worker.id).collect()
+    }
+
+    /// The one worker of a slot of "app" that has a process and is not leaving.
+    pub(super) fn only(&self, slot: u32) -> WorkerId {
+        let stays = |state: WorkerState| state.has_process() && state.is_staying();
+        let all = self.pool().workers;
+        let mut here = all.into_iter().filter(|worker| worker.id.slot == slot && stays(worker.state));
+        let only = here.next().expect("a worker").id;
+        assert_eq!(here.next(), None);
+        only
+    }
+
+    /// Generation that serves each slot of "app".
+    pub(super) fn generations(&self) -> Vec<u64> {
+        self.in_state(WorkerState::Ready).into_iter().map(|id| id.generation).collect()
+    }
+
+    pub(super) fn failures(&self) -> Vec<&Failure> {
+        self.events
+            .iter()
+            .filter_map(|event| match event {
+                Event::Failure(failure) => Some(failure),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub(super) fn ends(&self) -> Vec<ExitReason> {
+        let end = |event: &Event| match event {
+            Event::Transition(Transition { to: WorkerState::Exited, reason, .. }) => *reason,
+            _ => None,
+        };
+        self.events.iter().filter_map(end).collect()
+    }
+
+    // --- doing, and what may never happen ---
+
+    fn act(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            if let Some(input) = self.act_one(action) {
+                let more = self.state.step(self.now, input);
+                self.act(more);
+            }
+        }
+    }
+
+    fn act_one(&mut self, action: Action) -> Option<Input> {
+        match action {
+            Action::Prepare { pool, generation, .. } => {
+                assert!(self.prepared.insert((pool, generation)), "a generation is frozen once");
+            }
+            Action::Release { pool, generation } => {
+                assert!(self.prepared.remove(&(pool, generation)), "only what was frozen is forgotten");
+            }
+            Action::Spawn(id) => return Some(self.spawn(id)),
+            Action::Stop(id) => {
+                if let Some(process) = self.processes.get_mut(&id.spawn) {
+                    process.stopped = true;
+                }
+            }
+            Action::Kill(id) => {
+                if let Some(process) = self.processes.get_mut(&id.spawn) {
+                    process.killed = true;
+                }
+            }
+            Action::Bury(id) => {
+                let process = self.processes.remove(&id.spawn).expect("only what exists is buried");
+                assert!(process.has_ended, "{id} is buried alive");
+            }
+            Action::Sweep => self.must_sweep = true,
+            Action::Emit(event) => self.note(event),
+        }
+        None
+    }
+
+    fn spawn(&mut self, id: WorkerId) -> Input {
+        let key = (id.pool.clone(), id.generation);
+        assert!(self.prepared.contains(&key), "{id} is started from a forgotten generation");
+        let is_twin = |other: &&Process| {
+            other.id.pool == id.pool && other.id.slot == id.slot && other.id.generation == id.generation
+        };
+        assert_eq!(self.processes.values().find(is_twin).map(|twin| twin.id.clone()), None, "twin of {id}");
+        if self.failing_starts > 0 {
+            self.failing_starts -= 1;
+            let exit = Exit {
+                status: ExitStatus::NotStarted,
+                message: Some("no".to_owned()),
+                not_ready: None,
+                last_lines: vec![],
+            };
+            return Input::Exited { worker: id, exit };
+        }
+        let pid = 1000 + u32::try_from(id.spawn).expect("small");
+        let process = Process { id: id.clone(), stopped: false, killed: false, has_ended: false };
+        assert!(self.processes.insert(id.spawn, process).is_none(), "{id} is started twice");
+        Input::Spawned { worker: id, pid }
+    }
+
+    fn note(&mut self, event: Event) {
+        match &event {
+            Event::Transition(transition) => {
+                let spawn = transition.worker.spawn;
+                let before = self.states.insert(spawn, transition.to);
+                assert_eq!(before.unwrap_or(WorkerState::Backoff), transition.from, "{transition:?}");
+                let starting = self.states.values().filter(|state| state.is_booting()).count();
+                assert!(starting <= PARALLEL_STARTS, "{starting} workers boot at once");
+                if transition.to == WorkerState::Exited {
+                    self.states.remove(&spawn);
+                }
+            }
+            Event::Ready { worker, .. } => {
+                let process = self.processes.get(&worker.spawn).expect("only what lives gets traffic");
+                assert!(!process.has_ended && !process.killed && !process.stopped);
+                assert!(self.routed.insert(worker.spawn), "{worker} is announced twice");
+            }
+            Event::Drain { worker } => {
+                assert!(self.routed.contains(&worker.spawn) && self.draining.insert(worker.spawn));
+            }
+            Event::Gone { worker } => {
+                assert!(self.routed.remove(&worker.spawn), "{worker} was not announced");
+                self.draining.remove(&worker.spawn);
+            }
+            _ => {}
+        }
+        self.events.push(event);
+    }
+
+    /// A second look at the same moment finds nothing to do.
+    fn check_settled(&mut self) {
+        let more = self.state.step(self.now, Input::Tick);
+        assert_eq!(more, [], "not settled");
+        let leaving = |spawn: &u64| self.processes.get(spawn).is_some_and(|one| one.stopped || one.killed);
+        self.draining = self.draining.iter().copied().filter(|spawn| !leaving(spawn)).collect();
+    }
+}
+
+pub(super) fn spec(count: u32) -> WorkerSpec {
+    WorkerSpec {
+        command: vec!["app".to_owned()],
+        count: WorkerCount::Fixed(count),
+        transport: WorkerTransport::Unix,
+        cwd: None,
+        env: BTreeMap::new(),
+        env_inherit: EnvInherit::All,
+        env_secret: Vec::new(),
+        user: None,
+        ready: Readiness::Connect,
+        boot_timeout: Duration::from_secs(60),
+        drain_timeout: Duration::from_secs(30),
+        stop_timeout: Duration::from_secs(10),
+    }
+}
+
+/// Like [`spec`], with a command that makes it another generation.
+pub(super) fn release(count: u32, command: &str) -> WorkerSpec {
+    WorkerSpec { command: vec![command.to_owned()], ..spec(count) }
+}
+
+pub(super) fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

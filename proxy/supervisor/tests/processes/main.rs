@@ -1,0 +1,9 @@
+//! The supervisor with real processes: each test has a supervising process of its own.
+
+mod bed;
+mod deploy;
+mod failure;
+mod launch;
+mod life;
+mod output;
+mod survivors;
