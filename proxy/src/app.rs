@@ -1,0 +1,343 @@
+//! The one assembly: reading it tells what the program is made of and in which order it comes to life and ends.
+//!
+//! Order matters on the way up. Sockets are bound and keys are read before privileges are dropped; privileges are
+//! dropped before the first thread starts; the supervisor's thread and the guardian exist before the first worker;
+//! the control side runs on the main thread and never carries a request.
+
+use crate::admin::control::Control;
+use crate::announce;
+use crate::desk::Desk;
+use crate::edge::admission::Admission;
+use crate::edge::request_ids::RequestIds;
+use crate::edge::shard::{Shard, Shared};
+use crate::folders::Folders;
+use crate::logs::Logs;
+use crate::observe::metrics::Metrics;
+use crate::observe::program_log::{Options as LogOptions, ProgramLog, WorkerLines};
+use crate::plane::Plane;
+use crate::privileges;
+use crate::reload::{self, Applied, ConfigSource, Current, Prepared, Refused, Reloader, Surroundings};
+use crate::shutdown;
+use crate::signal::{Signals, Told};
+use crate::workers::WorkerBridge;
+use anyhow::Context as _;
+use std::io::IsTerminal as _;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::{Duration, SystemTime};
+use tidegate_config::model::{EndpointSource, Model, ShardCount};
+use tidegate_config::{Faults, System};
+use tidegate_supervisor::{Handle, Reexec, Roots, Stream, SupervisorOptions, effective_cpus};
+use tokio::sync::{Notify, watch};
+
+/// Why the program ended without doing its work.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    /// The configuration is faulty.
+    #[error("{0}")]
+    Faulty(Faults),
+    /// It could not start.
+    #[error("{0:#}")]
+    Start(anyhow::Error),
+    /// It failed while it ran.
+    #[error("{0:#}")]
+    Runtime(anyhow::Error),
+}
+
+/// The running program.
+pub(crate) struct Program {
+    reloader: Reloader,
+    started: SystemTime,
+    stopping: AtomicBool,
+    stop: Notify,
+    own: OnceLock<Weak<Self>>,
+}
+
+impl Program {
+    /// What a configuration is applied to.
+    pub(crate) fn reloader(&self) -> &Reloader {
+        &self.reloader
+    }
+
+    /// When it started.
+    pub(crate) fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// Whether it is shutting down.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Starts a shutdown in order, as a first SIGTERM does.
+    pub(crate) fn ask_to_stop(&self) {
+        self.stop.notify_one();
+    }
+
+    /// Itself, for work that outlives a borrow.
+    pub(crate) fn shared(&self) -> Arc<Self> {
+        let own = self.own.get().and_then(Weak::upgrade);
+        own.expect("a program is only ever made inside of an Arc, by `Program::new`")
+    }
+
+    fn new(reloader: Reloader) -> Arc<Self> {
+        let program = Arc::new(Self {
+            reloader,
+            started: SystemTime::now(),
+            stopping: AtomicBool::new(false),
+            stop: Notify::new(),
+            own: OnceLock::new(),
+        });
+        // Set once, right here.
+        let _ = program.own.set(Arc::downgrade(&program));
+        program
+    }
+
+    /// Applies the configuration anew. Blocks on files.
+    pub(crate) fn reload(self: &Arc<Self>) -> Result<Applied, Refused> {
+        let control: Arc<dyn Control> = self.clone();
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+        let applied = self.reloader.reload(&control);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        applied
+    }
+}
+
+/// Runs a configuration until the program is told to stop.
+///
+/// # Errors
+///
+/// Why it could not start, or what ended it.
+pub(crate) fn run(source: ConfigSource) -> Result<(), Ended> {
+    let environment = System::detect();
+    let loaded = source.load(&environment).map_err(Ended::Faulty)?;
+    raise_descriptor_limit();
+    let model = Arc::new(loaded.model);
+    let folders = Folders::of(&model.server, &environment);
+    let cpus = effective_cpus(&Roots::default());
+    let shards = shard_count(&model, cpus);
+    let metrics = Arc::new(Metrics::new(crate::VERSION).context("metrics").map_err(Ended::Start)?);
+    let listener_keys = AtomicU64::new(1);
+    folders.create().context("folders").map_err(Ended::Start)?;
+    let lock = folders.lock().map_err(|error| Ended::Start(error.into()))?;
+    let around = Surroundings { folders: &folders, metrics: &metrics, listeners: &[], shards, keys: &listener_keys };
+    let prepared = reload::prepare(model.clone(), &loaded.warnings, None, &around);
+    let prepared = prepared.map_err(|refused| Ended::Start(refused.into()))?;
+    drop_privileges(&model, &folders).map_err(Ended::Start)?;
+
+    let logs = start_logs(&model, &metrics).map_err(Ended::Start)?;
+    let lines = logs.worker_lines();
+    let bridge = Arc::new(WorkerBridge::default());
+    let supervisor = start_supervisor(&folders, &bridge, lines, cpus).map_err(Ended::Start)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("control runtime").map_err(Ended::Start)?;
+    let assembly = Assembly {
+        source,
+        environment,
+        folders,
+        metrics,
+        listener_keys,
+        logs: Arc::new(logs),
+        bridge,
+        supervisor,
+        desk: Desk::new(runtime.handle().clone()),
+        shards,
+    };
+    let ended = runtime.block_on(assembly.serve(prepared));
+    drop(lock);
+    ended
+}
+
+/// What is there once privileges are dropped.
+struct Assembly {
+    source: ConfigSource,
+    environment: System,
+    folders: Folders,
+    metrics: Arc<Metrics>,
+    listener_keys: AtomicU64,
+    logs: Arc<Logs>,
+    bridge: Arc<WorkerBridge>,
+    supervisor: Handle,
+    desk: Desk,
+    shards: usize,
+}
+
+impl Assembly {
+    async fn serve(self, prepared: Prepared) -> Result<(), Ended> {
+        let mut signals = Signals::new().context("signal handlers").map_err(Ended::Start)?;
+        let model = prepared.snapshot.model.clone();
+        let access = self.logs.prepare(&model.logging).map_err(|text| Ended::Start(anyhow::anyhow!(text)))?;
+        let admin = self.desk.prepare(&model.admin).map_err(|text| Ended::Start(anyhow::anyhow!(text)))?;
+        let logs = self.logs.clone();
+        let (program, threads) = self.start(prepared).map_err(Ended::Start)?;
+        let reloader = program.reloader();
+        logs.apply(&model.logging, access, reloader.plane.shards());
+        let control: Arc<dyn Control> = program.clone();
+        reloader.desk.apply(&model.admin, admin, &control);
+        tokio::spawn(renew_certificates(program.clone()));
+        announce::print(&program);
+        // Not under a service manager: nobody to tell.
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        until_told(&program, &mut signals).await;
+        program.stopping.store(true, Ordering::Relaxed);
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        let ended = shutdown::run(&program, threads, &mut signals).await;
+        reloader.desk.close();
+        logs.finish();
+        ended.map_err(Ended::Runtime)
+    }
+
+    /// From here on the program serves.
+    fn start(self, prepared: Prepared) -> anyhow::Result<(Arc<Program>, Vec<std::thread::JoinHandle<()>>)> {
+        let admission = Arc::new(Admission::default());
+        let shared = Arc::new(Shared { admission: admission.clone(), metrics: self.metrics.clone() });
+        let (draining, drain_flag) = watch::channel(false);
+        let shard = |index| -> anyhow::Result<Arc<Shard>> {
+            let ids = RequestIds::new(random_seed()?);
+            Ok(Arc::new(Shard::new(index, shared.clone(), prepared.snapshot.clone(), ids, drain_flag.clone())))
+        };
+        let shards = (0..self.shards).map(shard).collect::<anyhow::Result<Vec<_>>>()?;
+        let (plane, orders) = Plane::new(shards, draining);
+        let plane = Arc::new(plane);
+        self.bridge.connect(self.supervisor.clone(), plane.clone());
+        let snapshot = prepared.snapshot.clone();
+        let current = Current {
+            snapshot: snapshot.clone(),
+            policies: Default::default(),
+            certificates: prepared.certificates.clone(),
+            last_reload: None,
+        };
+        for warning in &prepared.warnings {
+            tracing::warn!("{}", warning.trim_end());
+        }
+        let program = Program::new(Reloader {
+            source: self.source,
+            environment: self.environment,
+            folders: self.folders,
+            metrics: self.metrics,
+            admission,
+            plane: plane.clone(),
+            bridge: self.bridge,
+            supervisor: self.supervisor,
+            logs: self.logs,
+            desk: self.desk,
+            listener_keys: self.listener_keys,
+            current: Mutex::new(current),
+            serving: arc_swap::ArcSwap::new(snapshot.clone()),
+        });
+        let threads = plane.start(orders).context("data plane threads")?;
+        program.reloader.begin(prepared);
+        program.reloader.metrics.config_applied(snapshot.generation, SystemTime::now());
+        Ok((program, threads))
+    }
+}
+
+/// Does what signals and the admin endpoint ask, until that is to stop.
+async fn until_told(program: &Arc<Program>, signals: &mut Signals) {
+    loop {
+        let told = tokio::select! {
+            told = signals.next() => told,
+            () = program.stop.notified() => Told::Stop,
+        };
+        match told {
+            Told::Stop => return,
+            Told::Reload => {
+                let program = program.clone();
+                // Its outcome is in the log and in status; there is nobody to answer.
+                tokio::task::spawn_blocking(move || drop(program.reload()));
+            }
+            Told::Reopen => program.reloader.logs.reopen(),
+            Told::Unknown(signal) => tracing::warn!(signal, "signal has no meaning in this version"),
+        }
+    }
+}
+
+/// Keeps the local CA's certificates fresh.
+async fn renew_certificates(program: Arc<Program>) {
+    loop {
+        let renewing = program.clone();
+        let next = tokio::task::spawn_blocking(move || renewing.reloader.renew_internal()).await.ok().flatten();
+        // Without any, a reload may bring some.
+        let pause = next.and_then(|next| next.duration_since(SystemTime::now()).ok());
+        tokio::time::sleep(pause.unwrap_or(Duration::from_secs(3_600)).min(Duration::from_secs(3_600))).await;
+    }
+}
+
+fn shard_count(model: &Model, cpus: f64) -> usize {
+    match model.server.shards {
+        ShardCount::Fixed(count) => count.into(),
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number of CPUs")]
+        ShardCount::Auto => (cpus.round() as usize).max(1),
+    }
+}
+
+/// Takes all the descriptors that the hard limit allows; connections are capped by what it is then.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Then it stays at what it was.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+fn drop_privileges(model: &Model, folders: &Folders) -> anyhow::Result<()> {
+    let workers = model.upstreams.values().filter_map(|upstream| match &upstream.source {
+        EndpointSource::Workers(spec) => spec.user.as_ref().map(|user| (&upstream.name, user)),
+        EndpointSource::Servers(_) => None,
+    });
+    let other_users: Vec<_> = workers.collect();
+    if let Some((upstream, user)) = other_users.first()
+        && !rustix::process::geteuid().is_root()
+    {
+        anyhow::bail!(
+            "upstream \"{upstream}\": workers cannot run as user \"{user}\" because this process is not root; \
+             start it as root (with `server.user` it drops its own rights) or remove `user`"
+        );
+    }
+    let Some(user) = &model.server.user else { return Ok(()) };
+    folders.give_to(user)?;
+    let keep = privileges::KeepCaps { other_users: !other_users.is_empty() };
+    privileges::drop_to(user, keep).context("server.user")
+}
+
+fn start_logs(model: &Model, metrics: &Metrics) -> anyhow::Result<Logs> {
+    let options = LogOptions {
+        directives: std::env::var("RUST_LOG").ok().filter(|directives| !directives.is_empty()),
+        terminal: std::io::stderr().is_terminal(),
+        no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+    };
+    let log = ProgramLog::install(model.logging.level, model.logging.format, options, metrics.program_log_losses());
+    Ok(Logs::new(log.context("program log")?, metrics.access_log_losses()))
+}
+
+fn start_supervisor(
+    folders: &Folders,
+    bridge: &Arc<WorkerBridge>,
+    lines: WorkerLines,
+    cpus: f64,
+) -> anyhow::Result<Handle> {
+    let bridge = bridge.clone();
+    let options = SupervisorOptions {
+        runtime_dir: folders.runtime.clone(),
+        reexec: Reexec::default(),
+        environment: std::env::vars_os().collect(),
+        events: Box::new(move |event| bridge.event(event)),
+        output: Box::new(move |line| {
+            let stream = match line.stream {
+                Stream::Stdout => "stdout",
+                Stream::Stderr => "stderr",
+            };
+            lines.print(SystemTime::now(), &line.pool, line.slot, line.pid, stream, line.line.as_bytes());
+        }),
+        cpus,
+    };
+    tidegate_supervisor::start(options).context("supervisor")
+}
+
+fn random_seed() -> anyhow::Result<[u64; 2]> {
+    let mut bytes = [0_u8; 16];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).context("random source")?;
+    let (left, right) = bytes.split_at(8);
+    let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    Ok([number(left), number(right)])
+}

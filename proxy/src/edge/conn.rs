@@ -1,0 +1,303 @@
+//! A client's connection once its transport stands: the read buffer, the write deadline and the engine's IO trait.
+//!
+//! Two users drive it. Our HTTP/1 code fills and drains `read_buffer` itself. The engine (HTTP/2 sessions, HTTP/1
+//! sessions towards HTTP/2 upstreams) sees a plain stream whose first bytes are whatever stands in `read_buffer`.
+//! A write that makes no progress for `write_idle` fails with `TimedOut` for both, since only this layer sees
+//! every write.
+
+use super::socket::Socket;
+use super::timer::Timer;
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora_core::protocols::l4::socket::SocketAddr as EngineAddress;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
+use tokio_rustls::server::TlsStream;
+
+/// Bytes that the read buffer grows by.
+const READ_CHUNK: usize = 16 * 1024;
+/// A client's HTTP/2 preface with the head of its first SETTINGS frame.
+const PREFACE_BYTES: u64 = 24 + 9;
+/// What closing waits for while it drops what a client still sends.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 256 * 1024;
+
+#[derive(Debug)]
+enum Io {
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
+}
+
+/// A client's connection; see the module's text.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    io: Io,
+    /// Read and not yet consumed.
+    pub(crate) read_buffer: BytesMut,
+    http2: bool,
+    peer: Option<SocketAddr>,
+    write_idle: Duration,
+    write_blocked_since: Option<Instant>,
+    write_timer: Timer,
+    preface_deadline: Option<Instant>,
+    preface_timer: Timer,
+    bytes_read: u64,
+}
+
+impl Conn {
+    /// A connection without TLS.
+    pub(crate) fn plain(socket: Socket, peer: Option<SocketAddr>, write_idle: Duration) -> Self {
+        Self::new(Io::Plain(socket), peer, write_idle)
+    }
+
+    /// A connection whose TLS handshake is done.
+    pub(crate) fn tls(stream: TlsStream<Socket>, peer: Option<SocketAddr>, write_idle: Duration) -> Self {
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let mut conn = Self::new(Io::Tls(Box::new(stream)), peer, write_idle);
+        conn.http2 = http2;
+        conn
+    }
+
+    fn new(io: Io, peer: Option<SocketAddr>, write_idle: Duration) -> Self {
+        Self {
+            io,
+            read_buffer: BytesMut::new(),
+            http2: false,
+            peer,
+            write_idle,
+            write_blocked_since: None,
+            write_timer: Timer::default(),
+            preface_deadline: None,
+            preface_timer: Timer::default(),
+            bytes_read: 0,
+        }
+    }
+
+    /// Whether HTTP/2 was agreed on (ALPN) or seen (prior knowledge).
+    pub(crate) fn is_http2(&self) -> bool {
+        self.http2
+    }
+
+    /// Hands the connection to HTTP/2; its preface must be complete by `deadline`.
+    pub(crate) fn expect_http2(&mut self, deadline: Instant) {
+        self.http2 = true;
+        self.preface_deadline = Some(deadline);
+    }
+
+    /// Reads more into `read_buffer`; 0 is the end of the stream.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.read_buffer.capacity() - self.read_buffer.len() < READ_CHUNK / 4 {
+            self.read_buffer.reserve(READ_CHUNK);
+        }
+        let read = match &mut self.io {
+            Io::Plain(socket) => pin!(socket.read_buf(&mut self.read_buffer)).poll(cx),
+            Io::Tls(stream) => pin!(stream.read_buf(&mut self.read_buffer)).poll(cx),
+        };
+        if let Poll::Ready(Ok(count)) = &read {
+            self.bytes_read += *count as u64;
+        }
+        read
+    }
+
+    /// Writes from both slices, the first one first, in one system call where the transport can.
+    pub(crate) fn poll_write_two(&mut self, cx: &mut Context<'_>, a: &[u8], b: &[u8]) -> Poll<io::Result<usize>> {
+        let slices = [io::IoSlice::new(a), io::IoSlice::new(b)];
+        let slices = if a.is_empty() { &slices[1..] } else { &slices[..] };
+        let written = match &mut self.io {
+            Io::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+        };
+        self.bound_write(cx, written)
+    }
+
+    /// Pushes out what TLS holds back; a plain socket holds nothing.
+    pub(crate) fn poll_flush_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Io::Tls(stream) = &mut self.io else { return Poll::Ready(Ok(())) };
+        let flushed = Pin::new(stream.as_mut()).poll_flush(cx);
+        self.bound_write(cx, flushed)
+    }
+
+    /// Turns a write that has been pending for too long into an error.
+    fn bound_write<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.write_blocked_since = None;
+            return result;
+        }
+        let since = *self.write_blocked_since.get_or_insert_with(Instant::now);
+        if self.write_timer.poll_expired(cx, since + self.write_idle) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "client takes no bytes")));
+        }
+        Poll::Pending
+    }
+
+    /// Closes so that the client can still read what was written: end of stream first, then what it sends is dropped
+    /// for a short while. Closing at once would answer its bytes with a reset, which discards our answer.
+    pub(crate) async fn close(mut self) {
+        let lingering = async {
+            if self.shutdown_write().await.is_err() {
+                return;
+            }
+            let mut dropped = 0;
+            while dropped < LINGER_BYTES {
+                self.read_buffer.clear();
+                match std::future::poll_fn(|cx| self.poll_fill(cx)).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(count) => dropped += count,
+                }
+            }
+        };
+        // Running out of time only means that the client was slow to leave.
+        let _ = tokio::time::timeout(LINGER_TIME, lingering).await;
+    }
+
+    async fn shutdown_write(&mut self) -> io::Result<()> {
+        match &mut self.io {
+            Io::Plain(socket) => socket.shutdown().await,
+            Io::Tls(stream) => stream.shutdown().await,
+        }
+    }
+
+    /// Ends the connection with a reset: a client must not take what it has for a complete answer.
+    pub(crate) fn reset(self) {
+        let socket = match &self.io {
+            Io::Plain(socket) => socket,
+            Io::Tls(stream) => stream.get_ref().0,
+        };
+        if let Socket::Tcp(stream) = socket {
+            // Failing to ask for a reset still closes the connection.
+            let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+
+    fn socket_fd(&self) -> i32 {
+        match &self.io {
+            Io::Plain(socket) => socket.as_raw_fd(),
+            Io::Tls(stream) => stream.get_ref().0.as_raw_fd(),
+        }
+    }
+
+    /// Fails once the HTTP/2 preface is overdue.
+    fn check_preface(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(deadline) = self.preface_deadline else { return Ok(()) };
+        if self.bytes_read >= PREFACE_BYTES {
+            self.preface_deadline = None;
+            return Ok(());
+        }
+        if self.preface_timer.poll_expired(cx, deadline) {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface"));
+        }
+        Ok(())
+    }
+}
+
+impl AsyncRead for Conn {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let conn = self.get_mut();
+        if !conn.read_buffer.is_empty() {
+            let count = conn.read_buffer.len().min(buf.remaining());
+            buf.put_slice(&conn.read_buffer[..count]);
+            conn.read_buffer.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        conn.check_preface(cx)?;
+        let before = buf.filled().len();
+        let read = match &mut conn.io {
+            Io::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_read(cx, buf),
+        };
+        conn.bytes_read += (buf.filled().len() - before) as u64;
+        read
+    }
+}
+
+impl AsyncWrite for Conn {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        self.get_mut().poll_write_two(cx, &[], data)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let conn = self.get_mut();
+        let written = match &mut conn.io {
+            Io::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+        };
+        conn.bound_write(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().poll_flush_io(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let conn = self.get_mut();
+        let closed = match &mut conn.io {
+            Io::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+        };
+        conn.bound_write(cx, closed)
+    }
+}
+
+#[async_trait]
+impl Shutdown for Conn {
+    async fn shutdown(&mut self) {
+        // The engine gives the connection up here; a client that is gone already is no news.
+        let _ = self.shutdown_write().await;
+    }
+}
+
+impl UniqueID for Conn {
+    fn id(&self) -> i32 {
+        self.socket_fd()
+    }
+}
+
+impl Ssl for Conn {
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        Some(if self.http2 { ALPN::H2 } else { ALPN::H1 })
+    }
+}
+
+impl GetTimingDigest for Conn {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Conn {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Conn {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        let digest = SocketDigest::from_raw_fd(self.socket_fd());
+        // A fresh cell is empty, so setting it cannot fail.
+        let _ = digest.peer_addr.set(self.peer.map(EngineAddress::from));
+        Some(Arc::new(digest))
+    }
+}
+
+#[async_trait]
+impl Peek for Conn {}

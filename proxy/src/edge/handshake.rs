@@ -1,0 +1,86 @@
+//! From an accepted socket to a connection whose protocol is known, under one deadline.
+
+use super::conn::Conn;
+use super::listener::Settings;
+use super::socket::Socket;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tidegate_config::model::Transport;
+use tidegate_traffic::TlsClient;
+use tokio::time::Instant;
+use tokio_rustls::LazyConfigAcceptor;
+
+/// What an HTTP/2 client sends first (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A connection that is ready to speak HTTP.
+pub(crate) struct Ready {
+    /// The connection; `is_http2` tells the protocol.
+    pub(crate) conn: Conn,
+    /// What TLS told about the client.
+    pub(crate) tls: Option<TlsClient>,
+}
+
+/// Does the handshake that the listener's transport asks for.
+pub(crate) async fn handshake(socket: Socket, peer: Option<SocketAddr>, settings: &Settings) -> io::Result<Ready> {
+    let deadline = Instant::now() + settings.timeouts.handshake;
+    let write_idle = settings.timeouts.write_idle;
+    match (settings.transport, &settings.tls) {
+        (Transport::Tls, Some(config)) => {
+            let greeting = accept_tls(socket, peer, config.clone(), write_idle);
+            tokio::time::timeout_at(deadline, greeting).await.unwrap_or_else(|_| Err(overdue("TLS handshake")))
+        }
+        (Transport::Tls, None) => Err(io::Error::other("the listener has no TLS configuration")),
+        (Transport::Plain { h2c: false }, _) => {
+            Ok(Ready { conn: Conn::plain(socket, peer, write_idle), tls: None })
+        }
+        (Transport::Plain { h2c: true }, _) => {
+            let mut conn = Conn::plain(socket, peer, write_idle);
+            let deadline = Instant::now() + settings.timeouts.head;
+            let seen = tokio::time::timeout_at(deadline, detect_http2(&mut conn)).await;
+            if seen.unwrap_or_else(|_| Err(overdue("first bytes")))? {
+                conn.expect_http2(deadline);
+            }
+            Ok(Ready { conn, tls: None })
+        }
+    }
+}
+
+async fn accept_tls(
+    socket: Socket,
+    peer: Option<SocketAddr>,
+    config: Arc<rustls::ServerConfig>,
+    write_idle: std::time::Duration,
+) -> io::Result<Ready> {
+    let deadline = Instant::now() + write_idle;
+    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
+    let server_name = start.client_hello().server_name().map(Box::from);
+    let stream = start.into_stream(config).await?;
+    let mut conn = Conn::tls(stream, peer, write_idle);
+    if conn.is_http2() {
+        conn.expect_http2(deadline);
+    }
+    Ok(Ready { conn, tls: Some(TlsClient { server_name }) })
+}
+
+/// Reads until the first bytes are the HTTP/2 preface or cannot become it.
+async fn detect_http2(conn: &mut Conn) -> io::Result<bool> {
+    loop {
+        let seen = conn.read_buffer.len().min(PREFACE.len());
+        if conn.read_buffer[..seen] != PREFACE[..seen] {
+            return Ok(false);
+        }
+        if seen == PREFACE.len() {
+            return Ok(true);
+        }
+        if poll_fn(|cx| conn.poll_fill(cx)).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+}
+
+fn overdue(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("{what} not complete in time"))
+}

@@ -1,0 +1,75 @@
+//! A listener at run time: what outlives reloads (identity, sockets, TLS state) and what a reload replaces.
+
+use crate::observe::metrics::ListenerMetrics;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use tidegate_config::model::{Address, ClientTimeouts, HeadLimits, Listener as Model, Transport};
+
+/// Identity of a listener across reloads; never used twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct ListenerKey(pub(crate) u64);
+
+/// What a reload may change without touching the socket.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// Name in the file.
+    pub(crate) name: String,
+    /// What is spoken.
+    pub(crate) transport: Transport,
+    /// Deadlines of its connections.
+    pub(crate) timeouts: ClientTimeouts,
+    /// Limits on heads.
+    pub(crate) head_limits: HeadLimits,
+    /// For `Transport::Tls`; the same value as long as the listener has TLS, so that sessions resume across reloads.
+    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// A listener at run time.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    /// Its identity.
+    pub(crate) key: ListenerKey,
+    /// As the file says.
+    pub(crate) configured: Address,
+    /// As bound.
+    pub(crate) actual: Address,
+    /// Counters.
+    pub(crate) metrics: Arc<ListenerMetrics>,
+    settings: ArcSwap<Settings>,
+}
+
+impl Listener {
+    /// A bound listener.
+    pub(crate) fn new(
+        key: ListenerKey,
+        configured: Address,
+        actual: Address,
+        settings: Settings,
+        metrics: Arc<ListenerMetrics>,
+    ) -> Self {
+        Self { key, configured, actual, metrics, settings: ArcSwap::from_pointee(settings) }
+    }
+
+    /// The settings for a connection that begins now.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// New settings for connections to come.
+    pub(crate) fn replace(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+}
+
+impl Settings {
+    /// The settings that `model` asks for.
+    pub(crate) fn of(model: &Model, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        Self {
+            name: model.name.clone(),
+            transport: model.transport,
+            timeouts: model.timeouts,
+            head_limits: model.head_limits,
+            tls,
+        }
+    }
+}

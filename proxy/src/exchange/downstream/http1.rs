@@ -1,0 +1,294 @@
+//! A client's HTTP/1.1 request on its connection.
+
+use super::{ClientFault, Downstream, ResponseBody};
+use crate::edge::conn::Conn;
+use crate::edge::timer::Timer;
+use bytes::{Buf, BytesMut};
+use std::io;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tidegate_http1::{BodyDecoder, BodyEncoder, HeadWriter, ResponseFraming, Version};
+use tidegate_traffic::Fields;
+use tidegate_traffic::edits::HeadEdits;
+use tokio::time::Instant;
+
+/// Bytes of later requests that are read ahead while an answer is under way.
+const MAX_READ_AHEAD: usize = 64 * 1024;
+
+/// What the answer needs to know of the request.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestTraits {
+    /// Its version.
+    pub(crate) version: Version,
+    /// Its method is HEAD.
+    pub(crate) head: bool,
+    /// The client wants, and we allow, another request on the connection.
+    pub(crate) keep_alive: bool,
+    /// The client waits for 100 before it sends the body.
+    pub(crate) expect_continue: bool,
+}
+
+/// One request and its answer; see the module's text.
+#[derive(Debug)]
+pub(crate) struct Http1Downstream<'c> {
+    conn: &'c mut Conn,
+    /// To be written before anything else.
+    out: BytesMut,
+    request: RequestTraits,
+    decoder: BodyDecoder,
+    encoder: Option<BodyEncoder>,
+    frame_left: usize,
+    body_idle: Duration,
+    body_since: Option<Instant>,
+    timer: Timer,
+    keep_alive: bool,
+    finished: bool,
+    aborted: bool,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+/// What becomes of the connection after an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It can carry another request.
+    KeepAlive,
+    /// It is closed in order.
+    Close,
+    /// It is reset: the client must not take what it has for complete.
+    Reset,
+}
+
+impl<'c> Http1Downstream<'c> {
+    /// A request whose head was taken from `conn.read_buffer`. `out` is an empty buffer to use.
+    pub(crate) fn new(
+        conn: &'c mut Conn,
+        out: BytesMut,
+        request: RequestTraits,
+        decoder: BodyDecoder,
+        body_idle: Duration,
+    ) -> Self {
+        Self {
+            conn,
+            out,
+            request,
+            decoder,
+            encoder: None,
+            frame_left: 0,
+            body_idle,
+            body_since: None,
+            timer: Timer::default(),
+            keep_alive: request.keep_alive,
+            finished: false,
+            aborted: false,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// No further request on this connection.
+    pub(crate) fn forbid_keep_alive(&mut self) {
+        self.keep_alive = false;
+    }
+
+    /// Ends the exchange: what becomes of the connection, and the buffer back.
+    pub(crate) fn end(self) -> (After, BytesMut) {
+        let after = if self.aborted {
+            After::Reset
+        } else if self.finished && self.keep_alive && self.decoder.is_done() {
+            After::KeepAlive
+        } else {
+            After::Close
+        };
+        (after, self.out)
+    }
+
+    /// What is still to be written to the connection, for a tunnel.
+    pub(crate) fn into_unsent(self) -> BytesMut {
+        self.out
+    }
+
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
+        while !self.out.is_empty() {
+            let count = ready!(self.conn.poll_write_two(cx, &[], &self.out))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
+            }
+            self.out.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Asks a waiting client for its body.
+    fn send_continue(&mut self) {
+        if std::mem::take(&mut self.request.expect_continue) && self.encoder.is_none() {
+            let mut writer = HeadWriter::new(&mut self.out);
+            writer.status_line(100);
+            writer.end();
+        }
+    }
+
+    fn poll_body_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ClientFault>> {
+        let since = *self.body_since.get_or_insert_with(Instant::now);
+        if self.timer.poll_expired(cx, since + self.body_idle) {
+            return Poll::Ready(Err(ClientFault::BodyStalled));
+        }
+        Poll::Pending
+    }
+}
+
+impl Downstream for Http1Downstream<'_> {
+    fn poll_body(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut(&[u8])) -> Poll<Result<bool, ClientFault>> {
+        loop {
+            if self.decoder.is_done() {
+                return Poll::Ready(Ok(false));
+            }
+            let decoded = self.decoder.decode(&self.conn.read_buffer)?;
+            if !decoded.data.is_empty() {
+                self.bytes_in += decoded.data.len() as u64;
+                sink(&self.conn.read_buffer[decoded.data.clone()]);
+            }
+            self.conn.read_buffer.advance(decoded.consumed);
+            if !decoded.data.is_empty() || decoded.done {
+                self.body_since = None;
+                return Poll::Ready(Ok(!self.decoder.is_done()));
+            }
+            if decoded.consumed > 0 {
+                continue;
+            }
+            self.send_continue();
+            if self.encoder.is_none() && !self.out.is_empty() {
+                ready!(self.poll_flush(cx))?;
+            }
+            match self.conn.poll_fill(cx) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Err(ClientFault::Gone(io::ErrorKind::UnexpectedEof.into())));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(ClientFault::Gone(error))),
+                Poll::Pending => return self.poll_body_wait(cx),
+            }
+        }
+    }
+
+    fn informational(&mut self, status: u16, fields: &dyn Fields, edits: &HeadEdits<'_>) {
+        // HTTP/1.0 knows no interim answers (RFC 9110 section 15.2).
+        if self.request.version == Version::Http10 || self.encoder.is_some() {
+            return;
+        }
+        let mut writer = HeadWriter::new(&mut self.out);
+        writer.status_line(status);
+        edits.apply(fields, &mut |name, value| {
+            writer.field(name, value);
+        });
+        writer.end();
+    }
+
+    fn start_response(
+        &mut self,
+        status: u16,
+        fields: &dyn Fields,
+        edits: &HeadEdits<'_>,
+        body: ResponseBody,
+    ) -> Result<(), ClientFault> {
+        let framing = match body {
+            ResponseBody::None(_) => ResponseFraming::None,
+            ResponseBody::Length(length) => ResponseFraming::Length(length),
+            ResponseBody::Unknown if self.request.version == Version::Http11 => ResponseFraming::Chunked,
+            ResponseBody::Unknown => {
+                // The end of the connection is the only end that HTTP/1.0 can see.
+                self.keep_alive = false;
+                ResponseFraming::UntilClose
+            }
+        };
+        // A body that is still on its way would be taken for the next request.
+        if !self.decoder.is_done() {
+            self.keep_alive = false;
+        }
+        let mut writer = HeadWriter::new(&mut self.out);
+        writer.status_line(status);
+        edits.apply(fields, &mut |name, value| {
+            writer.field(name, value);
+        });
+        match body {
+            ResponseBody::None(Some(length)) => writer.framing(ResponseFraming::Length(length)),
+            ResponseBody::None(None) | ResponseBody::Length(_) | ResponseBody::Unknown => writer.framing(framing),
+        };
+        if status != 101 {
+            match (self.keep_alive, self.request.version) {
+                (false, _) => writer.field("Connection", "close"),
+                (true, Version::Http10) => writer.field("Connection", "keep-alive"),
+                (true, Version::Http11) => &mut writer,
+            };
+        }
+        writer.end();
+        self.encoder = Some(BodyEncoder::new(framing));
+        Ok(())
+    }
+
+    fn response_started(&self) -> bool {
+        self.encoder.is_some()
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8], _last: bool) -> Poll<Result<usize, ClientFault>> {
+        let Some(encoder) = &mut self.encoder else { return Poll::Ready(Ok(0)) };
+        if self.frame_left == 0 {
+            encoder.prefix(data.len(), &mut self.out)?;
+            self.frame_left = data.len();
+        }
+        let part = &data[..self.frame_left.min(data.len())];
+        let written = ready!(self.conn.poll_write_two(cx, &self.out, part))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
+        }
+        let head = written.min(self.out.len());
+        self.out.advance(head);
+        let sent = written - head;
+        self.frame_left -= sent;
+        self.bytes_out += sent as u64;
+        if self.frame_left == 0 {
+            encoder.suffix(&mut self.out);
+        }
+        Poll::Ready(Ok(sent))
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
+        ready!(self.poll_write_out(cx))?;
+        Poll::Ready(ready!(self.conn.poll_flush_io(cx)).map_err(ClientFault::from))
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
+        if !self.finished
+            && let Some(encoder) = &mut self.encoder
+        {
+            encoder.finish(&mut self.out)?;
+            self.finished = true;
+        }
+        self.poll_flush(cx)
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
+        loop {
+            if self.conn.read_buffer.len() >= MAX_READ_AHEAD {
+                return Poll::Pending;
+            }
+            match ready!(self.conn.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(ClientFault::Gone(io::ErrorKind::UnexpectedEof.into())),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(ClientFault::Gone(error)),
+            }
+        }
+    }
+
+    fn abort(&mut self) {
+        self.aborted = true;
+    }
+
+    fn bytes_in(&self) -> u64 {
+        self.bytes_in
+    }
+
+    fn bytes_out(&self) -> u64 {
+        self.bytes_out
+    }
+}

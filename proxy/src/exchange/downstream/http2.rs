@@ -1,0 +1,209 @@
+//! A client's HTTP/2 stream, on the engine's session.
+//!
+//! The session's own write calls are whole futures; here its stream writer is taken out after the head, so that
+//! both directions can be polled from one task.
+
+use super::{ClientFault, Downstream, ResponseBody};
+use crate::edge::timer::Timer;
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http::HeaderName;
+use pingora_core::protocols::http::v2::server::HttpSession;
+use pingora::http::ResponseHeader;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tidegate_traffic::Fields;
+use tidegate_traffic::edits::HeadEdits;
+use tokio::time::Instant;
+
+/// Bytes asked of the client's window at once.
+const SEND_CHUNK: usize = 64 * 1024;
+
+/// One stream; see the module's text.
+pub(crate) struct Http2Downstream {
+    session: HttpSession,
+    writer: Option<SendStream<Bytes>>,
+    ended: bool,
+    body_idle: Duration,
+    write_idle: Duration,
+    body_since: Option<Instant>,
+    write_since: Option<Instant>,
+    body_timer: Timer,
+    write_timer: Timer,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Http2Downstream {
+    /// A stream whose head was read.
+    pub(crate) fn new(session: HttpSession, body_idle: Duration, write_idle: Duration) -> Self {
+        Self {
+            session,
+            writer: None,
+            ended: false,
+            body_idle,
+            write_idle,
+            body_since: None,
+            write_since: None,
+            body_timer: Timer::default(),
+            write_timer: Timer::default(),
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    /// The session back, for the engine; only before the answer has begun.
+    pub(crate) fn into_session(self) -> HttpSession {
+        self.session
+    }
+
+    fn poll_capacity(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<usize, ClientFault>> {
+        let Some(writer) = &mut self.writer else { return Poll::Ready(Ok(0)) };
+        writer.reserve_capacity(want.min(SEND_CHUNK));
+        while writer.capacity() == 0 {
+            match writer.poll_capacity(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(gone(error))),
+                Poll::Ready(None) => return Poll::Ready(Err(gone(Reason::CANCEL.into()))),
+                Poll::Pending => {
+                    let since = *self.write_since.get_or_insert_with(Instant::now);
+                    if self.write_timer.poll_expired(cx, since + self.write_idle) {
+                        return Poll::Ready(Err(ClientFault::WriteStalled));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.write_since = None;
+        Poll::Ready(Ok(writer.capacity()))
+    }
+}
+
+fn gone(error: h2::Error) -> ClientFault {
+    ClientFault::Gone(io::Error::other(error))
+}
+
+impl Downstream for Http2Downstream {
+    fn poll_body(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut(&[u8])) -> Poll<Result<bool, ClientFault>> {
+        match self.session.poll_read_body_bytes(cx) {
+            Poll::Ready(Some(Ok(data))) => {
+                self.body_since = None;
+                self.bytes_in += data.len() as u64;
+                sink(&data);
+                Poll::Ready(Ok(true))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(gone(error))),
+            Poll::Ready(None) => {
+                self.body_since = None;
+                Poll::Ready(Ok(false))
+            }
+            Poll::Pending => {
+                let since = *self.body_since.get_or_insert_with(Instant::now);
+                if self.body_timer.poll_expired(cx, since + self.body_idle) {
+                    return Poll::Ready(Err(ClientFault::BodyStalled));
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn informational(&mut self, _: u16, _: &dyn Fields, _: &HeadEdits) {
+        // The engine's HTTP/2 session has no way to send interim answers.
+    }
+
+    fn start_response(
+        &mut self,
+        status: u16,
+        fields: &dyn Fields,
+        edits: &HeadEdits<'_>,
+        body: ResponseBody,
+    ) -> Result<(), ClientFault> {
+        let mut head = ResponseHeader::build(status, None).map_err(|error| ClientFault::Gone(io::Error::other(error)))?;
+        let mut failed = None;
+        edits.apply(fields, &mut |name, value| {
+            let added = HeaderName::from_bytes(name.as_bytes())
+                .map_err(io::Error::other)
+                .and_then(|name| head.append_header(name, value).map_err(io::Error::other));
+            if let Err(error) = added {
+                failed = Some(error);
+            }
+        });
+        if let ResponseBody::None(Some(length)) | ResponseBody::Length(length) = body {
+            head.insert_header(http::header::CONTENT_LENGTH, length)
+                .map_err(|error| ClientFault::Gone(io::Error::other(error)))?;
+        }
+        if let Some(error) = failed {
+            return Err(ClientFault::Gone(error));
+        }
+        let end = matches!(body, ResponseBody::None(_) | ResponseBody::Length(0));
+        self.session
+            .write_response_header(Box::new(head), end)
+            .map_err(|error| ClientFault::Gone(io::Error::other(error)))?;
+        self.ended = end;
+        self.writer = self.session.take_response_body_writer();
+        Ok(())
+    }
+
+    fn response_started(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8], last: bool) -> Poll<Result<usize, ClientFault>> {
+        let capacity = ready!(self.poll_capacity(cx, data.len()))?;
+        let Some(writer) = &mut self.writer else { return Poll::Ready(Ok(0)) };
+        let count = capacity.min(data.len());
+        let end = last && count == data.len();
+        writer.send_data(Bytes::copy_from_slice(&data[..count]), end).map_err(gone)?;
+        self.ended = end;
+        self.bytes_out += count as u64;
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
+        // The connection's task writes frames as they come.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {
+        if !self.ended
+            && let Some(writer) = &mut self.writer
+        {
+            writer.send_data(Bytes::new(), true).map_err(gone)?;
+            self.ended = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
+        let reset = match &mut self.writer {
+            Some(writer) => writer.poll_reset(cx).map_ok(|reason| reason.to_string()).map_err(|error| error.to_string()),
+            None => {
+                let idle = pin!(self.session.idle());
+                idle.poll(cx).map_ok(|reason| reason.to_string()).map_err(|error| error.to_string())
+            }
+        };
+        reset.map(|result| {
+            let text = result.unwrap_or_else(|error| error);
+            ClientFault::Gone(io::Error::new(io::ErrorKind::ConnectionReset, text))
+        })
+    }
+
+    fn abort(&mut self) {
+        match &mut self.writer {
+            Some(writer) => writer.send_reset(Reason::INTERNAL_ERROR),
+            None => self.session.shutdown(),
+        }
+        self.ended = true;
+    }
+
+    fn bytes_in(&self) -> u64 {
+        self.bytes_in
+    }
+
+    fn bytes_out(&self) -> u64 {
+        self.bytes_out
+    }
+}

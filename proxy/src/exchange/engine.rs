@@ -1,0 +1,464 @@
+//! Requests for HTTP/2 endpoints: routed and decided by us, carried by the engine's proxy.
+//!
+//! The decision travels with the session as a `Job`: in the request's extensions for an HTTP/2 client, as connection
+//! context for an HTTP/1 client (whose head does not exist yet when the engine takes over). Each hook is a short
+//! call into the same `Exchange::step` that our own driver uses, so nothing is decided twice.
+
+use super::driver::Account;
+use super::failure;
+use super::finish::{Bytes as Passed, Finished, Labels};
+use crate::edge::conn::Conn;
+use crate::edge::listener::Settings;
+use crate::edge::shard::{Shard, View};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::HeaderName;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
+use pingora_core::apps::HttpServerApp;
+use pingora_core::protocols::ALPN;
+use pingora_core::protocols::http::ServerSession;
+use pingora_core::protocols::http::v2::server::HttpSession;
+use pingora_core::server::ShutdownWatch;
+use pingora_core::server::configuration::ServerConf;
+use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
+use std::any::Any;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+use tidegate_config::model::{Address, ClientTimeouts};
+use tidegate_traffic::body::{BodyPipe, BodyPlan};
+use tidegate_traffic::pool::lease::Outcome;
+use tidegate_traffic::retry::{Cause, Failure, Sent, Stage};
+use tidegate_traffic::{Action, Answer, Attempt, BodyLength, Event, Exchange, HeadView, Refusal, RefusalKind, ResponseView};
+
+/// Streams that one connection to an endpoint carries at once.
+const MAX_STREAMS: usize = 100;
+/// Idle connections of one shard to all HTTP/2 endpoints.
+const POOL_SIZE: usize = 128;
+
+/// The engine's proxy of one shard; made when the first HTTP/2 endpoint is used.
+#[derive(Default)]
+pub(crate) struct Engine {
+    proxy: OnceLock<Arc<HttpProxy<Bridge>>>,
+}
+
+impl Engine {
+    fn proxy(&self) -> &Arc<HttpProxy<Bridge>> {
+        self.proxy.get_or_init(|| {
+            let conf = ServerConf { threads: 1, upstream_keepalive_pool_size: POOL_SIZE, ..ServerConf::default() };
+            Arc::new(http_proxy(&Arc::new(conf), Bridge))
+        })
+    }
+}
+
+/// A routed request on its way through the engine.
+pub(crate) struct Job {
+    view: Arc<View>,
+    labels: Labels,
+    target: String,
+    fields: Vec<(String, Vec<u8>)>,
+    length: Option<u64>,
+    accept: Option<Vec<u8>>,
+    limits: Limits,
+    state: Mutex<State>,
+}
+
+/// What the client's side is held to.
+#[derive(Default)]
+struct Limits {
+    keep_alive: Option<u64>,
+    body_idle: Duration,
+    write_idle: Duration,
+}
+
+impl Limits {
+    fn of(timeouts: &ClientTimeouts, keep_alive: bool) -> Self {
+        Self {
+            keep_alive: keep_alive.then(|| timeouts.idle.as_secs().max(1)),
+            body_idle: timeouts.body_idle,
+            write_idle: timeouts.write_idle,
+        }
+    }
+}
+
+struct State {
+    exchange: Exchange,
+    account: Account,
+    attempt: Option<Attempt>,
+    refusal: Option<Refusal>,
+    pipe: Option<BodyPipe>,
+    body_taken: bool,
+    response_passed: bool,
+    bytes: Passed,
+}
+
+impl Job {
+    /// A request for which the exchange chose an HTTP/2 endpoint.
+    pub(crate) fn new(
+        finished: &Finished<'_>,
+        view: Arc<View>,
+        exchange: Exchange,
+        request: &HeadView<'_>,
+        mut account: Account,
+        attempt: Attempt,
+    ) -> Self {
+        account.endpoint = Some(attempt.endpoint.clone());
+        account.attempt_started = Some(Instant::now());
+        let mut fields = Vec::new();
+        exchange.request_edits(request).apply(request.fields, &mut |name, value| {
+            fields.push((name.to_owned(), value.to_vec()));
+        });
+        let length = match request.body {
+            BodyLength::Known(length) => Some(length),
+            BodyLength::None | BodyLength::Unknown => None,
+        };
+        Self {
+            labels: finished.labels(&view, &exchange, request),
+            view,
+            target: exchange.forward_target(request).into_owned(),
+            fields,
+            length,
+            accept: request.fields.first("accept").map(<[u8]>::to_vec),
+            limits: Limits::default(),
+            state: Mutex::new(State {
+                pipe: exchange.body_plan().map(BodyPlan::request_pipe),
+                exchange,
+                account,
+                attempt: Some(attempt),
+                refusal: None,
+                body_taken: false,
+                response_passed: false,
+                bytes: Passed::default(),
+            }),
+        }
+    }
+
+    fn held_to(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Guards the exchange while one hook of the engine runs; never held across a wait.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the exchange of a failure; whether another attempt follows.
+    fn attempt_failed(&self, stage: Stage, cause: Cause, reused: bool) -> bool {
+        let mut state = self.state();
+        let failure = Failure {
+            stage,
+            cause,
+            reused,
+            sent: if stage == Stage::Connect { Sent::Nothing } else { Sent::Some },
+            body_replayable: !state.body_taken,
+            response_started: state.response_passed,
+        };
+        let action = state.exchange.step(&self.view.traffic, Event::AttemptFailed(failure), Instant::now());
+        state.take(action)
+    }
+
+    fn finish(self: Arc<Self>, shard: &Shard) {
+        let mut state = self.state();
+        let outcome = if state.account.truncated { Outcome::UpstreamFault } else { Outcome::Ok };
+        state.exchange.step(&self.view.traffic, Event::Finished(outcome), Instant::now());
+        self.labels.record(shard, &state.account, state.bytes);
+    }
+}
+
+impl State {
+    /// Remembers what an action means for the engine; whether it is another attempt.
+    fn take(&mut self, action: Action) -> bool {
+        match action {
+            // An attempt on an endpoint of the other protocol cannot happen: a pool speaks one.
+            Action::Forward(attempt) => {
+                self.attempt = Some(attempt);
+                true
+            }
+            Action::Respond(Answer::Refused(refusal)) => {
+                self.refusal = Some(refusal);
+                false
+            }
+            // Waiting for workers: HTTP/2 pools have none.
+            Action::Respond(Answer::Fixed(_)) | Action::Queue { .. } | Action::Relay { .. } | Action::Done => false,
+        }
+    }
+}
+
+/// Serves a request of an HTTP/2 client.
+pub(crate) async fn serve_http2(
+    shard: &Arc<Shard>,
+    mut session: HttpSession,
+    job: Job,
+    timeouts: &ClientTimeouts,
+    shutdown: &ShutdownWatch,
+) {
+    let job = Arc::new(job.held_to(Limits::of(timeouts, false)));
+    session.req_header_mut().extensions_mut().insert(job.clone());
+    shard.engine.proxy().process_new_http(ServerSession::new_http2(session), shutdown).await;
+    job.finish(shard);
+}
+
+/// Serves a request of an HTTP/1 client, whose head stands at the front of the connection's buffer again. The
+/// connection comes back when it can carry another request.
+pub(crate) async fn serve_http1(
+    shard: &Arc<Shard>,
+    conn: Conn,
+    job: Job,
+    settings: &Settings,
+    keep_alive: bool,
+) -> Option<Conn> {
+    let job = Arc::new(job.held_to(Limits::of(&settings.timeouts, keep_alive)));
+    let mut session = ServerSession::new_http1(Box::new(conn));
+    session.set_read_timeout(Some(settings.timeouts.head));
+    session.set_connection_user_context(Some(Box::new(job.clone())));
+    let reused = shard.engine.proxy().process_new_http(session, &shard.draining).await;
+    job.finish(shard);
+    let (stream, _) = reused?.consume();
+    stream.into_any().downcast::<Conn>().ok().map(|conn| *conn)
+}
+
+/// Our decisions as the engine's hooks.
+pub(crate) struct Bridge;
+
+/// Context of one request in the engine.
+#[derive(Default)]
+pub(crate) struct Context {
+    job: Option<Arc<Job>>,
+}
+
+impl Context {
+    fn job(&self) -> Result<&Arc<Job>> {
+        self.job.as_ref().ok_or_else(|| Error::explain(ErrorType::InternalError, "request without a decision"))
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Bridge {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::default()
+    }
+
+    /// None of the engine's modules is used; its default set costs an allocation for each request.
+    fn init_downstream_modules(&self, _: &mut pingora_core::modules::http::HttpModules) {}
+
+    fn on_connection_reuse(&self, _: &mut Session, ctx: &mut Context, previous: Box<dyn Any + Send + Sync>) {
+        ctx.job = previous.downcast::<Arc<Job>>().ok().map(|job| *job);
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        if ctx.job.is_none() {
+            ctx.job = session.req_header().extensions.get::<Arc<Job>>().cloned();
+        }
+        let job = ctx.job()?;
+        let limits = &job.limits;
+        session.set_keepalive(limits.keep_alive);
+        session.set_read_timeout(Some(limits.body_idle));
+        session.set_write_timeout(Some(limits.write_idle));
+        session.as_downstream_mut().set_total_drain_timeout(Some(limits.body_idle));
+        Ok(())
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        let job = ctx.job()?;
+        let state = job.state();
+        let Some(attempt) = &state.attempt else {
+            return Error::e_explain(ErrorType::InternalError, "no endpoint was chosen");
+        };
+        let Address::Tcp(address) = attempt.endpoint.address() else {
+            return Error::e_explain(ErrorType::InternalError, "HTTP/2 endpoints are TCP");
+        };
+        let mut peer = HttpPeer::new(*address, false, String::new());
+        let timeouts = &attempt.timeouts;
+        peer.options.alpn = ALPN::H2;
+        peer.options.max_h2_streams = MAX_STREAMS;
+        peer.options.connection_timeout = Some(timeouts.connect);
+        peer.options.total_connection_timeout = Some(timeouts.connect);
+        peer.options.read_timeout = Some(timeouts.head.max(timeouts.read));
+        peer.options.write_timeout = Some(timeouts.write);
+        peer.options.idle_timeout = Some(timeouts.idle);
+        Ok(Box::new(peer))
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let Some(data) = body else { return Ok(()) };
+        let mut state = ctx.job()?.state();
+        state.body_taken = true;
+        state.bytes.received += data.len() as u64;
+        let pushed = state.pipe.as_mut().map_or(Ok(()), |pipe| pipe.push(data.len()));
+        if let Err(refusal) = pushed {
+            let text = refusal.to_string();
+            state.refusal = Some(refusal);
+            let mut error = Error::explain(ErrorType::HTTPStatus(413), text);
+            error.esource = ErrorSource::Downstream;
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let job = ctx.job()?;
+        let mut fresh = RequestHeader::build(request.method.clone(), job.target.as_bytes(), Some(job.fields.len()))?;
+        fresh.set_version(http::Version::HTTP_2);
+        for (name, value) in &job.fields {
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "field name", error))?;
+            fresh.append_header(name, value.as_slice())?;
+        }
+        if let Some(length) = job.length {
+            fresh.insert_header(http::header::CONTENT_LENGTH, length)?;
+        }
+        fresh.set_send_end_stream(true);
+        *request = fresh;
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let job = ctx.job()?;
+        let mut state = job.state();
+        let view = ResponseView { status: response.status.as_u16(), fields: &response.headers };
+        let action = state.exchange.step(&job.view.traffic, Event::ResponseHead(view), Instant::now());
+        let Action::Relay { edits, .. } = action else {
+            state.take(action);
+            return Error::e_explain(ErrorType::InvalidHTTPHeader, "response head refused");
+        };
+        let mut fields = Vec::new();
+        edits.apply(&response.headers, &mut |name, value| fields.push((name.to_owned(), value.to_vec())));
+        let length = response.headers.get(http::header::CONTENT_LENGTH).cloned();
+        let mut fresh = ResponseHeader::build(response.status, Some(fields.len() + 1))?;
+        for (name, value) in fields.into_iter() {
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|error| Error::because(ErrorType::InvalidHTTPHeader, "field name", error))?;
+            fresh.append_header(name, value)?;
+        }
+        if let Some(length) = length {
+            fresh.insert_header(http::header::CONTENT_LENGTH, length)?;
+        }
+        if !response.status.is_informational() {
+            state.response_passed = true;
+            state.account.upstream_status = Some(response.status.as_u16());
+        }
+        *response = fresh;
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let retry = ctx.job.as_ref().is_some_and(|job| job.attempt_failed(Stage::Connect, cause(&error), false));
+        error.set_retry(retry);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Context,
+        reused: bool,
+    ) -> Box<Error> {
+        error.retry.decide_reuse(reused);
+        let ours = matches!(error.esource, ErrorSource::Downstream | ErrorSource::Internal);
+        let refused = ctx.job.as_ref().is_some_and(|job| job.state().refusal.is_some());
+        let retry = !ours
+            && !refused
+            && session.response_written().is_none()
+            && ctx.job.as_ref().is_some_and(|job| job.attempt_failed(Stage::Head, cause(&error), reused));
+        error.set_retry(retry);
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let Some(job) = ctx.job.clone() else { return FailToProxy { error_code: 500, can_reuse_downstream: false } };
+        let own = {
+            let mut state = job.state();
+            if *error.esource() == ErrorSource::Downstream && state.refusal.is_none() {
+                state.account.reason = Some(RefusalKind::ClientClosed.reason());
+                state.account.status = failure::status(RefusalKind::ClientClosed);
+                return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            }
+            if state.response_passed {
+                state.account.truncated = true;
+                state.account.reason = Some(RefusalKind::UpstreamClosed.reason());
+                return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            }
+            let refusal = state.refusal.take().unwrap_or_else(|| Refusal::new(refusal_kind(error), error.to_string()));
+            state.account.reason = Some(refusal.reason());
+            let own = failure::response(&refusal, job.accept.as_deref(), state.exchange.id(), SystemTime::now());
+            state.account.status = own.status;
+            own
+        };
+        session.set_keepalive(None);
+        if let Err(error) = write_own(session, &own).await {
+            tracing::debug!(%error, "client did not take the answer");
+        }
+        FailToProxy { error_code: own.status, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Context, _: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, ctx: &mut Context) {
+        let Some(job) = &ctx.job else { return };
+        let mut state = job.state();
+        if state.account.status == 0 {
+            state.account.status = session.response_written().map_or(0, |head| head.status.as_u16());
+        }
+        state.bytes.sent = session.body_bytes_sent() as u64;
+    }
+}
+
+async fn write_own(session: &mut Session, own: &failure::OwnResponse) -> Result<()> {
+    let mut head = ResponseHeader::build(own.status, Some(own.fields.len() + 1))?;
+    for (name, value) in &own.fields {
+        head.append_header(name.clone(), value.as_str())?;
+    }
+    head.insert_header(http::header::CONTENT_LENGTH, own.body.len())?;
+    session.write_response_header(Box::new(head), false).await?;
+    session.write_response_body(Some(own.body.clone()), true).await
+}
+
+/// What ended an attempt, in the words of decisions.
+fn cause(error: &Error) -> Cause {
+    match error.etype() {
+        ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout => Cause::TimedOut,
+        ErrorType::InvalidHTTPHeader | ErrorType::InvalidH2 | ErrorType::H2Error => Cause::Malformed,
+        ErrorType::SocketError | ErrorType::BindError => Cause::Local,
+        _ => Cause::Closed,
+    }
+}
+
+fn refusal_kind(error: &Error) -> RefusalKind {
+    match (error.esource(), error.etype()) {
+        (ErrorSource::Upstream, ErrorType::ReadTimedout) => RefusalKind::HeadTimeout,
+        (ErrorSource::Upstream, ErrorType::ConnectTimedout) => RefusalKind::ConnectTimeout,
+        (ErrorSource::Upstream, ErrorType::InvalidHTTPHeader | ErrorType::H2Error) => RefusalKind::UpstreamBadResponse,
+        (ErrorSource::Upstream, _) => RefusalKind::UpstreamClosed,
+        _ => RefusalKind::Internal,
+    }
+}

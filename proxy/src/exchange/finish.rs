@@ -1,0 +1,225 @@
+//! Accounts for an exchange that is over: counters and the access log, for every client protocol and every way an
+//! exchange can end.
+
+use super::driver::Account;
+use crate::edge::accept::Origin;
+use crate::edge::bind;
+use crate::edge::shard::{Shard, View};
+use crate::observe::access_log::{Record, UpstreamRecord};
+use crate::observe::metrics::RouteMetrics;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tidegate_config::model::Address;
+use tidegate_traffic::{Exchange, HeadView, HttpVersion, Refusal, RequestId};
+
+/// An exchange that is about to be accounted for.
+pub(crate) struct Finished<'a> {
+    /// Where it was served.
+    pub(crate) shard: &'a Shard,
+    /// Its connection.
+    pub(crate) origin: &'a Origin,
+    /// When its head was complete.
+    pub(crate) started: Instant,
+}
+
+/// Bytes of both bodies.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Bytes {
+    /// From the client.
+    pub(crate) received: u64,
+    /// To the client.
+    pub(crate) sent: u64,
+}
+
+impl Finished<'_> {
+    /// Accounts for an exchange whose parts are still at hand.
+    pub(crate) fn record(
+        &self,
+        view: &View,
+        exchange: &Exchange,
+        request: &HeadView<'_>,
+        account: &Account,
+        bytes: Bytes,
+    ) {
+        let elapsed = self.started.elapsed();
+        view.route_metrics(exchange.route()).observe(account.status, elapsed, bytes.received, bytes.sent);
+        if let Some(reason) = account.reason {
+            self.shard.shared.metrics.refusals(reason).inc();
+        }
+        if !self.shard.log.is_active() {
+            return;
+        }
+        let route = exchange.route().and_then(|route| view.traffic.router.info(route));
+        let address = account.endpoint.as_ref().map(|endpoint| bind::display(endpoint.address()));
+        let field = |name: &str| request.fields.first(name);
+        self.shard.log.record(&Record {
+            time: SystemTime::now(),
+            remote_addr: remote_address(self.origin),
+            method: request.method.as_bytes(),
+            target: request.raw_target.as_bytes(),
+            path: request.target.path().as_bytes(),
+            host: request.host.map_or(&[], |host| host.name().as_bytes()),
+            protocol: protocol(request.version),
+            scheme: scheme(self.origin),
+            status: account.status,
+            body_bytes_sent: bytes.sent,
+            request_body_bytes: bytes.received,
+            elapsed,
+            request_id: exchange.id().0,
+            upstream: address.as_deref().map(|address| upstream(exchange, account, address)),
+            site: route.map_or("", |route| &route.site),
+            route: route.map_or("", |route| &route.name),
+            reason: account.reason,
+            field: &field,
+        });
+    }
+
+    /// What is needed to account for it when its snapshot and head are gone.
+    pub(crate) fn labels(&self, view: &View, exchange: &Exchange, request: &HeadView<'_>) -> Labels {
+        let route = exchange.route().and_then(|route| view.traffic.router.info(route));
+        let mut fields = Vec::new();
+        request.fields.each(&mut |name, value| fields.push((name.to_ascii_lowercase(), value.to_vec())));
+        Labels {
+            metrics: view.route_metrics(exchange.route()).clone(),
+            started: self.started,
+            remote: remote_address(self.origin),
+            scheme: scheme(self.origin),
+            method: request.method.to_owned(),
+            target: request.raw_target.to_owned(),
+            path: request.target.path().to_owned(),
+            host: request.host.map(|host| host.name().to_owned()).unwrap_or_default(),
+            protocol: protocol(request.version),
+            id: exchange.id(),
+            upstream: exchange.pool().map(|pool| pool.name().clone()),
+            site: route.map(|route| route.site.clone()),
+            route: route.map(|route| route.name.clone()),
+            fields,
+        }
+    }
+}
+
+/// An exchange that outlives its snapshot or its head: a tunnel, or a request in the engine.
+pub(crate) struct Labels {
+    metrics: Arc<RouteMetrics>,
+    started: Instant,
+    remote: Option<IpAddr>,
+    scheme: &'static str,
+    method: String,
+    target: String,
+    path: String,
+    host: String,
+    protocol: &'static str,
+    id: RequestId,
+    upstream: Option<Arc<str>>,
+    site: Option<Arc<str>>,
+    route: Option<Arc<str>>,
+    fields: Vec<(String, Vec<u8>)>,
+}
+
+impl Labels {
+    /// Accounts for it.
+    pub(crate) fn record(&self, shard: &Shard, account: &Account, bytes: Bytes) {
+        let elapsed = self.started.elapsed();
+        self.metrics.observe(account.status, elapsed, bytes.received, bytes.sent);
+        if let Some(reason) = account.reason {
+            shard.shared.metrics.refusals(reason).inc();
+        }
+        if !shard.log.is_active() {
+            return;
+        }
+        let address = account.endpoint.as_ref().map(|endpoint| bind::display(endpoint.address()));
+        let field = |name: &str| {
+            let mut named = self.fields.iter().filter(|(field, _)| field == name);
+            named.next().map(|(_, value)| value.as_slice())
+        };
+        shard.log.record(&Record {
+            time: SystemTime::now(),
+            remote_addr: self.remote,
+            method: self.method.as_bytes(),
+            target: self.target.as_bytes(),
+            path: self.path.as_bytes(),
+            host: self.host.as_bytes(),
+            protocol: self.protocol,
+            scheme: self.scheme,
+            status: account.status,
+            body_bytes_sent: bytes.sent,
+            request_body_bytes: bytes.received,
+            elapsed,
+            request_id: self.id.0,
+            upstream: address.as_deref().map(|address| UpstreamRecord {
+                name: self.upstream.as_deref().unwrap_or_default(),
+                address,
+                status: account.upstream_status,
+                response_time: response_time(account),
+            }),
+            site: self.site.as_deref().unwrap_or_default(),
+            route: self.route.as_deref().unwrap_or_default(),
+            reason: account.reason,
+            field: &field,
+        });
+    }
+}
+
+/// Accounts for something that never became a request.
+pub(crate) fn unparsed(shard: &Shard, view: &View, origin: &Origin, refusal: &Refusal, status: u16, id: RequestId) {
+    view.route_metrics(None).observe(status, Duration::ZERO, 0, 0);
+    shard.shared.metrics.refusals(refusal.reason()).inc();
+    tracing::debug!(%refusal, peer = %origin.peer, "request refused");
+    if !shard.log.is_active() {
+        return;
+    }
+    shard.log.record(&Record {
+        time: SystemTime::now(),
+        remote_addr: remote_address(origin),
+        method: &[],
+        target: &[],
+        path: &[],
+        host: &[],
+        protocol: "",
+        scheme: scheme(origin),
+        status,
+        body_bytes_sent: 0,
+        request_body_bytes: 0,
+        elapsed: Duration::ZERO,
+        request_id: id.0,
+        upstream: None,
+        site: "",
+        route: "",
+        reason: Some(refusal.reason()),
+        field: &|_| None,
+    });
+}
+
+fn upstream<'a>(exchange: &'a Exchange, account: &Account, address: &'a str) -> UpstreamRecord<'a> {
+    UpstreamRecord {
+        name: exchange.pool().map_or("", |pool| pool.name().as_ref()),
+        address,
+        status: account.upstream_status,
+        response_time: response_time(account),
+    }
+}
+
+fn response_time(account: &Account) -> Duration {
+    account.attempt_started.map(|started| started.elapsed()).unwrap_or_default()
+}
+
+fn remote_address(origin: &Origin) -> Option<IpAddr> {
+    match origin.listener.actual {
+        Address::Tcp(_) => Some(origin.peer.ip().to_canonical()),
+        Address::Unix(_) => None,
+    }
+}
+
+/// `http` or `https`.
+pub(crate) fn scheme(origin: &Origin) -> &'static str {
+    if origin.tls.is_some() { "https" } else { "http" }
+}
+
+const fn protocol(version: HttpVersion) -> &'static str {
+    match version {
+        HttpVersion::Http10 => "HTTP/1.0",
+        HttpVersion::Http11 => "HTTP/1.1",
+        HttpVersion::Http2 => "HTTP/2.0",
+    }
+}

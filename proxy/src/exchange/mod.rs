@@ -1,0 +1,19 @@
+//! From a request on a client's connection to its answer.
+//!
+//! `serve_http1` and `serve_http2` read requests; `driver` does what each exchange's decisions ask for; `relay`
+//! speaks HTTP/1.1 with endpoints, `engine` hands requests for HTTP/2 endpoints to the engine; `failure` alone
+//! turns refusals into answers; `finish` alone accounts for what happened.
+
+pub(crate) mod downstream;
+pub(crate) mod driver;
+pub(crate) mod engine;
+pub(crate) mod failure;
+mod fields;
+mod finish;
+mod relay;
+mod serve_http1;
+mod serve_http2;
+mod tunnel;
+
+pub(crate) use serve_http1::serve_http1;
+pub(crate) use serve_http2::serve_http2;

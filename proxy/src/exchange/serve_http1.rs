@@ -1,0 +1,284 @@
+//! A client's HTTP/1.1 connection: one request after another.
+
+use super::downstream::http1::{After, Http1Downstream, RequestTraits};
+use super::driver::{Account, Driven, Driver, send_own};
+use super::engine;
+use super::failure;
+use super::fields::RequestFields;
+use super::downstream::Downstream;
+use super::finish::{self, Bytes, Finished};
+use super::tunnel;
+use crate::edge::accept::{Origin, turned};
+use crate::edge::conn::Conn;
+use crate::edge::listener::Settings;
+use crate::edge::shard::{Shard, View};
+use crate::edge::timer::Timer;
+use bytes::{Buf, BytesMut};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Instant, SystemTime};
+use tidegate_http1::{BodyDecoder, BodyFraming, HeadLimits, RequestHead, Upgrade, Version};
+use tidegate_traffic::{
+    BodyLength, Client, Exchange, HeadView, Host, HttpVersion, Refusal, RefusalKind, Target,
+};
+
+/// What came of waiting for a request.
+enum Arrival {
+    /// A head of this length stands at the front of the buffer.
+    Head(usize),
+    /// Nothing more will come, and nothing is owed.
+    Over,
+    /// To be answered, then closed.
+    Refused(Refusal),
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve_http1(mut conn: Conn, origin: Origin, shard: Arc<Shard>, settings: &Settings) {
+    let mut session = Session {
+        origin: &origin,
+        shard: &shard,
+        settings,
+        limits: HeadLimits {
+            bytes: settings.head_limits.bytes,
+            fields: settings.head_limits.fields,
+            target: settings.head_limits.target,
+        },
+        head: RequestHead::new(),
+        timer: Timer::default(),
+        out: BytesMut::new(),
+        client: None,
+        first: true,
+    };
+    loop {
+        let after = match session.next_head(&mut conn).await {
+            Arrival::Over => After::Close,
+            Arrival::Refused(refusal) => session.refuse(&mut conn, &refusal).await,
+            Arrival::Head(length) => match session.exchange(conn, length).await {
+                Some((served, after)) => {
+                    conn = served;
+                    after
+                }
+                None => return,
+            },
+        };
+        match after {
+            After::KeepAlive => {}
+            After::Close => return conn.close().await,
+            After::Reset => return conn.reset(),
+        }
+    }
+}
+
+struct Session<'a> {
+    origin: &'a Origin,
+    shard: &'a Arc<Shard>,
+    settings: &'a Settings,
+    limits: HeadLimits,
+    head: RequestHead,
+    timer: Timer,
+    out: BytesMut,
+    client: Option<Client>,
+    first: bool,
+}
+
+impl Session<'_> {
+    /// Waits for the next request head under its deadlines: idle until its first byte, then the head's own.
+    async fn next_head(&mut self, conn: &mut Conn) -> Arrival {
+        let timeouts = self.settings.timeouts;
+        let begun = tokio::time::Instant::now();
+        let idle = if std::mem::take(&mut self.first) { timeouts.head } else { timeouts.idle };
+        let mut deadline = begun + idle;
+        let mut started = !conn.read_buffer.is_empty();
+        if started {
+            deadline = begun + timeouts.head;
+        }
+        let mut draining = self.shard.draining.clone();
+        self.head.clear();
+        loop {
+            if started {
+                match self.head.parse(&conn.read_buffer, &self.limits) {
+                    Ok(Some(length)) => return Arrival::Head(length),
+                    Ok(None) => {}
+                    Err(error) => return Arrival::Refused(failure::of_request_error(&error)),
+                }
+            }
+            let timer = &mut self.timer;
+            let filled = poll_fn(|cx| match conn.poll_fill(cx) {
+                Poll::Ready(filled) => Poll::Ready(Some(filled)),
+                Poll::Pending if timer.poll_expired(cx, deadline) => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            });
+            let filled = tokio::select! {
+                biased;
+                filled = filled => filled,
+                // A request that has begun is still served; a connection that only waits is closed.
+                () = turned(&mut draining), if !started => return Arrival::Over,
+            };
+            match filled {
+                Some(Ok(0)) | Some(Err(_)) => return Arrival::Over,
+                Some(Ok(_)) if !started => {
+                    started = true;
+                    deadline = tokio::time::Instant::now() + timeouts.head;
+                }
+                Some(Ok(_)) => {}
+                None if started => {
+                    let detail = "request head not complete in time";
+                    return Arrival::Refused(Refusal::new(RefusalKind::ClientHeadTimeout, detail));
+                }
+                None => return Arrival::Over,
+            }
+        }
+    }
+
+    /// Answers something that never became a request.
+    async fn refuse(&mut self, conn: &mut Conn, refusal: &Refusal) -> After {
+        let view = self.shard.view();
+        let id = self.shard.ids.next();
+        let own = failure::response(refusal, None, id, SystemTime::now());
+        let traits =
+            RequestTraits { version: Version::Http11, head: false, keep_alive: false, expect_continue: false };
+        let decoder = BodyDecoder::new(BodyFraming::None);
+        let out = std::mem::take(&mut self.out);
+        let mut down = Http1Downstream::new(conn, out, traits, decoder, self.settings.timeouts.body_idle);
+        // A client that does not take the answer is closed all the same.
+        let _ = send_own(&mut down, &own, false).await;
+        finish::unparsed(self.shard, &view, self.origin, refusal, own.status, id);
+        After::Close
+    }
+
+    /// Serves the request whose head stands at the front of the buffer. `None`: the connection is gone.
+    async fn exchange(&mut self, mut conn: Conn, length: usize) -> Option<(Conn, After)> {
+        let started = Instant::now();
+        let view = self.shard.view();
+        self.place_client(&view);
+        let head_bytes = conn.read_buffer.split_to(length);
+        // Taken for the time of the exchange, so that the request can borrow it beside the connection.
+        let head = std::mem::take(&mut self.head);
+        let served = self.exchange_with(conn, &head, head_bytes, view, started).await;
+        self.head = head;
+        served
+    }
+
+    /// The client as the current snapshot numbers its listener.
+    fn place_client(&mut self, view: &View) {
+        let listener = view.listener_id(self.origin.listener.key);
+        if self.client.as_ref().is_none_or(|client| client.listener() != listener) {
+            let peer = self.origin.peer;
+            self.client = Some(Client::new(peer.ip(), peer.port(), listener, self.origin.tls.clone()));
+        }
+    }
+
+    async fn exchange_with(
+        &mut self,
+        mut conn: Conn,
+        head: &RequestHead,
+        head_bytes: BytesMut,
+        view: Arc<View>,
+        started: Instant,
+    ) -> Option<(Conn, After)> {
+        let Some(client) = self.client.clone() else { return None };
+        let parsed = match parse(head, &head_bytes) {
+            Ok(parsed) => parsed,
+            Err(refusal) => {
+                let after = self.refuse(&mut conn, &refusal).await;
+                return Some((conn, after));
+            }
+        };
+        let fields = RequestFields { head, bytes: &head_bytes };
+        let request = HeadView {
+            method: head.method(&head_bytes),
+            raw_target: head.path_and_query(&head_bytes),
+            target: &parsed.target,
+            host: parsed.host.as_ref(),
+            version: version(head.version()),
+            fields: &fields,
+            upgrade: head.upgrade(&head_bytes) == Upgrade::WebSocket,
+            body: body_length(head.framing()),
+            client: &client,
+        };
+        let traits = RequestTraits {
+            version: head.version(),
+            head: request.method == "HEAD",
+            keep_alive: head.keep_alive() && !self.shard.is_draining(),
+            expect_continue: head.expect_continue(),
+        };
+        let body_idle = self.settings.timeouts.body_idle;
+        let out = std::mem::take(&mut self.out);
+        let decoder = BodyDecoder::new(head.framing());
+        let mut down = Http1Downstream::new(&mut conn, out, traits, decoder, body_idle);
+        let mut exchange = Exchange::new(self.shard.ids.next(), started);
+        let mut account = Account::default();
+        let driver = Driver {
+            shard: self.shard,
+            view: &view,
+            exchange: &mut exchange,
+            request,
+            down: &mut down,
+            account: &mut account,
+        };
+        let driven = driver.run().await;
+        let finished = Finished { shard: self.shard, origin: self.origin, started };
+        match driven {
+            Driven::Done => {
+                let bytes = Bytes { received: down.bytes_in(), sent: down.bytes_out() };
+                finished.record(&view, &exchange, &request, &account, bytes);
+                let (after, out) = down.end();
+                self.out = out;
+                Some((conn, after))
+            }
+            Driven::Tunnel(mut up) => {
+                let out = down.into_unsent();
+                let labels = finished.labels(&view, &exchange, &request);
+                // A tunnel must not keep an old configuration alive.
+                drop(view);
+                let lease = exchange.take_tunnel();
+                let passed = tunnel::run(&mut conn, out, &mut up, self.settings.timeouts.tunnel_idle).await;
+                drop(lease);
+                labels.record(self.shard, &account, passed);
+                Some((conn, After::Close))
+            }
+            Driven::Engine(attempt) => {
+                self.out = down.into_unsent();
+                let keep = traits.keep_alive;
+                let job = engine::Job::new(&finished, view, exchange, &request, account, attempt);
+                // The engine reads the head again: put it back in front of what follows it.
+                let mut front = head_bytes.clone();
+                while front.starts_with(b"\r\n") {
+                    front.advance(2);
+                }
+                front.unsplit(conn.read_buffer);
+                conn.read_buffer = front;
+                let conn = engine::serve_http1(self.shard, conn, job, self.settings, keep).await?;
+                Some((conn, if keep { After::KeepAlive } else { After::Close }))
+            }
+        }
+    }
+}
+
+/// The parts of a head that have a canonical form.
+struct Parsed<'b> {
+    target: Target<'b>,
+    host: Option<Host<'b>>,
+}
+
+fn parse<'b>(head: &RequestHead, bytes: &'b [u8]) -> Result<Parsed<'b>, Refusal> {
+    let target = Target::parse(head.path_and_query(bytes))?;
+    let host = head.host(bytes).map(Host::parse).transpose()?;
+    Ok(Parsed { target, host })
+}
+
+const fn version(version: Version) -> HttpVersion {
+    match version {
+        Version::Http10 => HttpVersion::Http10,
+        Version::Http11 => HttpVersion::Http11,
+    }
+}
+
+const fn body_length(framing: BodyFraming) -> BodyLength {
+    match framing {
+        BodyFraming::None => BodyLength::None,
+        BodyFraming::Length(length) => BodyLength::Known(length),
+        BodyFraming::Chunked => BodyLength::Unknown,
+    }
+}

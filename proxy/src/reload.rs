@@ -1,0 +1,322 @@
+//! One configuration change: read, compare, build beside, swap, retire.
+//!
+//! Everything that can fail happens before the swap, so a refused change leaves no trace but its report.
+
+use crate::folders::Folders;
+use crate::admin::control::Control;
+use crate::desk::Desk;
+use crate::logs::Logs;
+use crate::observe::metrics::{Metrics, RouteKey};
+use crate::plane::{ListenerPlan, Plane};
+use crate::edge::admission::Admission;
+use crate::edge::listener::ListenerKey;
+use crate::snapshot::Snapshot;
+use crate::tls::fault::TlsFault;
+use crate::tls::policy::TlsPolicies;
+use crate::tls::store::CertificateStore;
+use crate::workers::{WorkerBridge, pool_specs};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+use tidegate_config::diff::{Diff, diff};
+use tidegate_config::environment::Environment;
+use tidegate_config::model::{ConnectionLimits, EndpointSource, Model};
+use tidegate_config::{Fault, Faults, Loaded};
+use tidegate_supervisor::{Command, Handle};
+use tidegate_traffic::Traffic;
+
+/// Between two tries to renew a certificate of the local CA.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// Where the configuration comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum ConfigSource {
+    /// A site file; a reload reads it again.
+    File(PathBuf),
+    /// Text that was given once (standard input, the quick start); `name` stands for it in messages.
+    Text {
+        /// For messages.
+        name: String,
+        /// YAML.
+        text: String,
+    },
+}
+
+impl ConfigSource {
+    /// Reads and checks it.
+    ///
+    /// # Errors
+    ///
+    /// Every fault of the configuration.
+    pub(crate) fn load(&self, environment: &dyn Environment) -> Result<Loaded, Faults> {
+        match self {
+            Self::File(path) => tidegate_config::load(path, environment),
+            Self::Text { name, text } => tidegate_config::load_str(name, text, environment),
+        }
+    }
+}
+
+/// Why a change was refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refused {
+    /// The file is faulty.
+    #[error("{0}")]
+    Faults(Faults),
+    /// It changes something that a running process cannot change.
+    #[error("{}", .0.join("\n"))]
+    NeedsRestart(Vec<String>),
+    /// Certificates cannot be used.
+    #[error("{}", texts(.0))]
+    Tls(Vec<TlsFault>),
+    /// Listeners, logs, the admin endpoint: the file is right, the system is not.
+    #[error("{}", .0.join("\n"))]
+    Environment(Vec<String>),
+}
+
+fn texts(faults: &[TlsFault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// An accepted change.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    /// Number of the configuration.
+    pub(crate) generation: u64,
+    /// What changed.
+    pub(crate) diff: Diff,
+    /// What is doubtful, as text.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// How the last reload went, for status.
+#[derive(Debug, Clone)]
+pub(crate) struct LastReload {
+    /// When.
+    pub(crate) at: SystemTime,
+    /// Why it was refused; `None` when it was applied.
+    pub(crate) refused: Option<String>,
+}
+
+/// What a change replaces.
+#[derive(Debug)]
+pub(crate) struct Current {
+    /// What serves now.
+    pub(crate) snapshot: Arc<Snapshot>,
+    /// TLS state of its listeners.
+    pub(crate) policies: TlsPolicies,
+    /// Certificates of its sites.
+    pub(crate) certificates: CertificateStore,
+    /// How the last reload went.
+    pub(crate) last_reload: Option<LastReload>,
+}
+
+/// Everything that a configuration is applied to.
+pub(crate) struct Reloader {
+    pub(crate) source: ConfigSource,
+    pub(crate) environment: tidegate_config::System,
+    pub(crate) folders: Folders,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) plane: Arc<Plane>,
+    pub(crate) bridge: Arc<WorkerBridge>,
+    pub(crate) supervisor: Handle,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) desk: Desk,
+    pub(crate) listener_keys: AtomicU64,
+    /// Guards one change at a time; never taken by a request.
+    pub(crate) current: Mutex<Current>,
+    /// Guards what status reads while a change is under way.
+    pub(crate) serving: arc_swap::ArcSwap<Snapshot>,
+}
+
+/// A configuration that was built beside the one that serves.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) policies: TlsPolicies,
+    pub(crate) certificates: CertificateStore,
+    pub(crate) plan: ListenerPlan,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl Reloader {
+    /// Reads the configuration again and applies it, or changes nothing. Blocks on files.
+    ///
+    /// # Errors
+    ///
+    /// Why it was refused.
+    pub(crate) fn reload(&self, control: &Arc<dyn Control>) -> Result<Applied, Refused> {
+        let mut current = self.lock();
+        let applied = self.change(&mut current, control);
+        let refused = applied.as_ref().err().map(ToString::to_string);
+        match &applied {
+            Ok(applied) => {
+                self.metrics.config_applied(applied.generation, SystemTime::now());
+                tracing::info!(generation = applied.generation, changes = %applied.diff, "configuration applied");
+            }
+            Err(refused) => {
+                self.metrics.config_refused();
+                tracing::error!(%refused, "configuration refused, the old one keeps serving");
+            }
+        }
+        current.last_reload = Some(LastReload { at: SystemTime::now(), refused });
+        applied
+    }
+
+    /// What was built last, and how the last reload went.
+    pub(crate) fn last_reload(&self) -> Option<LastReload> {
+        self.current.try_lock().ok().and_then(|current| current.last_reload.clone())
+    }
+
+    /// When the certificates of sites end.
+    pub(crate) fn certificate_expiry(&self) -> BTreeMap<String, SystemTime> {
+        let Ok(current) = self.current.try_lock() else { return BTreeMap::new() };
+        current.certificates.sites().map(|(name, site)| (name.to_owned(), site.credentials.not_after)).collect()
+    }
+
+    /// Issues what ages of the local CA's leaves anew and presents it from now on; returns when to come again.
+    pub(crate) fn renew_internal(&self) -> Option<SystemTime> {
+        let mut current = self.lock();
+        let due = current.certificates.next_internal_renewal()?;
+        if due > SystemTime::now() {
+            return Some(due);
+        }
+        let renewed = CertificateStore::build(&current.snapshot.model, &self.folders.state, SystemTime::now())
+            .and_then(|built| {
+                let policies = TlsPolicies::build(Some(&current.policies), &built.store).map_err(|fault| vec![fault])?;
+                Ok((built.store, policies))
+            });
+        match renewed {
+            Ok((certificates, policies)) => {
+                policies.activate();
+                current.policies = policies;
+                current.certificates = certificates;
+                tracing::info!("certificates of the local CA renewed");
+            }
+            Err(faults) => tracing::error!(error = %texts(&faults), "certificates of the local CA cannot be renewed"),
+        }
+        Some(current.certificates.next_internal_renewal()?.max(SystemTime::now() + RENEWAL_PAUSE))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, current: &mut Current, control: &Arc<dyn Control>) -> Result<Applied, Refused> {
+        let loaded = self.source.load(&self.environment).map_err(Refused::Faults)?;
+        let old = &current.snapshot;
+        let diff = diff(&old.model, &loaded.model);
+        let refusals: Vec<_> = diff.refusals().iter().map(ToString::to_string).collect();
+        if !refusals.is_empty() {
+            return Err(Refused::NeedsRestart(refusals));
+        }
+        let prepared = prepare(
+            Arc::new(loaded.model),
+            &loaded.warnings,
+            Some((old, &current.policies)),
+            &Surroundings {
+                folders: &self.folders,
+                metrics: &self.metrics,
+                listeners: &self.plane.listeners(),
+                shards: self.plane.shards().len(),
+                keys: &self.listener_keys,
+            },
+        )?;
+        let model = prepared.snapshot.model.clone();
+        let logs = self.logs.prepare(&model.logging).map_err(|text| Refused::Environment(vec![text]))?;
+        let desk = self.desk.prepare(&model.admin).map_err(|text| Refused::Environment(vec![text]))?;
+        let generation = prepared.snapshot.generation;
+        let warnings = self.apply(current, prepared);
+        self.logs.apply(&model.logging, logs, self.plane.shards());
+        self.desk.apply(&model.admin, desk, control);
+        Ok(Applied { generation, diff, warnings })
+    }
+
+    /// Applies the first configuration.
+    pub(crate) fn begin(&self, prepared: Prepared) {
+        self.apply(&mut self.lock(), prepared);
+    }
+
+    /// From here on nothing can fail.
+    pub(crate) fn apply(&self, current: &mut Current, prepared: Prepared) -> Vec<String> {
+        let Prepared { snapshot, policies, certificates, plan, warnings } = prepared;
+        self.bridge.adopt(snapshot.traffic.pools.iter());
+        set_connection_limits(&self.admission, &snapshot.model.server.connections);
+        self.plane.swap(&snapshot, plan, &policies);
+        self.supervisor.send(Command::SetPools(pool_specs(&snapshot.model)));
+        retain_metrics(&self.metrics, &snapshot);
+        self.serving.store(snapshot.clone());
+        current.snapshot = snapshot;
+        current.policies = policies;
+        current.certificates = certificates;
+        warnings
+    }
+}
+
+/// What building a configuration needs besides the model.
+pub(crate) struct Surroundings<'a> {
+    pub(crate) folders: &'a Folders,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) listeners: &'a [Arc<crate::edge::listener::Listener>],
+    pub(crate) shards: usize,
+    pub(crate) keys: &'a AtomicU64,
+}
+
+/// Builds everything that a model needs, beside what serves.
+///
+/// # Errors
+///
+/// Everything that the system refuses: certificates and listeners.
+pub(crate) fn prepare(
+    model: Arc<Model>,
+    config_warnings: &[Fault],
+    previous: Option<(&Arc<Snapshot>, &TlsPolicies)>,
+    around: &Surroundings<'_>,
+) -> Result<Prepared, Refused> {
+    let mut refused = Vec::new();
+    let mut warnings: Vec<String> = config_warnings.iter().map(ToString::to_string).collect();
+    let built = match CertificateStore::build(&model, &around.folders.state, SystemTime::now()) {
+        Ok(built) => built,
+        Err(faults) => return Err(Refused::Tls(faults)),
+    };
+    warnings.extend(built.warnings.iter().map(ToString::to_string));
+    let policies = TlsPolicies::build(previous.map(|(_, policies)| policies), &built.store)
+        .map_err(|fault| Refused::Tls(vec![fault]))?;
+    let mut key = || ListenerKey(around.keys.fetch_add(1, Ordering::Relaxed));
+    let plan =
+        ListenerPlan::prepare(&model, around.listeners, &policies, around.shards, around.metrics, &mut key);
+    let plan = plan.unwrap_or_else(|faults| {
+        refused.extend(faults.iter().map(ToString::to_string));
+        ListenerPlan::default()
+    });
+    if !refused.is_empty() {
+        return Err(Refused::Environment(refused));
+    }
+    let generation = previous.map_or(1, |(snapshot, _)| snapshot.generation + 1);
+    let traffic = Traffic::build(&model, previous.map(|(snapshot, _)| &snapshot.traffic));
+    let snapshot = Snapshot::new(generation, model, traffic, plan.keys(), around.metrics);
+    Ok(Prepared { snapshot: Arc::new(snapshot), policies, certificates: built.store, plan, warnings })
+}
+
+/// Caps connections by the configuration, else by what the descriptor limit leaves.
+pub(crate) fn set_connection_limits(admission: &Admission, limits: &ConnectionLimits) {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let room = descriptors.saturating_sub(limits.fd_reserve).max(1);
+    admission.set_limits(limits.total.unwrap_or(room).min(room), limits.per_address);
+}
+
+fn retain_metrics(metrics: &Metrics, snapshot: &Snapshot) {
+    let mut routes: BTreeSet<RouteKey> = snapshot.route_keys().collect();
+    routes.insert(Snapshot::unrouted_key());
+    let listeners = snapshot.model.listeners.iter().map(|listener| listener.name.clone()).collect();
+    let upstreams = snapshot.model.upstreams.keys().cloned().collect();
+    metrics.retain(&routes, &listeners, &upstreams);
+}
+
+/// Whether an upstream of this model is made of workers.
+pub(crate) fn has_workers(model: &Model) -> bool {
+    model.upstreams.values().any(|upstream| matches!(upstream.source, EndpointSource::Workers(_)))
+}

@@ -1,0 +1,274 @@
+//! What the program tells about itself: its own state in the words of the admin endpoint.
+
+use crate::admin::control::Control;
+use crate::admin::view::{self, Readiness, ReloadReport, Status};
+use crate::app::Program;
+use crate::edge::bind;
+use crate::observe::metrics::PoolSample;
+use crate::reload::{Applied, Refused};
+use crate::snapshot::Snapshot;
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tidegate_config::model::{Balance, HostPattern, Transport, UpstreamProtocol};
+use tidegate_supervisor::{LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
+use tidegate_traffic::pool::Pool;
+use tidegate_traffic::pool::endpoint::{EndpointState, EndpointStatus};
+
+#[async_trait]
+impl Control for Program {
+    async fn status(&self) -> Status {
+        status(self)
+    }
+
+    async fn metrics(&self) -> String {
+        let snapshot = self.reloader().serving.load_full();
+        let workers = self.reloader().supervisor.status();
+        let samples: Vec<_> = snapshot.traffic.pools.iter().map(|pool| sample(pool, &workers)).collect();
+        self.reloader().metrics.render(&samples)
+    }
+
+    async fn readiness(&self) -> Readiness {
+        let mut reasons = Vec::new();
+        if self.is_stopping() {
+            reasons.push("the program is shutting down".to_owned());
+        }
+        let snapshot = self.reloader().serving.load_full();
+        for pool in &snapshot.traffic.pools {
+            if !pool.endpoints().iter().any(|endpoint| endpoint.state() == EndpointState::Ready) {
+                reasons.push(format!("upstream \"{}\": no endpoint is ready", pool.name()));
+            }
+        }
+        Readiness { ready: reasons.is_empty(), reasons }
+    }
+
+    async fn reload(&self) -> ReloadReport {
+        let program = self.shared();
+        // On a thread of its own: it reads files, and must go on when the client who asked has left.
+        let reloaded = tokio::task::spawn_blocking(move || report(&program)).await;
+        reloaded.unwrap_or_else(|error| ReloadReport { message: format!("reload failed: {error}"), ..ReloadReport::default() })
+    }
+
+    async fn stop(&self) {
+        self.ask_to_stop();
+    }
+}
+
+fn report(program: &Arc<Program>) -> ReloadReport {
+    match program.reload() {
+        Ok(Applied { generation, diff, warnings }) => ReloadReport {
+            applied: true,
+            generation,
+            message: if diff.is_empty() { "nothing changed".to_owned() } else { "applied".to_owned() },
+            changes: diff.to_string().lines().map(str::to_owned).collect(),
+            diff: serde_json::to_value(&diff).unwrap_or_default(),
+            faults: warnings.iter().map(|text| plain_fault("warning", text)).collect(),
+        },
+        Err(refused) => ReloadReport {
+            applied: false,
+            generation: program.reloader().serving.load().generation,
+            message: "refused, the old configuration keeps serving".to_owned(),
+            faults: faults(&refused),
+            ..ReloadReport::default()
+        },
+    }
+}
+
+fn faults(refused: &Refused) -> Vec<view::Fault> {
+    match refused {
+        Refused::Faults(faults) => faults.as_slice().iter().map(view::Fault::from).collect(),
+        Refused::Tls(faults) => faults.iter().map(view::Fault::from).collect(),
+        Refused::NeedsRestart(texts) | Refused::Environment(texts) => {
+            texts.iter().map(|text| plain_fault("error", text)).collect()
+        }
+    }
+}
+
+fn plain_fault(severity: &str, text: &str) -> view::Fault {
+    view::Fault {
+        severity: severity.to_owned(),
+        place: None,
+        problem: text.to_owned(),
+        hint: None,
+        text: format!("{severity}: {text}\n"),
+    }
+}
+
+fn status(program: &Program) -> Status {
+    let reloader = program.reloader();
+    let snapshot = reloader.serving.load_full();
+    let workers = reloader.supervisor.status();
+    Status {
+        version: crate::VERSION.to_owned(),
+        pid: std::process::id(),
+        generation: snapshot.generation,
+        started: view::time(program.started()),
+        uptime_seconds: since(program.started()).as_secs(),
+        stopping: program.is_stopping(),
+        listeners: listeners(program, &snapshot),
+        sites: sites(program, &snapshot),
+        upstreams: snapshot.traffic.pools.iter().map(|pool| upstream(pool, &snapshot, &workers)).collect(),
+        last_reload: reloader.last_reload().map(|last| view::LastReload {
+            at: view::time(last.at),
+            age_seconds: since(last.at).as_secs(),
+            applied: last.refused.is_none(),
+            message: last.refused.unwrap_or_else(|| "applied".to_owned()),
+        }),
+    }
+}
+
+fn since(time: SystemTime) -> Duration {
+    // A clock that was set back makes it now.
+    time.elapsed().unwrap_or_default()
+}
+
+fn listeners(program: &Program, snapshot: &Snapshot) -> Vec<view::Listener> {
+    let running = program.reloader().plane.listeners();
+    let of_model = snapshot.model.listeners.iter().filter_map(|model| {
+        let listener = running.iter().find(|listener| listener.configured == model.address)?;
+        Some(view::Listener {
+            name: model.name.clone(),
+            address: bind::display(&listener.actual),
+            transport: match model.transport {
+                Transport::Plain { h2c: false } => "http".to_owned(),
+                Transport::Plain { h2c: true } => "h2c".to_owned(),
+                Transport::Tls => "tls".to_owned(),
+            },
+            connections: u64::try_from(listener.metrics.open.get()).unwrap_or_default(),
+        })
+    });
+    of_model.collect()
+}
+
+fn sites(program: &Program, snapshot: &Snapshot) -> Vec<view::Site> {
+    let expiry = program.reloader().certificate_expiry();
+    let site = |site: &tidegate_config::model::Site| view::Site {
+        name: site.name.clone(),
+        hosts: site.hosts.iter().map(host).collect(),
+        listeners: site.listeners.clone(),
+        certificate_expires: expiry.get(&site.name).copied().map(view::time),
+    };
+    snapshot.model.sites.iter().map(site).collect()
+}
+
+/// A host as the file writes it.
+pub(crate) fn host(host: &HostPattern) -> String {
+    match host {
+        HostPattern::Exact(name) => name.clone(),
+        HostPattern::Wildcard(name) => format!("*.{name}"),
+        HostPattern::Any => "*".to_owned(),
+    }
+}
+
+fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus]) -> view::Upstream {
+    let endpoints = pool.status().endpoints;
+    let ready = endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Ready).count();
+    let supervised = workers.iter().find(|status| status.name == *pool.name());
+    let wanted = supervised.map_or(endpoints.len(), |status| status.target as usize);
+    let state = match ready {
+        0 => "down",
+        _ if ready < wanted => "degraded",
+        _ => "ready",
+    };
+    let state = match supervised.map(|status| status.state) {
+        Some(PoolState::Crashloop) => "crashloop",
+        Some(PoolState::Starting) if ready == 0 => "starting",
+        _ => state,
+    };
+    let model = snapshot.model.upstreams.get(pool.name().as_ref());
+    view::Upstream {
+        name: pool.name().to_string(),
+        protocol: model.map_or("", |model| protocol(model.protocol)).to_owned(),
+        balance: model.map_or("", |model| balance(model.balance)).to_owned(),
+        state: state.to_owned(),
+        endpoints: endpoints.iter().map(endpoint).collect(),
+        workers: supervised.map(|status| status.workers.iter().map(worker).collect()).unwrap_or_default(),
+        target: supervised.map(|status| status.target),
+    }
+}
+
+const fn protocol(protocol: UpstreamProtocol) -> &'static str {
+    match protocol {
+        UpstreamProtocol::Http1 => "http1",
+        UpstreamProtocol::H2 => "h2",
+    }
+}
+
+const fn balance(balance: Balance) -> &'static str {
+    match balance {
+        Balance::RoundRobin => "round_robin",
+        Balance::LeastConn => "least_conn",
+    }
+}
+
+const fn endpoint_state(state: EndpointState) -> &'static str {
+    match state {
+        EndpointState::Ready => "ready",
+        EndpointState::Draining => "draining",
+        EndpointState::Gone => "gone",
+    }
+}
+
+fn endpoint(status: &EndpointStatus) -> view::Endpoint {
+    view::Endpoint {
+        address: bind::display(&status.address),
+        state: endpoint_state(status.state).to_owned(),
+        weight: status.weight,
+        in_flight: status.in_flight.into(),
+        tunnels: status.tunnels.into(),
+        connections: status.connections.into(),
+        requests: status.requests,
+        failures: status.failures,
+    }
+}
+
+fn worker(status: &WorkerStatus) -> view::Worker {
+    view::Worker {
+        slot: status.id.slot,
+        pid: status.pid,
+        state: status.state.word().to_owned(),
+        restarts: status.restarts,
+        rss_bytes: status.pid.map(tree_rss),
+        generation: status.id.generation,
+        uptime_seconds: status.started.map(|started| since(started).as_secs()),
+        last_exit: status.last_exit.as_ref().map(last_exit),
+    }
+}
+
+fn last_exit(exit: &LastExit) -> String {
+    format!("{}: {}, {} ago", exit.reason.word(), exit.status, view::span(since(exit.at)))
+}
+
+fn sample(pool: &Pool, workers: &[PoolStatus]) -> PoolSample {
+    let status = pool.status();
+    let supervised = workers.iter().find(|workers| workers.name == *pool.name());
+    let mut endpoints: BTreeMap<&'static str, u64> = BTreeMap::from([("ready", 0), ("draining", 0)]);
+    for endpoint in &status.endpoints {
+        *endpoints.entry(endpoint_state(endpoint.state)).or_default() += 1;
+    }
+    let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
+    for worker in supervised.iter().flat_map(|supervised| &supervised.workers) {
+        *states.entry(worker.state.word()).or_default() += 1;
+    }
+    if supervised.is_some() {
+        states.entry(WorkerState::Ready.word()).or_default();
+    }
+    PoolSample {
+        upstream: pool.name().to_string(),
+        in_flight: status.endpoints.iter().map(|endpoint| u64::from(endpoint.in_flight)).sum(),
+        endpoints: endpoints.into_iter().collect(),
+        workers: states.into_iter().collect(),
+        restarts: supervised.map(|supervised| restarts(supervised)),
+    }
+}
+
+/// A slot that is being replaced has two workers with one count.
+fn restarts(pool: &PoolStatus) -> u64 {
+    let mut by_slot: BTreeMap<u32, u64> = BTreeMap::new();
+    for worker in &pool.workers {
+        let count = by_slot.entry(worker.id.slot).or_default();
+        *count = (*count).max(worker.restarts);
+    }
+    by_slot.values().sum()
+}
