@@ -5,17 +5,19 @@
 
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::{HeaderMap, StatusCode};
 use tidegate_config::model::Secret;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The rules of one admin endpoint.
+/// The rules of one admin endpoint; clones share the token, which a reload may replace.
 #[derive(Debug, Clone)]
 pub struct Guard {
-    token: Option<Secret>,
+    token: Arc<ArcSwapOption<Secret>>,
     /// Whether `Host` must name this machine.
     tcp: bool,
 }
@@ -44,14 +46,19 @@ impl Denied {
 impl Guard {
     /// For a unix socket; with a token, that is needed too.
     #[must_use]
-    pub const fn unix(token: Option<Secret>) -> Self {
-        Self { token, tcp: false }
+    pub fn unix(token: Option<Secret>) -> Self {
+        Self { token: shared(token), tcp: false }
     }
 
     /// For loopback TCP.
     #[must_use]
-    pub const fn tcp(token: Secret) -> Self {
-        Self { token: Some(token), tcp: true }
+    pub fn tcp(token: Secret) -> Self {
+        Self { token: shared(Some(token)), tcp: true }
+    }
+
+    /// Requests from now on need this token.
+    pub fn replace_token(&self, token: Option<Secret>) {
+        self.token.store(token.map(Arc::new));
     }
 
     pub(crate) fn admit(&self, headers: &HeaderMap) -> Result<(), Denied> {
@@ -61,11 +68,17 @@ impl Guard {
         if is_cross_site(headers) {
             return Err(Denied::CrossSite);
         }
-        match &self.token {
+        match self.token.load().as_deref() {
             Some(Secret(token)) if !presents(headers, token) => Err(Denied::Token),
+            // Over TCP nobody is let in without one.
+            None if self.tcp => Err(Denied::Token),
             _ => Ok(()),
         }
     }
+}
+
+fn shared(token: Option<Secret>) -> Arc<ArcSwapOption<Secret>> {
+    Arc::new(ArcSwapOption::from_pointee(token))
 }
 
 fn host_is_local(headers: &HeaderMap) -> bool {
