@@ -18,7 +18,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
-use tokio::time::{sleep, timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use crate::{
     certificates::{H2, HTTP1, trusting_client},
@@ -310,6 +313,12 @@ impl Ask {
     /// `POST target` with a body a test makes while the answer is read.
     pub fn post_stream(target: &str, pieces: impl Items<Item = Bytes> + Send + Sync + 'static) -> Self {
         Self::new("POST", target).body(StreamBody::new(pieces.map(|piece| Ok(Frame::data(piece)))))
+    }
+
+    /// `POST target` with a body a test sends piece by piece; it ends when the sender is dropped.
+    pub fn post_channel(target: &str) -> (Self, mpsc::Sender<Bytes>) {
+        let (sender, mut receiver) = mpsc::channel(1);
+        (Self::post_stream(target, stream::poll_fn(move |cx| receiver.poll_recv(cx))), sender)
     }
 
     /// With this body.

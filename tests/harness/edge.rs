@@ -232,6 +232,11 @@ impl Edge {
         self.home.tidegate(&["reload"]).await
     }
 
+    /// Writes another site file, and tells nobody.
+    pub fn rewrite(&mut self, site: &Site) {
+        self.home.write(site);
+    }
+
     /// Sends a signal to the program alone.
     pub fn signal(&mut self, signal: Signal) {
         self.process.signal(signal);
@@ -244,6 +249,11 @@ impl Edge {
     pub async fn wait_for_message(&self, text: &str, limit: Duration) {
         let output = self.output();
         wait_for(text, limit, || output.stderr().contains(text).then_some(())).await;
+    }
+
+    /// The living processes of the edge: itself, its workers, whatever they started.
+    pub fn living(&self) -> BTreeMap<i32, String> {
+        self.process.mark().living()
     }
 
     /// Dead children nobody waited for.

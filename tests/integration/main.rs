@@ -1,1 +1,17 @@
-//! The integration tests: one file per subject. What they need is built first: `cargo build -p tidegate -p upstream-demo`.
+//! The integration tests: one file per subject, in the order in which a reader would break them.
+//!
+//! What they run is built first: `cargo build -p tidegate -p upstream-demo` (or all of it: `make test`).
+
+mod admin;
+mod bodies;
+mod errors;
+mod fastapi;
+mod forwarding;
+mod limits;
+mod reload;
+mod routing;
+mod start;
+mod tls;
+mod truncation;
+mod websocket;
+mod workers;

@@ -1,0 +1,103 @@
+//! Limits, each just below and just above its edge.
+
+use std::time::Duration;
+
+use tidegate_tests::{
+    client::{Ask, Kind},
+    edge::Edge,
+    raw::{End, Raw, status},
+    recorder::Recorder,
+    site::Site,
+};
+
+async fn ask_raw(edge: &Edge, request: &str) -> u16 {
+    let mut raw = Raw::connect(edge.address("plain")).await;
+    raw.send(request).await;
+    status(&raw.read_head().await)
+}
+
+#[tokio::test]
+async fn fields_are_counted() {
+    let recorder = Recorder::friendly().await;
+    let site = Site::proxy_to(recorder.address()).replace("name: plain,", "name: plain, head_limits: { fields: 20 },");
+    let edge = Edge::start(site).await;
+    let request = |fields: usize| {
+        let more: String = (1..fields).map(|index| format!("x-{index}: 1\r\n")).collect();
+        format!("GET / HTTP/1.1\r\nhost: test.example\r\n{more}\r\n")
+    };
+    assert_eq!(ask_raw(&edge, &request(20)).await, 200);
+    assert_eq!(ask_raw(&edge, &request(21)).await, 431);
+}
+
+#[tokio::test]
+async fn the_head_is_bounded() {
+    let recorder = Recorder::friendly().await;
+    let site = Site::proxy_to(recorder.address())
+        .replace("name: plain,", "name: plain, head_limits: { bytes: 4KiB, target: 1KiB },");
+    let edge = Edge::start(site).await;
+    let of_size = |size: usize| {
+        let start = "GET / HTTP/1.1\r\nhost: test.example\r\nx: ";
+        format!("{start}{}\r\n\r\n", "x".repeat(size - start.len() - 4))
+    };
+    assert_eq!(ask_raw(&edge, &of_size(4_000)).await, 200);
+    assert_eq!(ask_raw(&edge, &of_size(4_200)).await, 431);
+    let to = |length: usize| format!("GET /{} HTTP/1.1\r\nhost: test.example\r\n\r\n", "a".repeat(length - 1));
+    assert_eq!(ask_raw(&edge, &to(1_024)).await, 200);
+    assert_eq!(ask_raw(&edge, &to(1_025)).await, 414);
+    assert_eq!(recorder.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn the_defaults_hold_for_all_clients() {
+    let recorder = Recorder::friendly().await;
+    let edge = Edge::start(Site::proxy_to(recorder.address())).await;
+    for client in edge.clients() {
+        recorder.forget();
+        client.ask(Ask::get(&format!("/{}", "a".repeat(8_000)))).await.assert(200, b"ok\n");
+        client.ask(Ask::get("/").header("x", &"x".repeat(30_000))).await.assert(200, b"ok\n");
+        client.ask(Ask::post("/", vec![b'x'; 1 << 20])).await.assert(200, b"ok\n");
+        assert_eq!(client.get(&format!("/{}", "a".repeat(9_000))).await.status, 414, "over {}", client.kind());
+        // A client of HTTP/2 may also see its stream or connection refused.
+        let too_much = client.send(Ask::get("/").header("x", &"x".repeat(70_000))).await;
+        assert!(too_much.is_err() || too_much.is_ok_and(|answer| answer.status == 431), "over {}", client.kind());
+        assert_eq!(client.ask(Ask::post("/", vec![b'x'; (1 << 20) + 1])).await.status, 413, "over {}", client.kind());
+        assert_eq!(recorder.requests().len(), 3, "over {}", client.kind());
+    }
+}
+
+#[tokio::test]
+async fn one_address_has_so_many_connections() {
+    let recorder = Recorder::friendly().await;
+    let server = "server: { state_dir: \"@dir@/state\", runtime_dir: \"@dir@/run\", connections: { per_address: 5 } }";
+    let edge = Edge::start(Site::proxy_to(recorder.address()).and(server)).await;
+    let request = "GET / HTTP/1.1\r\nhost: test.example\r\n\r\n";
+    let mut open = Vec::new();
+    for _ in 0..5 {
+        let mut raw = Raw::connect(edge.address("plain")).await;
+        raw.send(request).await;
+        assert_eq!(raw.read_answer().await.1, b"ok\n");
+        open.push(raw);
+    }
+    let (answer, end) = Raw::exchange(edge.address("plain"), request, Duration::from_secs(2)).await;
+    assert!(end != End::Open && status(&answer) != 200, "the sixth connection got {answer:?}");
+    open[0].send(request).await;
+    assert_eq!(open[0].read_answer().await.1, b"ok\n", "those that are open go on");
+    drop(open);
+    let client = edge.client(Kind::Http1);
+    tidegate_tests::wait::wait_until("room for a connection", Duration::from_secs(5), async || {
+        client.send(Ask::get("/")).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_client_is_let_go() {
+    let recorder = Recorder::friendly().await;
+    let site = Site::proxy_to(recorder.address()).replace("name: plain,", "name: plain, timeouts: { idle: 300ms },");
+    let edge = Edge::start(site).await;
+    let mut raw = Raw::connect(edge.address("plain")).await;
+    raw.send("GET / HTTP/1.1\r\nhost: test.example\r\n\r\n").await;
+    raw.read_answer().await;
+    let (rest, end) = raw.read_to_end(Duration::from_secs(5)).await;
+    assert_eq!((rest.len(), end), (0, End::Closed));
+}
