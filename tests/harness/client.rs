@@ -422,8 +422,9 @@ impl Coming {
             let frame = timeout(ANSWER_LIMIT, self.body.frame()).await.context("no more of the body")?;
             match frame.transpose()?.map(Frame::into_data) {
                 None => return Ok(None),
-                Some(Ok(data)) => return Ok(Some(data)),
-                Some(Err(_trailers)) => {}
+                Some(Ok(data)) if !data.is_empty() => return Ok(Some(data)),
+                // HTTP/2 ends with an empty frame, or with trailers.
+                Some(_) => {}
             }
         }
     }
@@ -457,3 +458,111 @@ impl Coming {
 pub const DEFAULT_HOST: &str = "test.example";
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hyper::{
+        Response,
+        server::conn::{http1 as server1, http2 as server2},
+        service::service_fn,
+    };
+    use rustls::{
+        ServerConfig,
+        pki_types::{PrivateKeyDer, pem::PemObject},
+    };
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+    use crate::certificates::{self, install_crypto};
+
+    /// A server that echoes, for clients of this kind.
+    async fn echo_server(kind: Kind) -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has free ports");
+        let address = listener.local_addr().expect("a bound socket has an address");
+        let tls = TlsAcceptor::from(server_config(kind));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let tls = tls.clone();
+                tokio::spawn(async move {
+                    if !kind.is_tls() {
+                        serve(kind, stream).await;
+                    } else if let Ok(stream) = tls.accept(stream).await {
+                        serve(kind, stream).await;
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    fn server_config(kind: Kind) -> Arc<ServerConfig> {
+        install_crypto();
+        let certificate = certificates::read(&certificates::file("server.pem"));
+        let key = PrivateKeyDer::from_pem_file(certificates::file("server.key")).expect("the test key is correct");
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+        let mut config = config.expect("key and certificate belong together");
+        config.alpn_protocols = vec![if kind.is_h2() { H2.to_vec() } else { HTTP1.to_vec() }];
+        Arc::new(config)
+    }
+
+    async fn serve(kind: Kind, stream: impl Stream) {
+        let service = service_fn(|request: Request<Incoming>| async move {
+            let said = format!("{:?} {}", request.version(), request.uri().path());
+            Response::builder().header("x-said", said).body(request.into_body())
+        });
+        let _ = if kind.is_h2() {
+            server2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await
+        } else {
+            server1::Builder::new().serve_connection(TokioIo::new(stream), service).await
+        };
+    }
+
+    #[tokio::test]
+    async fn each_client_speaks_its_protocol() {
+        for (kind, version) in [
+            (Kind::Http1, "HTTP/1.1"),
+            (Kind::Http1Tls, "HTTP/1.1"),
+            (Kind::H2c, "HTTP/2.0"),
+            (Kind::H2Tls, "HTTP/2.0"),
+        ] {
+            let client = Client::new(kind, echo_server(kind).await);
+            let answer = client.ask(Ask::post("/x?y", "hello")).await;
+            answer.assert(200, b"hello");
+            assert_eq!(answer.header("x-said"), Some(format!("{version} /x").as_str()), "{kind}");
+            assert_eq!(format!("{:?}", answer.version), version, "{kind}");
+            let (ask, sender) = Ask::post_channel("/");
+            let mut answer = client.connect().await.expect("it listens").start(ask).await.expect("a head");
+            for piece in ["one", "two"] {
+                sender.send(Bytes::from(piece)).await.expect("the client reads");
+                assert_eq!(answer.piece().await.expect("a piece").as_deref(), Some(piece.as_bytes()), "{kind}");
+            }
+            drop(sender);
+            assert_eq!(answer.piece().await.expect("a proper end"), None, "{kind}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_on_tls_trusts_the_test_ca_alone() {
+        let client = Client::new(Kind::Http1Tls, echo_server(Kind::Http1Tls).await);
+        assert!(client.connect_as("a.test.example").await.is_ok());
+        assert!(client.connect_as("other.example").await.is_err(), "the certificate has another name");
+        let h2 = Client::new(Kind::H2Tls, client.address());
+        assert!(h2.connect().await.is_err(), "the server does not speak HTTP/2");
+    }
+
+    #[tokio::test]
+    async fn a_cut_body_is_an_answer_that_says_so() {
+        use crate::{
+            fault::{Fault, cut},
+            recorder::Recorder,
+        };
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n0123456789";
+        let recorder = Recorder::start(|_| cut(answer, answer.len() - 3, &Fault::Fin)).await;
+        let answer = Client::new(Kind::Http1, recorder.socket_address()).get("/").await;
+        assert!(!answer.is_complete());
+        assert_eq!(answer.body, "0123456");
+    }
+}
