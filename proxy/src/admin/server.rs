@@ -117,4 +117,4 @@ impl Acceptor {
 
 #[cfg(test)]
 #[path = "server_tests.rs"]
-mod tests;
+pub(crate) mod tests;

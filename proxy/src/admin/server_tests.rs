@@ -18,9 +18,9 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// A program that remembers what it was told.
 #[derive(Default)]
-struct Fake {
-    stopped: AtomicBool,
-    refuse: AtomicBool,
+pub(crate) struct Fake {
+    pub(crate) stopped: AtomicBool,
+    pub(crate) refuse: AtomicBool,
 }
 
 #[async_trait]
@@ -39,7 +39,12 @@ impl Control for Fake {
     }
 
     async fn reload(&self) -> ReloadReport {
-        ReloadReport { applied: !self.refuse.load(Ordering::Relaxed), generation: 8, ..ReloadReport::default() }
+        if self.refuse.load(Ordering::Relaxed) {
+            let fault = view::Fault { text: "site.yaml:1:1: error: broken\n".to_owned(), ..view::Fault::default() };
+            return ReloadReport { generation: 7, faults: vec![fault], ..ReloadReport::default() };
+        }
+        let changes = vec!["+ site new".to_owned()];
+        ReloadReport { applied: true, generation: 8, changes, ..ReloadReport::default() }
     }
 
     async fn stop(&self) {
@@ -48,15 +53,15 @@ impl Control for Fake {
 }
 
 /// A server on its own thread; stops when dropped.
-struct Running {
-    fake: Arc<Fake>,
-    tcp: Option<std::net::SocketAddr>,
+pub(crate) struct Running {
+    pub(crate) fake: Arc<Fake>,
+    pub(crate) tcp: Option<std::net::SocketAddr>,
     shutdown: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Running {
-    fn start(address: &Address, guard: Guard) -> Self {
+    pub(crate) fn start(address: &Address, guard: Guard) -> Self {
         let socket = AdminSocket::bind(address).unwrap();
         let tcp = socket.tcp_address();
         let fake = Arc::new(Fake::default());

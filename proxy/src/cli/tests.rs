@@ -2,10 +2,16 @@
 
 use std::path::Path;
 
+use std::sync::atomic::Ordering;
+
 use tidegate_config::environment::System;
-use tidegate_config::model::{Address, EndpointSource, HostPattern, SiteTls, Transport, WorkerCount, WorkerTransport};
+use tidegate_config::model::{
+    Address, EndpointSource, HostPattern, Secret, SiteTls, Transport, WorkerCount, WorkerTransport,
+};
 
 use super::*;
+use crate::admin::guard::Guard;
+use crate::admin::server::tests::Running;
 
 /// What a command came to.
 struct Outcome {
@@ -152,6 +158,63 @@ fn without_a_running_program_commands_say_so() {
     let bad = file(folder.path(), "listeners: 3\n");
     let outcome = run_in(folder.path(), &["stop", "-c", &bad]);
     assert!(outcome.err.contains("has faults") && outcome.err.contains("no socket at"), "{}", outcome.err);
+}
+
+#[test]
+fn the_running_program_is_asked_over_its_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = file(folder.path(), SITE);
+    let running = Running::start(&Address::Unix(folder.path().join("admin.sock")), Guard::unix(None));
+    let run = |arguments: &[&str]| run_in(folder.path(), &[arguments, &["-c", &site]].concat());
+
+    let status = run(&["status"]);
+    assert!(
+        status.out.starts_with("tidegate 0.1.0, pid 0, generation 7") && !status.out.contains('\x1b'),
+        "{}",
+        status.out
+    );
+    let status: serde_json::Value = serde_json::from_str(&run(&["status", "--format", "json"]).out).unwrap();
+    assert_eq!((&status["generation"], &status["upstreams"][0]["target"]), (&7.into(), &4.into()));
+
+    let reload = run(&["reload"]);
+    assert_eq!((reload.exit, reload.out.as_str()), (Exit::Fine, "+ site new\nreload applied, generation 8\n"));
+    running.fake.refuse.store(true, Ordering::Relaxed);
+    let reload = run(&["reload"]);
+    assert_eq!((reload.exit, reload.out.as_str()), (Exit::Config, ""));
+    assert_eq!(reload.err, "site.yaml:1:1: error: broken\nreload refused, generation 7 stays in use\n");
+
+    let stuck = run(&["stop", "--timeout", "0"]);
+    assert!(running.fake.stopped.load(Ordering::Relaxed));
+    assert_eq!((stuck.exit, stuck.err.as_str()), (Exit::Runtime, "error: still stopping after 0 seconds\n"));
+    let begun = run(&["stop", "--no-wait"]);
+    assert_eq!((begun.exit, begun.out.as_str()), (Exit::Fine, "stopping\n"));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| run(&["stop"]));
+        // Whether it asks before or after this, it must notice the end.
+        drop(running);
+        let stopped = waiting.join().unwrap();
+        assert!(
+            stopped.out == "stopped\n" || stopped.err.contains("tidegate is not running"),
+            "{} {}",
+            stopped.out,
+            stopped.err
+        );
+    });
+}
+
+#[test]
+fn a_token_comes_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(&Address::Tcp(([127, 0, 0, 1], 0).into()), Guard::tcp(Secret("t0ken".to_owned())));
+    let admin = running.tcp.unwrap().to_string();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "t0ken\n").unwrap();
+    let token = token.display().to_string();
+    assert_eq!(run(&["status", "--admin", &admin, "--token-file", &token]).exit, Exit::Fine);
+    let refused = run(&["status", "--admin", &admin]);
+    assert_eq!(refused.exit, Exit::Runtime);
+    assert!(refused.err.contains("refused the token"), "{}", refused.err);
+    assert_eq!(run(&["status", "--admin", &admin, "--token-file", "/nonexistent"]).exit, Exit::Usage);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The access log of one shard: lines gather in a buffer that is handed over when it is full or the shard's timer says.
 
 use std::mem;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ const CAPACITY: usize = FULL + 4 * 1024;
 pub struct ShardLog {
     /// Guards the buffer against the timer and a reload; a request is the only other user, on the same thread.
     state: Mutex<State>,
+    /// Whether there is a target; a copy for those who would gather a record for nothing.
+    active: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -42,7 +45,14 @@ impl ShardLog {
     pub fn configure(&self, target: Option<(AccessFormat, LineSink)>) {
         let mut state = self.state();
         state.hand_over();
+        self.active.store(target.is_some(), Ordering::Relaxed);
         state.target = target.map(|(format, sink)| Target { format, sink });
+    }
+
+    /// Whether a line would be written: ask before gathering a record.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed)
     }
 
     /// Adds the line of an exchange. Waits for nobody.
@@ -57,12 +67,6 @@ impl ShardLog {
         if buffer.len() >= FULL {
             state.hand_over();
         }
-    }
-
-    /// Whether a line would be written, so that nobody collects what goes nowhere.
-    #[must_use]
-    pub fn is_active(&self) -> bool {
-        self.state().target.is_some()
     }
 
     /// Hands over what was gathered; for the shard's timer.
@@ -170,13 +174,16 @@ mod tests {
         let writers = [writer(&paths[0]), writer(&paths[1])];
         let log = ShardLog::default();
         record(&log, 1);
+        assert!(!log.is_active());
         log.configure(Some((ids(), writers[0].sink())));
+        assert!(log.is_active());
         record(&log, 2);
         log.flush();
         record(&log, 3);
         log.configure(Some((ids(), writers[1].sink())));
         record(&log, 4);
         log.configure(None);
+        assert!(!log.is_active());
         record(&log, 5);
         log.flush();
         for (writer, path, wanted) in
