@@ -6,6 +6,7 @@
 
 use crate::admin::control::Control;
 use crate::announce;
+use crate::config_source::ConfigSource;
 use crate::desk::Desk;
 use crate::edge::admission::Admission;
 use crate::edge::request_ids::RequestIds;
@@ -15,8 +16,8 @@ use crate::logs::Logs;
 use crate::observe::metrics::Metrics;
 use crate::observe::program_log::{Options as LogOptions, ProgramLog, WorkerLines};
 use crate::plane::Plane;
-use crate::privileges;
-use crate::reload::{self, Applied, ConfigSource, Current, Prepared, Refused, Reloader, Surroundings};
+use crate::privileges::{self, Account, Keep};
+use crate::reload::{self, Applied, Current, Prepared, Refused, Reloader, Surroundings};
 use crate::shutdown;
 use crate::signal::{Signals, Told};
 use crate::workers::WorkerBridge;
@@ -295,9 +296,10 @@ fn drop_privileges(model: &Model, folders: &Folders) -> anyhow::Result<()> {
         );
     }
     let Some(user) = &model.server.user else { return Ok(()) };
-    folders.give_to(user)?;
-    let keep = privileges::KeepCaps { other_users: !other_users.is_empty() };
-    privileges::drop_to(user, keep).context("server.user")
+    folders.give_to(&Account::find(user)?)?;
+    let keep = if other_users.is_empty() { Keep::BindLowPorts } else { Keep::BindLowPortsAndSwitchUsers };
+    privileges::drop_to(user, keep)?;
+    Ok(())
 }
 
 fn start_logs(model: &Model, metrics: &Metrics) -> anyhow::Result<Logs> {

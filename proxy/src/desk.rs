@@ -43,7 +43,9 @@ impl Desk {
         if served.as_ref().is_some_and(|served| served.admin.listen == admin.listen) {
             return Ok(PreparedDesk { fresh: None });
         }
-        AdminSocket::bind(&admin.listen).map(|socket| PreparedDesk { fresh: Some(socket) }).map_err(|error| error.to_string())
+        AdminSocket::bind(&admin.listen)
+            .map(|socket| PreparedDesk { fresh: Some(socket) })
+            .map_err(|error| error.to_string())
     }
 
     /// Serves at a new address from now on, and ends the old one after its answers. Nothing can fail.

@@ -1,6 +1,7 @@
 //! The two folders that the process owns: state that outlives it, and sockets that do not. And the lock that keeps
 //! two processes from sharing them.
 
+use crate::privileges::Account;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -72,12 +73,10 @@ impl Folders {
     ///
     /// # Errors
     ///
-    /// When there is no such account or the system refuses.
-    pub(crate) fn give_to(&self, user: &str) -> anyhow::Result<()> {
-        let account = nix::unistd::User::from_name(user)?;
-        let account = account.ok_or_else(|| anyhow::anyhow!("server.user: there is no user \"{user}\""))?;
+    /// When the system refuses.
+    pub(crate) fn give_to(&self, account: &Account) -> anyhow::Result<()> {
         for folder in [&self.state, &self.runtime] {
-            give_tree(folder, account.uid.as_raw(), account.gid.as_raw())?;
+            give_tree(folder, account.uid, account.gid)?;
         }
         Ok(())
     }

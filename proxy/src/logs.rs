@@ -105,7 +105,10 @@ fn close(access: Option<Access>) {
 fn cannot_open(target: &LogTarget, error: &io::Error) -> String {
     match target {
         LogTarget::File(path) => {
-            format!("logging.access: cannot open {}: {error}; create its folder for this user or change `to`", path.display())
+            format!(
+                "logging.access: cannot open {}: {error}; create its folder for this user or change `to`",
+                path.display()
+            )
         }
         LogTarget::Stdout | LogTarget::Stderr => format!("logging.access: cannot start its writer: {error}"),
     }

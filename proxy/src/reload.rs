@@ -2,61 +2,32 @@
 //!
 //! Everything that can fail happens before the swap, so a refused change leaves no trace but its report.
 
-use crate::folders::Folders;
 use crate::admin::control::Control;
+use crate::config_source::ConfigSource;
 use crate::desk::Desk;
+use crate::edge::admission::Admission;
+use crate::edge::listener::ListenerKey;
+use crate::folders::Folders;
 use crate::logs::Logs;
 use crate::observe::metrics::{Metrics, RouteKey};
 use crate::plane::{ListenerPlan, Plane};
-use crate::edge::admission::Admission;
-use crate::edge::listener::ListenerKey;
 use crate::snapshot::Snapshot;
 use crate::tls::fault::TlsFault;
 use crate::tls::policy::TlsPolicies;
 use crate::tls::store::CertificateStore;
 use crate::workers::{WorkerBridge, pool_specs};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 use tidegate_config::diff::{Diff, diff};
-use tidegate_config::environment::Environment;
-use tidegate_config::model::{ConnectionLimits, EndpointSource, Model};
-use tidegate_config::{Fault, Faults, Loaded};
+use tidegate_config::model::{ConnectionLimits, Model};
+use tidegate_config::{Fault, Faults};
 use tidegate_supervisor::{Command, Handle};
 use tidegate_traffic::Traffic;
 
 /// Between two tries to renew a certificate of the local CA.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(3_600);
-
-/// Where the configuration comes from.
-#[derive(Debug, Clone)]
-pub(crate) enum ConfigSource {
-    /// A site file; a reload reads it again.
-    File(PathBuf),
-    /// Text that was given once (standard input, the quick start); `name` stands for it in messages.
-    Text {
-        /// For messages.
-        name: String,
-        /// YAML.
-        text: String,
-    },
-}
-
-impl ConfigSource {
-    /// Reads and checks it.
-    ///
-    /// # Errors
-    ///
-    /// Every fault of the configuration.
-    pub(crate) fn load(&self, environment: &dyn Environment) -> Result<Loaded, Faults> {
-        match self {
-            Self::File(path) => tidegate_config::load(path, environment),
-            Self::Text { name, text } => tidegate_config::load_str(name, text, environment),
-        }
-    }
-}
 
 /// Why a change was refused.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +125,11 @@ impl Reloader {
         match &applied {
             Ok(applied) => {
                 self.metrics.config_applied(applied.generation, SystemTime::now());
-                tracing::info!(generation = applied.generation, changes = %applied.diff, "configuration applied");
+                tracing::info!(
+                    generation = applied.generation,
+                    changes = applied.diff.to_string().trim_end(),
+                    "configuration applied"
+                );
             }
             Err(refused) => {
                 self.metrics.config_refused();
@@ -185,7 +160,8 @@ impl Reloader {
         }
         let renewed = CertificateStore::build(&current.snapshot.model, &self.folders.state, SystemTime::now())
             .and_then(|built| {
-                let policies = TlsPolicies::build(Some(&current.policies), &built.store).map_err(|fault| vec![fault])?;
+                let policies =
+                    TlsPolicies::build(Some(&current.policies), &built.store).map_err(|fault| vec![fault])?;
                 Ok((built.store, policies))
             });
         match renewed {
@@ -285,8 +261,7 @@ pub(crate) fn prepare(
     let policies = TlsPolicies::build(previous.map(|(_, policies)| policies), &built.store)
         .map_err(|fault| Refused::Tls(vec![fault]))?;
     let mut key = || ListenerKey(around.keys.fetch_add(1, Ordering::Relaxed));
-    let plan =
-        ListenerPlan::prepare(&model, around.listeners, &policies, around.shards, around.metrics, &mut key);
+    let plan = ListenerPlan::prepare(&model, around.listeners, &policies, around.shards, around.metrics, &mut key);
     let plan = plan.unwrap_or_else(|faults| {
         refused.extend(faults.iter().map(ToString::to_string));
         ListenerPlan::default()
@@ -314,9 +289,4 @@ fn retain_metrics(metrics: &Metrics, snapshot: &Snapshot) {
     let listeners = snapshot.model.listeners.iter().map(|listener| listener.name.clone()).collect();
     let upstreams = snapshot.model.upstreams.keys().cloned().collect();
     metrics.retain(&routes, &listeners, &upstreams);
-}
-
-/// Whether an upstream of this model is made of workers.
-pub(crate) fn has_workers(model: &Model) -> bool {
-    model.upstreams.values().any(|upstream| matches!(upstream.source, EndpointSource::Workers(_)))
 }

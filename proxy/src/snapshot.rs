@@ -36,7 +36,15 @@ impl Snapshot {
     ) -> Self {
         let routes = route_keys(&traffic).map(|key| metrics.route(&key)).collect();
         let upstreams = traffic.pools.iter().map(|pool| metrics.upstream(pool.name())).collect();
-        Self { generation, model, traffic, listeners, routes, upstreams, unrouted: metrics.route(&Self::unrouted_key()) }
+        Self {
+            generation,
+            model,
+            traffic,
+            listeners,
+            routes,
+            upstreams,
+            unrouted: metrics.route(&Self::unrouted_key()),
+        }
     }
 
     /// Which series the routes of this configuration count into.

@@ -47,7 +47,10 @@ impl Control for Program {
         let program = self.shared();
         // On a thread of its own: it reads files, and must go on when the client who asked has left.
         let reloaded = tokio::task::spawn_blocking(move || report(&program)).await;
-        reloaded.unwrap_or_else(|error| ReloadReport { message: format!("reload failed: {error}"), ..ReloadReport::default() })
+        reloaded.unwrap_or_else(|error| ReloadReport {
+            message: format!("reload failed: {error}"),
+            ..ReloadReport::default()
+        })
     }
 
     async fn stop(&self) {
@@ -259,7 +262,7 @@ fn sample(pool: &Pool, workers: &[PoolStatus]) -> PoolSample {
         in_flight: status.endpoints.iter().map(|endpoint| u64::from(endpoint.in_flight)).sum(),
         endpoints: endpoints.into_iter().collect(),
         workers: states.into_iter().collect(),
-        restarts: supervised.map(|supervised| restarts(supervised)),
+        restarts: supervised.map(restarts),
     }
 }
 

@@ -33,9 +33,7 @@ pub(crate) async fn handshake(socket: Socket, peer: Option<SocketAddr>, settings
             tokio::time::timeout_at(deadline, greeting).await.unwrap_or_else(|_| Err(overdue("TLS handshake")))
         }
         (Transport::Tls, None) => Err(io::Error::other("the listener has no TLS configuration")),
-        (Transport::Plain { h2c: false }, _) => {
-            Ok(Ready { conn: Conn::plain(socket, peer, write_idle), tls: None })
-        }
+        (Transport::Plain { h2c: false }, _) => Ok(Ready { conn: Conn::plain(socket, peer, write_idle), tls: None }),
         (Transport::Plain { h2c: true }, _) => {
             let mut conn = Conn::plain(socket, peer, write_idle);
             let deadline = Instant::now() + settings.timeouts.head;

@@ -3,6 +3,7 @@
 use super::accept::{self, Acceptor};
 use super::admission::Admission;
 use super::listener::{Listener, ListenerKey};
+use super::request_ids::RequestIds;
 use crate::exchange::engine::Engine;
 use crate::observe::access_log::ShardLog;
 use crate::observe::metrics::Metrics;
@@ -15,7 +16,6 @@ use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use super::request_ids::RequestIds;
 use tidegate_traffic::pool::endpoint::{EndpointId, EndpointState};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;

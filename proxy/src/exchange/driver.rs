@@ -7,9 +7,9 @@ use super::failure;
 use super::relay::{Relay, RelayEnd, RequestShape};
 use crate::edge::shard::{Shard, View};
 use crate::edge::timer::Timer;
+use crate::observe::metrics::UpstreamMetrics;
 use crate::upstream::connect::connect;
 use crate::upstream::connection::Connection;
-use crate::observe::metrics::UpstreamMetrics;
 use rustix::io::Errno;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -23,9 +23,7 @@ use tidegate_traffic::pool::endpoint::{Endpoint, EndpointState};
 use tidegate_traffic::pool::lease::{ConnPermit, Outcome};
 use tidegate_traffic::pool::queue::Ticket;
 use tidegate_traffic::retry::{Cause, Failure, Sent, Stage};
-use tidegate_traffic::{
-    Action, Answer, Attempt, BodyLength, Event, Exchange, HeadView, Refusal, RefusalKind,
-};
+use tidegate_traffic::{Action, Answer, Attempt, BodyLength, Event, Exchange, Fault, HeadView, Refusal, RefusalKind};
 
 /// Most connections that one endpoint may have from us; a safety net far above what pools keep.
 const MAX_CONNECTIONS: u32 = 16_384;
@@ -94,7 +92,8 @@ impl<D: Downstream> Driver<'_, D> {
                     Attempted::Over => return Driven::Done,
                     Attempted::Tunnel(connection) => return Driven::Tunnel(connection),
                     Attempted::Refused(refusal) => {
-                        self.finish(Outcome::UpstreamFault);
+                        let blamed = refusal.fault() == Fault::Upstream;
+                        self.finish(if blamed { Outcome::UpstreamFault } else { Outcome::Cancelled });
                         Action::Respond(Answer::Refused(refusal))
                     }
                     Attempted::Failed(failure) => {
@@ -147,14 +146,7 @@ impl<D: Downstream> Driver<'_, D> {
             Err(failure) => return Attempted::Failed(failure),
         };
         let shape = self.write_request_head(&mut connection);
-        let relay = Relay::new(
-            self.down,
-            &mut connection,
-            self.exchange,
-            &self.view.traffic,
-            attempt.timeouts,
-            shape,
-        );
+        let relay = Relay::new(self.down, &mut connection, self.exchange, &self.view.traffic, attempt.timeouts, shape);
         let (end, upstream_status) = relay.run().await;
         self.account.upstream_status = upstream_status;
         self.settle(attempt, connection, end).await

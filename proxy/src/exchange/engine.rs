@@ -30,7 +30,9 @@ use tidegate_config::model::{Address, ClientTimeouts};
 use tidegate_traffic::body::{BodyPipe, BodyPlan};
 use tidegate_traffic::pool::lease::Outcome;
 use tidegate_traffic::retry::{Cause, Failure, Sent, Stage};
-use tidegate_traffic::{Action, Answer, Attempt, BodyLength, Event, Exchange, HeadView, Refusal, RefusalKind, ResponseView};
+use tidegate_traffic::{
+    Action, Answer, Attempt, BodyLength, Event, Exchange, HeadView, Refusal, RefusalKind, ResponseView,
+};
 
 /// Streams that one connection to an endpoint carries at once.
 const MAX_STREAMS: usize = 100;
@@ -361,13 +363,7 @@ impl ProxyHttp for Bridge {
         Ok(())
     }
 
-    fn fail_to_connect(
-        &self,
-        _: &mut Session,
-        _: &HttpPeer,
-        ctx: &mut Context,
-        mut error: Box<Error>,
-    ) -> Box<Error> {
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
         let retry = ctx.job.as_ref().is_some_and(|job| job.attempt_failed(Stage::Connect, cause(&error), false));
         error.set_retry(retry);
         error

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::time::SystemTime;
 use tidegate_config::model::FixedResponse;
 use tidegate_http1::{RequestError, canonical_reason};
-use tidegate_traffic::{Fields, Refusal, RefusalKind, RequestId};
+use tidegate_traffic::{Refusal, RefusalKind, RequestId};
 
 /// Names why we answered ourselves.
 pub(crate) const REASON_HEADER: &str = "x-tidegate-reason";
@@ -74,7 +74,8 @@ pub(crate) fn response(refusal: &Refusal, accept: Option<&[u8]>, id: RequestId, 
     let json = accept.is_some_and(prefers_json);
     let digits = id.digits();
     let id = String::from_utf8_lossy(&digits).into_owned();
-    let (kind, body) = if json { ("application/json", json_body(status, refusal, &id)) } else { text_body(status, refusal, &id) };
+    let (kind, body) =
+        if json { ("application/json", json_body(status, refusal, &id)) } else { text_body(status, refusal, &id) };
     let mut fields = vec![
         ("date".to_owned(), httpdate::fmt_http_date(now)),
         ("content-type".to_owned(), kind.to_owned()),
@@ -131,11 +132,6 @@ fn prefers_json(accept: &[u8]) -> bool {
         }
     }
     false
-}
-
-/// The Accept field of a request.
-pub(crate) fn accept(fields: &dyn Fields) -> Option<Vec<u8>> {
-    fields.first("accept").map(<[u8]>::to_vec)
 }
 
 #[cfg(test)]

@@ -15,9 +15,7 @@ use tidegate_http1::{Asked, BodyDecoder, BodyEncoder, HeadLimits, ResponseFramin
 use tidegate_traffic::body::BodyPipe;
 use tidegate_traffic::edits::HeadEdits;
 use tidegate_traffic::retry::{Cause, Failure, Sent, Stage};
-use tidegate_traffic::{
-    Action, Answer, Event, Exchange, Refusal, RefusalKind, ResponseView, Traffic,
-};
+use tidegate_traffic::{Action, Answer, Event, Exchange, Refusal, RefusalKind, ResponseView, Traffic};
 use tokio::time::Instant;
 
 /// Interim answers that one request may get; more is an endpoint gone wrong.
@@ -111,6 +109,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
         timeouts: UpstreamTimeouts,
         request: RequestShape,
     ) -> Self {
+        up.head.clear();
         Self {
             down,
             up,
@@ -366,6 +365,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             }
         }
         self.up.read.advance(length);
+        self.up.head.clear();
         None
     }
 

@@ -1,11 +1,11 @@
 //! A client's HTTP/1.1 connection: one request after another.
 
+use super::downstream::Downstream;
 use super::downstream::http1::{After, Http1Downstream, RequestTraits};
 use super::driver::{Account, Driven, Driver, send_own};
 use super::engine;
 use super::failure;
 use super::fields::RequestFields;
-use super::downstream::Downstream;
 use super::finish::{self, Bytes, Finished};
 use super::tunnel;
 use crate::edge::accept::{Origin, turned};
@@ -19,9 +19,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Instant, SystemTime};
 use tidegate_http1::{BodyDecoder, BodyFraming, HeadLimits, RequestHead, Upgrade, Version};
-use tidegate_traffic::{
-    BodyLength, Client, Exchange, HeadView, Host, HttpVersion, Refusal, RefusalKind, Target,
-};
+use tidegate_traffic::{BodyLength, Client, Exchange, HeadView, Host, HttpVersion, Refusal, RefusalKind, Target};
 
 /// What came of waiting for a request.
 enum Arrival {
@@ -136,8 +134,7 @@ impl Session<'_> {
         let view = self.shard.view();
         let id = self.shard.ids.next();
         let own = failure::response(refusal, None, id, SystemTime::now());
-        let traits =
-            RequestTraits { version: Version::Http11, head: false, keep_alive: false, expect_continue: false };
+        let traits = RequestTraits { version: Version::Http11, keep_alive: false, expect_continue: false };
         let decoder = BodyDecoder::new(BodyFraming::None);
         let out = std::mem::take(&mut self.out);
         let mut down = Http1Downstream::new(conn, out, traits, decoder, self.settings.timeouts.body_idle);
@@ -177,7 +174,7 @@ impl Session<'_> {
         view: Arc<View>,
         started: Instant,
     ) -> Option<(Conn, After)> {
-        let Some(client) = self.client.clone() else { return None };
+        let client = self.client.clone()?;
         let parsed = match parse(head, &head_bytes) {
             Ok(parsed) => parsed,
             Err(refusal) => {
@@ -199,7 +196,6 @@ impl Session<'_> {
         };
         let traits = RequestTraits {
             version: head.version(),
-            head: request.method == "HEAD",
             keep_alive: head.keep_alive() && !self.shard.is_draining(),
             expect_continue: head.expect_continue(),
         };

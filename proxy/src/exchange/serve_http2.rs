@@ -1,10 +1,10 @@
 //! A client's HTTP/2 connection: the engine's session and accept loop, our exchanges.
 
+use super::downstream::Downstream;
 use super::downstream::http2::Http2Downstream;
 use super::driver::{Account, Driven, Driver};
 use super::engine;
 use super::failure;
-use super::downstream::Downstream;
 use super::finish::{self, Bytes, Finished};
 use crate::edge::accept::Origin;
 use crate::edge::conn::Conn;
@@ -19,9 +19,7 @@ use pingora_core::server::ShutdownWatch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate_config::model::ClientTimeouts;
-use tidegate_traffic::{
-    BodyLength, Client, Exchange, HeadView, Host, HttpVersion, Refusal, Target,
-};
+use tidegate_traffic::{BodyLength, Client, Exchange, HeadView, Host, HttpVersion, Refusal, Target};
 
 /// Bytes that one stream's request body may be ahead of us, and all streams of a connection together.
 const STREAM_WINDOW: u32 = 256 * 1024;

@@ -108,11 +108,12 @@ impl Tunnel<'_> {
         if let Poll::Ready(Err(error)) = self.conn.poll_flush_io(cx) {
             return Poll::Ready(Err(error));
         }
-        if !self.endpoint_ended && self.up.read.len() < MAX_HELD {
-            if let Poll::Ready(count) = self.up.poll_fill(cx)? {
-                self.endpoint_ended = count == 0;
-                moved = true;
-            }
+        if !self.endpoint_ended
+            && self.up.read.len() < MAX_HELD
+            && let Poll::Ready(count) = self.up.poll_fill(cx)?
+        {
+            self.endpoint_ended = count == 0;
+            moved = true;
         }
         if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
     }

@@ -38,14 +38,7 @@ impl IdlePool {
     }
 
     /// Keeps a connection for `keep` at the most, and no more than `cap` for its endpoint: the oldest gives way.
-    pub(crate) fn put(
-        &self,
-        endpoint: EndpointId,
-        connection: Connection,
-        cap: usize,
-        keep: Duration,
-        now: Instant,
-    ) {
+    pub(crate) fn put(&self, endpoint: EndpointId, connection: Connection, cap: usize, keep: Duration, now: Instant) {
         if cap == 0 || !connection.is_quiet() {
             return;
         }
@@ -73,11 +66,5 @@ impl IdlePool {
     pub(crate) fn forget(&self, endpoint: EndpointId) {
         let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
         by_endpoint.remove(&endpoint);
-    }
-
-    /// Connections idle now.
-    pub(crate) fn len(&self) -> usize {
-        let by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        by_endpoint.values().map(VecDeque::len).sum()
     }
 }

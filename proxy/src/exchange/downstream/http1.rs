@@ -20,8 +20,6 @@ const MAX_READ_AHEAD: usize = 64 * 1024;
 pub(crate) struct RequestTraits {
     /// Its version.
     pub(crate) version: Version,
-    /// Its method is HEAD.
-    pub(crate) head: bool,
     /// The client wants, and we allow, another request on the connection.
     pub(crate) keep_alive: bool,
     /// The client waits for 100 before it sends the body.
@@ -84,11 +82,6 @@ impl<'c> Http1Downstream<'c> {
             bytes_in: 0,
             bytes_out: 0,
         }
-    }
-
-    /// No further request on this connection.
-    pub(crate) fn forbid_keep_alive(&mut self) {
-        self.keep_alive = false;
     }
 
     /// Ends the exchange: what becomes of the connection, and the buffer back.

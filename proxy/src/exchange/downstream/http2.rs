@@ -8,8 +8,8 @@ use crate::edge::timer::Timer;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::HeaderName;
-use pingora_core::protocols::http::v2::server::HttpSession;
 use pingora::http::ResponseHeader;
+use pingora_core::protocols::http::v2::server::HttpSession;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -121,7 +121,8 @@ impl Downstream for Http2Downstream {
         edits: &HeadEdits<'_>,
         body: ResponseBody,
     ) -> Result<(), ClientFault> {
-        let mut head = ResponseHeader::build(status, None).map_err(|error| ClientFault::Gone(io::Error::other(error)))?;
+        let mut head =
+            ResponseHeader::build(status, None).map_err(|error| ClientFault::Gone(io::Error::other(error)))?;
         let mut failed = None;
         edits.apply(fields, &mut |name, value| {
             let added = HeaderName::from_bytes(name.as_bytes())
@@ -179,7 +180,9 @@ impl Downstream for Http2Downstream {
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
         let reset = match &mut self.writer {
-            Some(writer) => writer.poll_reset(cx).map_ok(|reason| reason.to_string()).map_err(|error| error.to_string()),
+            Some(writer) => {
+                writer.poll_reset(cx).map_ok(|reason| reason.to_string()).map_err(|error| error.to_string())
+            }
             None => {
                 let idle = pin!(self.session.idle());
                 idle.poll(cx).map_ok(|reason| reason.to_string()).map_err(|error| error.to_string())
