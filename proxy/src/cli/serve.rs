@@ -24,7 +24,7 @@ struct KnownServer {
     own: &'static [&'static str],
 }
 
-const KNOWN_SERVERS: [KnownServer; 4] = [
+const KNOWN_SERVERS: [KnownServer; 6] = [
     KnownServer { program: "uvicorn", arguments: &["--uds", "{socket}"], own: &["--uds", "--host", "--port", "--fd"] },
     KnownServer { program: "gunicorn", arguments: &["--bind", "unix:{socket}"], own: &["--bind", "-b"] },
     KnownServer { program: "hypercorn", arguments: &["--bind", "unix:{socket}"], own: &["--bind", "-b"] },
@@ -32,6 +32,16 @@ const KNOWN_SERVERS: [KnownServer; 4] = [
         program: "granian",
         arguments: &["--host", "127.0.0.1", "--port", "{port}"],
         own: &["--host", "--port", "--uds"],
+    },
+    KnownServer {
+        program: "fastapi",
+        arguments: &["--host", "127.0.0.1", "--port", "{port}"],
+        own: &["--host", "--port"],
+    },
+    KnownServer {
+        program: "daphne",
+        arguments: &["-u", "{socket}"],
+        own: &["-u", "--unix-socket", "-b", "--bind", "-p", "--port", "-e", "--endpoint", "--fd"],
     },
 ];
 

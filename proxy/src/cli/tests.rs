@@ -228,7 +228,7 @@ fn a_configuration_comes_from_where_it_was_asked_for() {
 #[test]
 fn serve_finds_out_how_workers_listen() {
     use WorkerTransport::{Port, Unix};
-    let rows: [(&[&str], WorkerTransport, &[&str], &str); 8] = [
+    let rows: [(&[&str], WorkerTransport, &[&str], &str); 9] = [
         (&["app", "--sock={socket}"], Unix, &["app", "--sock={socket}"], ""),
         (&["app", "-p", "{port}"], Port, &["app", "-p", "{port}"], ""),
         (
@@ -248,6 +248,12 @@ fn serve_finds_out_how_workers_listen() {
             Unix,
             &["/opt/venv/bin/hypercorn", "main:app", "--bind", "unix:{socket}"],
             "--bind",
+        ),
+        (
+            &["uv", "run", "fastapi", "run", "main.py"],
+            Port,
+            &["uv", "run", "fastapi", "run", "main.py", "--host", "127.0.0.1", "--port", "{port}"],
+            "--port {port}",
         ),
         (
             &["granian", "main:app"],

@@ -163,8 +163,11 @@ impl Writing {
     }
 
     fn reopen_when_asked(&mut self) {
-        if self.reopen.swap(false, Ordering::Acquire) && self.output.reopen().is_err() {
+        if self.reopen.swap(false, Ordering::Acquire)
+            && let Err(error) = self.output.reopen()
+        {
             self.losses.errors.inc();
+            tracing::error!(path = self.output.name(), %error, "log cannot be reopened, the old file stays in use");
         }
     }
 
@@ -172,10 +175,14 @@ impl Writing {
         // A line cut by a full disk must not swallow the start of the next one.
         let result = if self.torn { self.output.write(b"\n") } else { Ok(()) };
         let result = result.and_then(|()| self.output.write(buffer));
-        self.torn = result.is_err();
-        if self.torn {
+        let was_torn = std::mem::replace(&mut self.torn, result.is_err());
+        if let Err(error) = result {
             self.losses.errors.inc();
             self.losses.dropped_lines.inc_by(lines);
+            // Told once for each run of failures, which also keeps the program log from feeding itself.
+            if !was_torn {
+                tracing::error!(path = self.output.name(), %error, "log cannot be written, lines are lost");
+            }
         }
     }
 }
@@ -193,6 +200,15 @@ impl Output {
             LogTarget::Stderr => Self::Stderr,
             LogTarget::File(path) => Self::File { file: open_append(path)?, path: path.clone() },
         })
+    }
+
+    /// For messages.
+    fn name(&self) -> String {
+        match self {
+            Self::Stdout => "standard output".to_owned(),
+            Self::Stderr => "standard error".to_owned(),
+            Self::File { path, .. } => path.display().to_string(),
+        }
     }
 
     fn reopen(&mut self) -> io::Result<()> {
