@@ -128,7 +128,6 @@ fn supervisor(
         instances: BTreeMap::new(),
         pending: VecDeque::new(),
         sweep: None,
-        changed: false,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The one thread that owns every start and every wait. It feeds the pure [`State`] and does what that asks for.
 //!
-//! One turn: wait for descriptors and time, look at what is due, take orders, settle, publish. A turn never waits for a
+//! One turn: wait for descriptors and time, look at what is due, take orders. A turn never waits for a
 //! worker, a client or a log. A panic within a turn is a defect of ours; it is reported and the next turn begins, because
 //! the end of this thread would be the end of every worker (their parent-death signal follows the thread, not the
 //! process).
@@ -36,7 +36,6 @@ pub(crate) struct Supervisor {
     pub(crate) instances: BTreeMap<u64, Instance>,
     pub(crate) pending: VecDeque<Action>,
     pub(crate) sweep: Option<Sweep>,
-    pub(crate) changed: bool,
 }
 
 /// The end of a shutdown: kill what is left until nothing is found.
@@ -90,7 +89,6 @@ impl Supervisor {
         if self.state.deadline().is_some_and(|deadline| deadline <= self.now()) {
             self.feed(Input::Tick);
         }
-        self.publish();
     }
 
     fn now(&self) -> Duration {
@@ -216,19 +214,22 @@ impl Supervisor {
     // --- actions ---
 
     fn feed(&mut self, input: Input) {
-        self.changed = true;
-        let actions = self.state.step(self.now(), input);
-        self.pending.extend(actions);
+        self.step(input);
         self.work_off();
+    }
+
+    /// The view is published before anything is told, so that who hears of an event never sees an older view.
+    fn step(&mut self, input: Input) {
+        let actions = self.state.step(self.now(), input);
+        self.shared.publish(self.state.status(self.epoch.1));
+        self.pending.extend(actions);
     }
 
     /// Does what is asked for, in order. An action that panics is not tried again; those after it are, in the next turn.
     fn work_off(&mut self) {
         while let Some(action) = self.pending.pop_front() {
             if let Some(input) = self.act(action) {
-                self.changed = true;
-                let more = self.state.step(self.now(), input);
-                self.pending.extend(more);
+                self.step(input);
             }
         }
     }
@@ -318,12 +319,6 @@ impl Supervisor {
         self.sweep = None;
         self.reap_ended();
         self.feed(Input::Swept);
-    }
-
-    fn publish(&mut self) {
-        if std::mem::take(&mut self.changed) {
-            self.shared.publish(self.state.status(self.epoch.1));
-        }
     }
 }
 

@@ -376,12 +376,22 @@ impl Pool {
         self.retire_where(ExitReason::ScaleDown, |worker| worker.id.slot >= count, turn);
         let (target, base, frozen) = (self.target, self.base(), self.frozen);
         let taken: Vec<u32> = (0..count).filter(|slot| !frozen && self.is_ready(*slot, target)).collect();
+        let holders: Vec<u64> = (0..count).filter_map(|slot| self.holder(slot)).collect();
         let is_surplus = |worker: &Worker| {
             let is_old = worker.id.generation != target;
             let is_superseded_boot = worker.id.generation != base && worker.ready_at.is_none();
-            is_old && (is_superseded_boot || taken.contains(&worker.id.slot))
+            let is_second = !holders.contains(&worker.id.spawn);
+            is_old && (is_superseded_boot || is_second || taken.contains(&worker.id.slot))
         };
         self.retire_where(ExitReason::Reload, is_surplus, turn);
+    }
+
+    /// The one worker not of the target that may hold the slot for it. There are more when a third generation was asked
+    /// for while the second was going back to the first; one in service is worth more than one that boots.
+    fn holder(&self, slot: u32) -> Option<u64> {
+        let old = self.in_slot(slot).filter(|worker| worker.id.generation != self.target && worker.state.is_staying());
+        old.max_by_key(|worker| (worker.ready_at.is_some(), worker.id.generation == self.base(), worker.id.spawn))
+            .map(|worker| worker.id.spawn)
     }
 
     /// Gives every slot without a worker one of the target if that had taken the slot over, else one of the base

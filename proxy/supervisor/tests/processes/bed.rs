@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-pub const TESTBED: &str = env!("CARGO_BIN_EXE_supervisor-testbed");
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const TESTBED: &str = env!("CARGO_BIN_EXE_supervisor-testbed");
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
-pub struct Bed {
+pub(crate) struct Bed {
     process: Child,
     input: Option<ChildStdin>,
     lines: Arc<(Mutex<Vec<Value>>, Condvar)>,
@@ -21,13 +21,13 @@ pub struct Bed {
 }
 
 impl Bed {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::started_by("")
     }
 
     /// Started by a shell that does `preparation` first.
     #[expect(clippy::disallowed_methods, reason = "a test starts the supervising process itself")]
-    pub fn started_by(preparation: &str) -> Self {
+    pub(crate) fn started_by(preparation: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("tg").tempdir().expect("folder");
         // Another account than ours may have to pass through to its sockets.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).expect("mode");
@@ -50,31 +50,31 @@ impl Bed {
     }
 
     /// A file or folder of this test.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.process.id().cast_signed()
     }
 
-    pub fn send(&mut self, command: &Value) {
+    pub(crate) fn send(&mut self, command: &Value) {
         writeln!(self.input.as_mut().expect("input"), "{command}").expect("testbed reads");
     }
 
-    pub fn set(&mut self, pools: &[Value]) {
+    pub(crate) fn set(&mut self, pools: &[Value]) {
         self.send(&json!({ "set_pools": pools }));
     }
 
     /// Waits for the first line of which `look` makes something.
     #[track_caller]
-    pub fn wait<T>(&self, what: &str, look: impl Fn(&Value) -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, what: &str, look: impl Fn(&Value) -> Option<T>) -> T {
         self.wait_nth(0, what, look)
     }
 
     /// Waits for the line of which `look` makes something for the `nth` time, from 0.
     #[track_caller]
-    pub fn wait_nth<T>(&self, nth: usize, what: &str, look: impl Fn(&Value) -> Option<T>) -> T {
+    pub(crate) fn wait_nth<T>(&self, nth: usize, what: &str, look: impl Fn(&Value) -> Option<T>) -> T {
         let deadline = Instant::now() + DEADLINE;
         let mut lines = self.lines.0.lock().expect("lines");
         loop {
@@ -92,13 +92,13 @@ impl Bed {
     }
 
     /// Everything so far.
-    pub fn all<T>(&self, look: impl Fn(&Value) -> Option<T>) -> Vec<T> {
+    pub(crate) fn all<T>(&self, look: impl Fn(&Value) -> Option<T>) -> Vec<T> {
         self.lines.0.lock().expect("lines").iter().filter_map(look).collect()
     }
 
     /// Waits for the `nth` worker to get ready, from 0.
     #[track_caller]
-    pub fn ready(&self, nth: usize) -> Worker {
+    pub(crate) fn ready(&self, nth: usize) -> Worker {
         let ready = self.wait_nth(nth, "ready", |line| line.pointer("/event/ready").cloned());
         let spawn = ready["worker"]["spawn"].clone();
         let pid = self.wait("pid", |line| {
@@ -110,23 +110,23 @@ impl Bed {
     }
 
     #[track_caller]
-    pub fn failure(&self, nth: usize) -> Value {
+    pub(crate) fn failure(&self, nth: usize) -> Value {
         self.wait_nth(nth, "failure", |line| line.pointer("/event/failure").cloned())
     }
 
     #[track_caller]
-    pub fn gone(&self, worker: &Worker) {
+    pub(crate) fn gone(&self, worker: &Worker) {
         self.wait("gone", |line| (line.pointer("/event/gone/worker")? == &worker.id).then_some(()));
     }
 
     /// The text of the first output line that begins with `prefix`, without it.
     #[track_caller]
-    pub fn printed(&self, prefix: &str) -> String {
+    pub(crate) fn printed(&self, prefix: &str) -> String {
         self.wait(prefix, |line| Some(line.pointer("/output/line")?.as_str()?.strip_prefix(prefix)?.to_owned()))
     }
 
     /// Present status of the first pool.
-    pub fn status(&mut self) -> Value {
+    pub(crate) fn status(&mut self) -> Value {
         let before = self.all(|line| line.get("status").map(|_| ())).len();
         writeln!(self.input.as_mut().expect("input"), "status").expect("testbed reads");
         self.wait_nth(before, "status", |line| line.get("status").cloned())[0].clone()
@@ -134,7 +134,7 @@ impl Bed {
 
     /// Ends the input, which is a shutdown, and waits for the end of the process.
     #[track_caller]
-    pub fn shut_down(&mut self) -> ExitStatus {
+    pub(crate) fn shut_down(&mut self) -> ExitStatus {
         self.input = None;
         let mut status = None;
         until("end of the testbed", || {
@@ -144,7 +144,7 @@ impl Bed {
         status.expect("status")
     }
 
-    pub fn kill_nine(&mut self) {
+    pub(crate) fn kill_nine(&mut self) {
         self.process.kill().expect("kill");
         self.process.wait().expect("wait");
     }
@@ -159,30 +159,30 @@ impl Drop for Bed {
 }
 
 #[derive(Debug, Clone)]
-pub struct Worker {
-    pub id: Value,
-    pub pid: i32,
-    pub address: Value,
+pub(crate) struct Worker {
+    pub(crate) id: Value,
+    pub(crate) pid: i32,
+    pub(crate) address: Value,
 }
 
 impl Worker {
-    pub fn socket(&self) -> &Path {
+    pub(crate) fn socket(&self) -> &Path {
         Path::new(self.address["unix"].as_str().expect("a socket"))
     }
 
-    pub fn slot(&self) -> u64 {
+    pub(crate) fn slot(&self) -> u64 {
         self.id["slot"].as_u64().expect("a slot")
     }
 }
 
 /// A pool "app" whose workers run `script` in a shell, then become the testbed's worker on their socket.
-pub fn pool(count: u32, script: &str) -> Value {
+pub(crate) fn pool(count: u32, script: &str) -> Value {
     let command = format!("{script}\nexec \"$0\" worker \"$1\"");
     custom(count, &["sh", "-c", &command, TESTBED, "{socket}"])
 }
 
 /// A pool "app" with this command.
-pub fn custom(count: u32, command: &[&str]) -> Value {
+pub(crate) fn custom(count: u32, command: &[&str]) -> Value {
     json!({
         "name": "app", "command": command, "count": { "fixed": count }, "transport": "unix", "env_inherit": "all",
         "ready": "connect", "boot_timeout_ms": 10_000, "drain_timeout_ms": 100, "stop_timeout_ms": 5_000,
@@ -190,7 +190,7 @@ pub fn custom(count: u32, command: &[&str]) -> Value {
 }
 
 /// `pool` with some of its keys changed.
-pub fn with(mut pool: Value, changes: &Value) -> Value {
+pub(crate) fn with(mut pool: Value, changes: &Value) -> Value {
     for (key, value) in changes.as_object().expect("an object") {
         pool[key] = value.clone();
     }
@@ -199,13 +199,13 @@ pub fn with(mut pool: Value, changes: &Value) -> Value {
 
 /// Waits until `condition` holds, at most [`DEADLINE`].
 #[track_caller]
-pub fn until(what: &str, condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, condition: impl FnMut() -> bool) {
     within(DEADLINE, what, condition);
 }
 
 /// Waits until `condition` holds, at most that long.
 #[track_caller]
-pub fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn within(limit: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !condition() {
         assert!(Instant::now() < deadline, "not within {limit:?}: {what}");
@@ -220,29 +220,29 @@ fn stat(pid: i32) -> Option<(String, i32, i32, i32)> {
     Some((fields[0].to_owned(), fields[1].parse().ok()?, fields[2].parse().ok()?, fields[3].parse().ok()?))
 }
 
-pub fn processes() -> Vec<i32> {
+pub(crate) fn processes() -> Vec<i32> {
     let folder = std::fs::read_dir("/proc").expect("/proc");
     folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Whether the process exists and is not a zombie.
-pub fn lives(pid: i32) -> bool {
+pub(crate) fn lives(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, ..)| state != "Z" && state != "X")
 }
 
 /// Zombies whose parent is `pid`.
-pub fn zombies_of(pid: i32) -> usize {
+pub(crate) fn zombies_of(pid: i32) -> usize {
     let is_one = |one: &i32| stat(*one).is_some_and(|(state, parent, ..)| state == "Z" && parent == pid);
     processes().iter().filter(|one| is_one(one)).count()
 }
 
-pub fn session(pid: i32) -> Option<i32> {
+pub(crate) fn session(pid: i32) -> Option<i32> {
     stat(pid).map(|(_, _, _, session)| session)
 }
 
 /// The guardian of a supervising process.
 #[track_caller]
-pub fn guardian_of(pid: i32) -> i32 {
+pub(crate) fn guardian_of(pid: i32) -> i32 {
     let is_one = |one: &i32| {
         let text = std::fs::read(format!("/proc/{one}/cmdline")).unwrap_or_default();
         text.starts_with(b"tidegate-guardian\0") && stat(*one).is_some_and(|(_, parent, ..)| parent == pid)
@@ -256,7 +256,7 @@ pub fn guardian_of(pid: i32) -> i32 {
 }
 
 /// Processes that have `word` in their environment or arguments: all that a test has started, wherever they are now.
-pub fn with_word(word: &str) -> Vec<i32> {
+pub(crate) fn with_word(word: &str) -> Vec<i32> {
     let has = |pid: &i32| {
         let own = std::process::id().cast_signed();
         ["environ", "cmdline"].iter().any(|file| {
@@ -267,11 +267,11 @@ pub fn with_word(word: &str) -> Vec<i32> {
     processes().into_iter().filter(has).collect()
 }
 
-pub fn signal(pid: i32, signal: rustix::process::Signal) {
+pub(crate) fn signal(pid: i32, signal: rustix::process::Signal) {
     let pid = rustix::process::Pid::from_raw(pid).expect("a pid");
     rustix::process::kill_process(pid, signal).expect("signal");
 }
 
-pub fn kill_nine(pid: i32) {
+pub(crate) fn kill_nine(pid: i32) {
     signal(pid, rustix::process::Signal::KILL);
 }

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use rustix::process::Signal;
+use serde_json::json;
 
-use crate::bed::{Bed, guardian_of, kill_nine, lives, pool, session, signal, until, with_word, within, zombies_of};
+use crate::bed::{
+    Bed, guardian_of, kill_nine, lives, pool, session, signal, until, with, with_word, within, zombies_of,
+};
 
 /// Descendants of every kind, each with a word in its environment: a child, one of a process that has ended (the shell
 /// in parentheses), one that ignores the stop signal, one with a group of its own and one with a session of its own.
@@ -38,7 +41,8 @@ fn a_killed_worker_takes_its_group_with_it() {
 fn a_shutdown_takes_daemons_with_it() {
     let mut bed = Bed::new();
     let word = word("daemons");
-    bed.set(&[pool(1, &format!("export {word}; {FAMILY}; {DAEMON}; (exec env -i {word} setsid sleep 1000 &)"))]);
+    let script = format!("export {word}; {FAMILY}; {DAEMON}; (exec env -i {word} setsid sleep 1000 &)");
+    bed.set(&[with(pool(1, &script), &json!({ "stop_timeout_ms": 200 }))]);
     bed.ready(0);
     until("a family", || with_word(&word).len() == 6);
     assert!(bed.shut_down().success());

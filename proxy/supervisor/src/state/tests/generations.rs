@@ -202,3 +202,15 @@ fn a_repaired_spec_gets_its_turn_in_a_crash_loop() {
     world.calm();
     assert_eq!(world.generations(), [2, 2]);
 }
+
+#[test]
+fn a_new_spec_while_going_back_leaves_one_old_worker_in_a_slot() {
+    let mut world = World::serving(1);
+    world.set(&[("app", release(2, "v2"))]);
+    world.boot_all();
+    world.set(&[("app", spec(2))]);
+    world.end_leaving();
+    world.set(&[("app", release(1, "v3"))]);
+    world.calm();
+    assert_eq!(world.generations(), [3]);
+}

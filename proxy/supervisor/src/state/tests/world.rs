@@ -1,7 +1,7 @@
 //! A world without processes: it does what the state asks for, remembers what exists, and checks at every step what may
 //! never happen.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -214,11 +214,12 @@ impl World {
 
     // --- doing, and what may never happen ---
 
+    /// In order, as the supervisor's thread does: what an answer brings about comes after what was asked for before.
     fn act(&mut self, actions: Vec<Action>) {
-        for action in actions {
+        let mut pending = VecDeque::from(actions);
+        while let Some(action) = pending.pop_front() {
             if let Some(input) = self.act_one(action) {
-                let more = self.state.step(self.now, input);
-                self.act(more);
+                pending.extend(self.state.step(self.now, input));
             }
         }
     }
