@@ -68,7 +68,9 @@ impl InternalCa {
         let path = folder.file(CA_CERTIFICATE);
         let key = new_key(&path)?;
         let mut params = CertificateParams::default();
-        params.distinguished_name = common_name("Tidegate internal CA");
+        // Two CAs of one name confuse clients that trusted the first: each has its own.
+        let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        params.distinguished_name = common_name(&format!("Tidegate internal CA {since_1970}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
