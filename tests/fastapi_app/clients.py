@@ -13,8 +13,13 @@ import httpx
 import websockets
 
 PLAIN, H2C, TLS = (int(port) for port in sys.argv[1:4])
-CONTEXT = ssl.create_default_context(cafile=sys.argv[4])
+CA = sys.argv[4]
 HOST = "localhost"
+
+
+def context():
+    """A new one each time: httpx writes the protocols it wants into the one it is given."""
+    return ssl.create_default_context(cafile=CA)
 
 
 async def http(name, client, version):
@@ -56,17 +61,17 @@ async def websocket(url, **options):
 async def main():
     plain = {"base_url": f"http://{HOST}:{PLAIN}"}
     h2c = {"base_url": f"http://{HOST}:{H2C}", "http1": False, "http2": True}
-    tls = {"base_url": f"https://{HOST}:{TLS}", "verify": CONTEXT}
+    tls = {"base_url": f"https://{HOST}:{TLS}"}
     for name, options, version in [
         ("h1", plain, "HTTP/1.1"),
         ("h2c", h2c, "HTTP/2"),
-        ("h1 on TLS", tls, "HTTP/1.1"),
-        ("h2 on TLS", {**tls, "http2": True}, "HTTP/2"),
+        ("h1 on TLS", {**tls, "verify": context()}, "HTTP/1.1"),
+        ("h2 on TLS", {**tls, "verify": context(), "http2": True}, "HTTP/2"),
     ]:
         async with httpx.AsyncClient(**options, trust_env=False, timeout=20) as client:
             await http(name, client, version)
     await websocket(f"ws://{HOST}:{PLAIN}/ws")
-    await websocket(f"wss://{HOST}:{TLS}/ws", ssl=CONTEXT)
+    await websocket(f"wss://{HOST}:{TLS}/ws", ssl=context())
     print("all served")
 
 

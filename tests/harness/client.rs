@@ -212,7 +212,7 @@ impl Client {
     /// The name for the handshake: that of the request where the certificate has it.
     fn name_for(&self, ask: &Ask) -> String {
         let host = ask.host.split(':').next().unwrap_or_default();
-        let covered = host == "localhost" || host.ends_with(DEFAULT_HOST);
+        let covered = ["localhost", DEFAULT_HOST].contains(&host) || host.ends_with(&format!(".{DEFAULT_HOST}"));
         if covered { host.to_owned() } else { DEFAULT_HOST.to_owned() }
     }
 }

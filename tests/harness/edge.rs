@@ -226,6 +226,16 @@ impl Edge {
         .await
     }
 
+    /// Waits until `count` workers of an upstream are ready, and returns all of them. The edge itself is ready with
+    /// the first.
+    ///
+    /// # Panics
+    /// When they are not within [`READY_LIMIT`].
+    pub async fn ready_workers(&self, upstream: &str, count: usize) -> Vec<Worker> {
+        let ready = |workers: &[Worker]| workers.iter().filter(|worker| worker.is_ready()).count() == count;
+        self.workers_until(upstream, READY_LIMIT, ready).await
+    }
+
     /// Writes another site file and runs `tidegate reload`.
     pub async fn reload(&mut self, site: &Site) -> Finished {
         self.home.write(site);

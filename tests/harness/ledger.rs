@@ -56,7 +56,7 @@ pub struct Report {
     pub crossed: Vec<u64>,
     /// A body that is wrong although it looks whole.
     pub wrong: Vec<u64>,
-    /// Carried out more than once by the origin.
+    /// A request with an effect that was carried out more than once. Those without may be tried again.
     pub repeated: Vec<u64>,
     /// Answered as done, and never carried out.
     pub invented: Vec<u64>,
@@ -66,6 +66,7 @@ pub struct Report {
 
 #[derive(Debug, Clone, Default)]
 struct Page {
+    has_effect: bool,
     sent: u64,
     length: usize,
     carried_out: Vec<u64>,
@@ -133,7 +134,7 @@ impl Ledger {
     fn enter(&self, method: &str, body: Bytes, length: usize) -> (Entry, Ask) {
         let mut books = lock(&self.books);
         let id = books.len() as u64;
-        books.insert(id, Page { sent: hash(&body), length, ..Page::default() });
+        books.insert(id, Page { has_effect: method == "POST", sent: hash(&body), length, ..Page::default() });
         let ask = Ask::new(method, &format!("/ledger/{id}?length={length}"));
         (Entry { id }, ask.body(Full::new(body)))
     }
@@ -166,7 +167,7 @@ impl Report {
             (&mut self.refused, was(Outcome::Refused)),
             (&mut self.crossed, was(Outcome::Crossed)),
             (&mut self.wrong, was(Outcome::Wrong)),
-            (&mut self.repeated, page.carried_out.len() > 1),
+            (&mut self.repeated, page.has_effect && page.carried_out.len() > 1),
             (&mut self.invented, right && page.carried_out.is_empty()),
             (&mut self.garbled, page.carried_out.iter().any(|arrived| *arrived != page.sent)),
         ] {

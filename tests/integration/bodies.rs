@@ -24,10 +24,9 @@ async fn demo() -> Edge {
 async fn echoed_bodies_of_known_length_come_back() {
     let edge = demo().await;
     for client in edge.clients() {
-        let mut connection = client.connect().await.expect("the edge listens");
         for size in SIZES {
             let body = pattern(size);
-            let answer = connection.send(Ask::post("/echo", body.clone())).await;
+            let answer = client.send(Ask::post("/echo", body.clone())).await;
             let answer = answer.unwrap_or_else(|error| panic!("{size} bytes over {}: {error:#}", client.kind()));
             answer.assert(200, &body);
             assert_eq!(answer.header("content-length"), Some(size.to_string().as_str()), "over {}", client.kind());
@@ -39,11 +38,10 @@ async fn echoed_bodies_of_known_length_come_back() {
 async fn echoed_bodies_of_unknown_length_come_back() {
     let edge = demo().await;
     for client in edge.clients() {
-        let mut connection = client.connect().await.expect("the edge listens");
         for size in SIZES {
             let body = pattern(size);
             let pieces = body.chunks(7_001).map(Bytes::copy_from_slice).collect();
-            let answer = connection.send(Ask::post_pieces("/echo", pieces)).await;
+            let answer = client.send(Ask::post_pieces("/echo", pieces)).await;
             answer.unwrap_or_else(|error| panic!("{size} bytes over {}: {error:#}", client.kind())).assert(200, &body);
         }
     }

@@ -116,6 +116,20 @@ async fn a_body_too_large_is_a_413_without_reading_it() {
 }
 
 #[tokio::test]
+async fn a_413_reaches_a_client_that_is_still_sending() {
+    let recorder = Recorder::friendly().await;
+    let edge = Edge::start(Site::proxy_to(recorder.address())).await;
+    for client in edge.clients() {
+        // One byte above the default, and far more than socket buffers hold: closing at once would reset the client
+        // before it has read why.
+        for size in [(1 << 20) + 1, 8 << 20] {
+            assert_refused(&client.ask(Ask::post("/", vec![b'x'; size])).await, 413, "body_too_large", client);
+        }
+    }
+    assert!(recorder.requests().is_empty());
+}
+
+#[tokio::test]
 async fn a_head_that_does_not_come_is_a_408() {
     let site = Site::proxy_to("127.0.0.1:9").replace("name: plain,", "name: plain, timeouts: { head: 400ms },");
     let edge = Edge::start(site).await;

@@ -29,7 +29,7 @@ fn four_ready(workers: &[Worker]) -> bool {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn it_serves_real_clients_through_four_workers() {
     let edge = fastapi().await;
-    edge.workers_until("app", Duration::from_secs(30), four_ready).await;
+    edge.ready_workers("app", 4).await;
     curl_is_served(&edge).await;
     let ports = ["plain", "h2c", "tls"].map(|listener| edge.address(listener).port().to_string());
     let ca = certificates::file("ca.pem").display().to_string();

@@ -55,12 +55,11 @@ async fn the_defaults_hold_for_all_clients() {
         recorder.forget();
         client.ask(Ask::get(&format!("/{}", "a".repeat(8_000)))).await.assert(200, b"ok\n");
         client.ask(Ask::get("/").header("x", &"x".repeat(30_000))).await.assert(200, b"ok\n");
-        client.ask(Ask::post("/", vec![b'x'; 1 << 20])).await.assert(200, b"ok\n");
         assert_eq!(client.get(&format!("/{}", "a".repeat(9_000))).await.status, 414, "over {}", client.kind());
         // A client of HTTP/2 may also see its stream or connection refused.
         let too_much = client.send(Ask::get("/").header("x", &"x".repeat(70_000))).await;
         assert!(too_much.is_err() || too_much.is_ok_and(|answer| answer.status == 431), "over {}", client.kind());
-        assert_eq!(client.ask(Ask::post("/", vec![b'x'; (1 << 20) + 1])).await.status, 413, "over {}", client.kind());
+        client.ask(Ask::post("/", vec![b'x'; 1 << 20])).await.assert(200, b"ok\n");
         assert_eq!(recorder.requests().len(), 3, "over {}", client.kind());
     }
 }

@@ -4,6 +4,8 @@
 
 mod admin;
 mod bodies;
+mod drill;
+mod effects;
 mod errors;
 mod fastapi;
 mod forwarding;

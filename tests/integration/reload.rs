@@ -29,7 +29,7 @@ async fn assert_edition(client: Client, number: usize) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_reloads_under_load_lose_nothing() {
     let mut edge = Edge::start(edition(0)).await;
-    let workers = edge.workers("app").await;
+    let workers = edge.ready_workers("app", 2).await;
     let load = Load::start(&edge.clients(), 16, "/tiny", b"hello, world\n".to_vec());
     for number in 1..=20 {
         let sent = load.sent();

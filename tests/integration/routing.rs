@@ -107,11 +107,11 @@ async fn a_path_finds_its_route_by_precedence() {
 #[tokio::test]
 async fn matchers_choose_among_routes() {
     let routes = r#"
-- { path: /x, methods: [POST, PUT], respond: { body: method } }
-- { path: /x, headers: { x-color: blue }, respond: { body: header } }
-- { path: /x, query: { a: "1" }, respond: { body: query } }
-- { path: /x, cookies: { beta: "yes" }, respond: { body: cookie } }
-- { path: /x, respond: { status: 418, headers: { x-by: route }, body: rest } }
+- { name: method, path: /x, methods: [POST, PUT], respond: { body: method } }
+- { name: header, path: /x, headers: { x-color: blue }, respond: { body: header } }
+- { name: query, path: /x, query: { a: "1" }, respond: { body: query } }
+- { name: cookie, path: /x, cookies: { beta: "yes" }, respond: { body: cookie } }
+- { name: rest, path: /x, respond: { status: 418, headers: { x-by: route }, body: rest } }
 "#;
     let edge = Edge::start(Site::usual(routes, "unused: { servers: [{ address: \"127.0.0.1:9\" }] }")).await;
     let client = edge.client(Kind::Http1);

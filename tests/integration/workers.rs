@@ -20,7 +20,7 @@ fn all_ready(count: usize) -> impl Fn(&[Worker]) -> bool {
 #[tokio::test]
 async fn each_worker_has_its_slot_and_serves() {
     let edge = Edge::start(Site::demo_workers(3, &[])).await;
-    let workers = edge.workers_until("app", BACK, all_ready(3)).await;
+    let workers = edge.ready_workers("app", 3).await;
     assert_eq!(workers.iter().map(|worker| worker.slot).collect::<Vec<_>>(), [0, 1, 2]);
     let mut seen = std::collections::BTreeMap::new();
     for _ in 0..12 {
@@ -35,7 +35,7 @@ async fn each_worker_has_its_slot_and_serves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_worker_is_back_and_the_others_serve() {
     let edge = Edge::start(Site::demo_workers(3, &[])).await;
-    let before = edge.workers_until("app", BACK, all_ready(3)).await;
+    let before = edge.ready_workers("app", 3).await;
     let load = Load::start(&edge.clients(), 8, "/tiny", b"hello, world\n".to_vec());
     wait_for("some load", BACK, || (load.sent() > 100).then_some(())).await;
     send_signal(before[1].pid, Signal::SIGKILL);
@@ -53,7 +53,7 @@ async fn a_killed_worker_is_back_and_the_others_serve() {
 #[tokio::test]
 async fn a_crashing_request_costs_one_worker() {
     let edge = Edge::start(Site::demo_workers(2, &[])).await;
-    let before = edge.workers_until("app", BACK, all_ready(2)).await;
+    let before = edge.ready_workers("app", 2).await;
     let answer = edge.client(Kind::Http1).ask(Ask::post("/crash", "")).await;
     assert_eq!((answer.status.as_u16(), answer.header("x-tidegate-reason")), (502, Some("upstream_closed")));
     let restarted =
@@ -71,7 +71,7 @@ async fn a_worker_gets_no_request_before_it_is_ready() {
     // Meanwhile there is nobody: the request waits or is refused, and is never sent into the void.
     let answer = edge.client(Kind::Http1).get("/tiny").await;
     assert!(matches!(answer.status.as_u16(), 200 | 502 | 503), "{}", answer.text());
-    edge.workers_until("app", BACK, all_ready(1)).await;
+    edge.ready_workers("app", 1).await;
     edge.client(Kind::Http1).get("/tiny").await.assert(200, b"hello, world\n");
 }
 
@@ -79,7 +79,7 @@ async fn a_worker_gets_no_request_before_it_is_ready() {
 async fn workers_on_ports_serve_too() {
     let site = Site::proxy("workers: { command: [\"@demo@\", --port, \"{port}\"], count: 2, transport: port }");
     let edge = Edge::start(site).await;
-    edge.workers_until("app", BACK, all_ready(2)).await;
+    edge.ready_workers("app", 2).await;
     for client in edge.clients() {
         client.get("/tiny").await.assert(200, b"hello, world\n");
     }
@@ -119,7 +119,7 @@ async fn nothing_is_left_one_second_after_sigterm() {
 #[tokio::test]
 async fn nothing_is_left_one_second_after_sigkill() {
     let edge = Edge::start(with_stubborn_grandchildren()).await;
-    let workers = edge.workers_until("app", BACK, all_ready(2)).await;
+    let workers = edge.ready_workers("app", 2).await;
     let stopped = edge.kill().await;
     assert!(stopped.left.is_empty(), "alive one second after the kill: {:?}", stopped.left);
     assert!(workers.iter().all(|worker| !is_alive(worker.pid)), "{workers:?}");
@@ -128,7 +128,7 @@ async fn nothing_is_left_one_second_after_sigkill() {
 #[tokio::test]
 async fn a_killed_workers_grandchildren_die_with_it() {
     let edge = Edge::start(with_stubborn_grandchildren()).await;
-    let before = edge.workers_until("app", BACK, all_ready(2)).await;
+    let before = edge.ready_workers("app", 2).await;
     for worker in &before {
         send_signal(worker.pid, Signal::SIGKILL);
     }
