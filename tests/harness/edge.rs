@@ -17,6 +17,7 @@ use crate::{
     binary::Binary,
     certificates,
     client::{Client, Kind},
+    connect,
     process::{Finished, Output, Process, Signal, run_to_end, zombies_of},
     site::Site,
     wait::{wait_for, wait_until},
@@ -264,6 +265,16 @@ impl Edge {
     /// The living processes of the edge: itself, its workers, whatever they started.
     pub fn living(&self) -> BTreeMap<i32, String> {
         self.process.mark().living()
+    }
+
+    /// Waits until nobody accepts on a listener any more.
+    ///
+    /// # Panics
+    /// When somebody does after ten seconds.
+    pub async fn wait_until_refused(&self, listener: &str) {
+        let address = self.address(listener);
+        let refused = async || connect::tcp(address).await.is_err().then_some(());
+        wait_until("the listener to be closed", Duration::from_secs(10), refused).await;
     }
 
     /// Dead children nobody waited for.

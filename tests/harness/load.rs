@@ -28,7 +28,6 @@ pub struct Load {
     stop: Arc<AtomicBool>,
     sent: Arc<AtomicU64>,
     clients: JoinSet<Tally>,
-    started: Instant,
 }
 
 /// What came of it.
@@ -125,11 +124,6 @@ impl Load {
         whole
     }
 
-    /// Since when it runs.
-    pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
-    }
-
     fn run<F: Future<Output = Tally> + Send + 'static>(
         clients: &[Client],
         concurrency: usize,
@@ -139,7 +133,7 @@ impl Load {
         let tasks =
             (0..concurrency).map(|index| one(clients[index % clients.len()], Arc::clone(&stop), Arc::clone(&sent)));
         let clients = tasks.collect();
-        Self { stop, sent, clients, started: Instant::now() }
+        Self { stop, sent, clients }
     }
 }
 

@@ -5,8 +5,10 @@
 //! and what a test puts in by [`Site::with`]. `admin:` and `server:` are added where the text has none.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashSet, hash_map::RandomState},
+    hash::{BuildHasher, Hasher},
     net::TcpListener,
+    ops::Range,
     path::Path,
 };
 
@@ -128,26 +130,25 @@ fn fill_ports(mut text: String, ports: &mut BTreeMap<String, u16>) -> String {
     text
 }
 
-/// A loopback port nobody listens on, other than those `taken`. Somebody may take it before it is used: the test
-/// then fails by a port in use, and says so.
+/// A loopback port nobody listens on, other than those `taken`. It is none the kernel hands out to clients, so that no
+/// connection of another test sits on it when the edge binds it.
 ///
 /// # Panics
 /// When there is none.
 pub fn free_port(taken: &HashSet<u16>) -> u16 {
-    let mut held = Vec::new();
-    loop {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has free ports");
-        let port = listener.local_addr().expect("a bound socket has an address").port();
-        if !taken.contains(&port) {
-            return port;
-        }
-        held.push(listener);
-    }
+    // The standard library's keys for hash maps are random and differ each time.
+    let start = RandomState::new().build_hasher().finish() as usize;
+    let mut ports = PORTS.cycle().skip(start % PORTS.len()).take(PORTS.len());
+    let free = ports.find(|port| !taken.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.expect("loopback has free ports")
 }
 
 fn indent(text: &str, by: usize) -> String {
     text.trim_matches('\n').lines().map(|line| format!("{:by$}{line}\n", "")).collect()
 }
+
+/// Below Linux' own range for clients, which begins at 32768.
+const PORTS: Range<u16> = 12_000..32_000;
 
 const ADMIN: &str = "\nadmin: { listen: \"unix:@dir@/admin.sock\" }\n";
 const SERVER: &str = "\nserver: { state_dir: \"@dir@/state\", runtime_dir: \"@dir@/run\" }\n";

@@ -144,11 +144,7 @@ async fn a_listener_comes_and_goes() {
     assert!(edge.reload(&more).await.status.success());
     assert_edition(Client::new(Kind::Http1, edge.address("extra")), 2).await;
     assert!(edge.reload(&edition(3)).await.status.success());
-    let extra = edge.address("extra");
-    wait_until("the listener's end", Duration::from_secs(10), async || {
-        tidegate_tests::connect::tcp(extra).await.is_err().then_some(())
-    })
-    .await;
+    edge.wait_until_refused("extra").await;
     assert_edition(edge.client(Kind::Http1), 3).await;
 }
 

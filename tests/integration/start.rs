@@ -1,14 +1,17 @@
 //! Starting, checking, and refusing to start.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use tidegate_tests::{
     binary::Binary,
-    client::{Client, Kind},
+    client::{Ask, Client, Connection, Kind},
     edge::{Edge, Home},
     process::{Process, Signal, run_to_end},
     site::{LISTENERS, Site, free_port},
-    wait::{wait_blocking, wait_until},
+    wait::{wait_blocking, wait_for, wait_until},
 };
 
 fn hello() -> Site {
@@ -58,7 +61,7 @@ async fn a_start_after_a_kill_finds_no_obstacle() {
     command.arg("run").arg("-c").arg(edge.home().site_file()).current_dir(edge.home().path());
     let second = Process::start(command);
     let client = edge.client(Kind::Http1);
-    let answered = async || client.send(tidegate_tests::client::Ask::get("/")).await.ok();
+    let answered = async || client.send(Ask::get("/")).await.ok();
     wait_until("the second start to serve", Duration::from_secs(10), answered).await.assert(200, b"hello");
     drop(second);
 }
@@ -82,6 +85,80 @@ async fn it_stops_at_once_when_nobody_is_served() {
         assert!(stopped.took < Duration::from_secs(3), "{signal}: {:?}", stopped.took);
         drop(connection);
     }
+}
+
+#[tokio::test]
+async fn the_stop_command_stops() {
+    let edge = Edge::start(hello()).await;
+    let finished = edge.home().tidegate(&["stop"]).await;
+    assert!(finished.status.success(), "{}{}", finished.stdout, finished.stderr);
+    let pid = edge.pid();
+    wait_for("the end", Duration::from_secs(10), || (!tidegate_tests::process::is_alive(pid)).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_waits_for_nobody() {
+    let mut edge = Edge::start(Site::demo_workers(1, &[])).await;
+    let client = edge.client(Kind::Http1);
+    let hanging = tokio::spawn(async move { client.send(Ask::get("/hang")).await });
+    wait_until("the request in flight", Duration::from_secs(5), async || {
+        (edge.status().await["upstreams"][0]["endpoints"][0]["in_flight"] == 1).then_some(())
+    })
+    .await;
+    edge.signal(Signal::SIGTERM);
+    edge.wait_until_refused("plain").await;
+    assert!(tidegate_tests::process::is_alive(edge.pid()), "the first signal drains");
+    let stopped = edge.stop().await;
+    assert!(stopped.took < Duration::from_secs(5), "{:?}", stopped.took);
+    assert!(stopped.left.is_empty(), "{:?}", stopped.left);
+    hanging.abort();
+}
+
+#[tokio::test]
+async fn a_listener_may_be_a_unix_socket_or_ipv6() {
+    let more = "listeners:\n  - { name: unix, address: \"unix:@dir@/front.sock\" }\n  - { name: six, address: \"[::1]:@port:six@\" }\n";
+    let edge = Edge::start(hello().replace("listeners:\n", more)).await;
+    let stream =
+        tokio::net::UnixStream::connect(edge.home().path().join("front.sock")).await.expect("somebody listens");
+    let mut connection = Connection::http1(stream).await.expect("HTTP/1.1");
+    connection.send(Ask::get("/")).await.expect("an answer").assert(200, b"hello");
+    let six = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, edge.home().port("six")));
+    Client::new(Kind::Http1, six).get("/").await.assert(200, b"hello");
+}
+
+#[tokio::test]
+async fn privileges_are_given_up_before_anything_else() {
+    let site = hello().and("server: { user: nobody, state_dir: \"@dir@/state\", runtime_dir: \"@dir@/run\" }");
+    let home = Home::new(&site);
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        let finished = home.tidegate(&["run"]).await;
+        assert!(finished.status.code() == Some(1) && finished.stderr.contains("nobody"), "{}", finished.stderr);
+        return;
+    }
+    let nobody = nix::unistd::User::from_name("nobody").ok().flatten().expect("the system has a nobody");
+    for entry in [home.path().to_owned()].into_iter().chain(files(home.path())) {
+        std::os::unix::fs::chown(&entry, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).expect("we are root");
+    }
+    let edge = Edge::launch(home).ready().await;
+    for client in edge.clients() {
+        client.get("/").await.assert(200, b"hello");
+    }
+    for task in files(&std::path::PathBuf::from(format!("/proc/{}/task", edge.pid()))) {
+        let Ok(status) = std::fs::read_to_string(task.join("status")) else { continue };
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+        let ids = |id: u32| vec![id.to_string(); 4].join("\t");
+        assert_eq!((field("Uid:"), field("Gid:")), (ids(nobody.uid.as_raw()), ids(nobody.gid.as_raw())), "{status}");
+        assert!(!field("Groups:").split_whitespace().any(|group| group == "0"), "{status}");
+        // Of all capabilities only the one to bind low ports may stay (bit 10).
+        let effective = u64::from_str_radix(&field("CapEff:"), 16).expect("a mask");
+        assert_eq!(effective & !(1 << 10), 0, "{status}");
+    }
+}
+
+fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
 #[tokio::test]
@@ -174,7 +251,7 @@ async fn serve_needs_no_file() {
     let output = process.output();
     let answer = wait_until("an answer", Duration::from_secs(20), async || {
         assert_eq!(process.status(), None, "{}", output.both());
-        client.send(tidegate_tests::client::Ask::get("/tiny")).await.ok().filter(|answer| answer.status == 200)
+        client.send(Ask::get("/tiny")).await.ok().filter(|answer| answer.status == 200)
     })
     .await;
     answer.assert(200, b"hello, world\n");
