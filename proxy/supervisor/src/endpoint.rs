@@ -43,12 +43,16 @@ pub(crate) fn make_folder(folder: &Path, owner: Option<(u32, u32)>) -> Result<()
     if !present.is_dir() {
         return Err(failed(folder, io::ErrorKind::NotADirectory.into()));
     }
+    // The mode first: once the folder is somebody else's, only root may change it.
+    if present.mode() & 0o7777 != 0o700 {
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(|error| failed(folder, error))?;
+    }
     let us = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     let (uid, gid) = owner.unwrap_or(us);
     if (present.uid(), present.gid()) != (uid, gid) {
         chown(folder, Some(uid), Some(gid)).map_err(|error| failed(folder, error))?;
     }
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).map_err(|error| failed(folder, error))
+    Ok(())
 }
 
 /// The socket of one start, with no file there. Refused when the kernel could not take so long a path.

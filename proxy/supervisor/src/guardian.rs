@@ -28,13 +28,13 @@ use rustix::io::write;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-use crate::process::{self, Child, Reexec};
+use crate::process::{self, Process, Reexec};
 use crate::stray;
 
 /// The supervisor's end.
 #[derive(Debug)]
 pub(crate) struct Guardian {
-    child: Child,
+    process: Process,
     orders: OwnedFd,
 }
 
@@ -43,8 +43,8 @@ impl Guardian {
     pub(crate) fn start(reexec: &Reexec, instance: &str, groups: &BTreeSet<i32>) -> io::Result<Self> {
         let (theirs, orders) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&orders, true)?;
-        let child = process::spawn_guardian(reexec, theirs)?;
-        let guardian = Self { child, orders };
+        let process = process::spawn_guardian(reexec, theirs)?;
+        let guardian = Self { process, orders };
         guardian.send(instance.as_bytes())?;
         for group in groups {
             guardian.add(*group)?;
@@ -52,8 +52,8 @@ impl Guardian {
         Ok(guardian)
     }
 
-    pub(crate) fn child(&self) -> &Child {
-        &self.child
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
     }
 
     /// Announces a group. An error means that the guardian does not read any more, and must be replaced.
@@ -66,9 +66,10 @@ impl Guardian {
         self.send(&order(REMOVE, group))
     }
 
-    /// Ends it for good, whatever it does.
+    /// Ends it for good, whatever it does, without letting it act.
     pub(crate) fn dismiss(self) {
-        self.child.kill_group();
+        self.process.kill_group();
+        self.process.reap();
     }
 
     fn send(&self, message: &[u8]) -> io::Result<()> {

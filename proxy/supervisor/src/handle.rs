@@ -16,9 +16,9 @@ use crate::backoff::RestartPolicy;
 use crate::command::Command;
 use crate::event::Event;
 use crate::guardian::{Guardian, INSTANCE_LENGTH};
-use crate::instance::Surroundings;
 use crate::output::OutputLine;
 use crate::process::{self, Reexec};
+use crate::spawn::Surroundings;
 use crate::state::{Limits, State};
 use crate::status::PoolStatus;
 use crate::thread::Supervisor;
@@ -121,11 +121,12 @@ fn supervisor(
         state: State::new(limits(options.cpus), seed),
         options,
         shared,
-        guardian,
+        guardian: Some(guardian),
+        guardian_due: None,
         surroundings,
         epoch: (Instant::now(), SystemTime::now()),
         generations: BTreeMap::new(),
-        instances: BTreeMap::new(),
+        spawns: BTreeMap::new(),
         pending: VecDeque::new(),
         sweep: None,
     })
@@ -216,8 +217,8 @@ impl Shared {
         let _ = rustix::io::read(&self.wake, &mut counter);
     }
 
-    pub(crate) fn take_commands(&self) -> VecDeque<Command> {
-        std::mem::take(&mut *lock(&self.commands))
+    pub(crate) fn next_command(&self) -> Option<Command> {
+        lock(&self.commands).pop_front()
     }
 
     pub(crate) fn publish(&self, status: Vec<PoolStatus>) {

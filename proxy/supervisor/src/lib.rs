@@ -36,7 +36,9 @@
 //!
 //! `main` looks at its first argument before anything else: [`Reexec::shim_arg`] goes to [`shim_main`],
 //! [`Reexec::guardian_arg`] to [`guardian_main`]. Nobody else in the process starts or waits for processes. With a
-//! `user` for workers the process must be root.
+//! `user` for workers the process must be root, or have CAP_SETUID, CAP_SETGID, CAP_KILL, CAP_CHOWN and
+//! CAP_DAC_OVERRIDE in its ambient set (shim and guardian inherit them from there; the shim drops them before the
+//! command runs).
 
 mod backoff;
 mod command;
@@ -47,7 +49,6 @@ mod event;
 mod generation;
 mod guardian;
 mod handle;
-mod instance;
 mod launch;
 mod output;
 mod peer;
@@ -55,6 +56,7 @@ mod probe;
 mod process;
 mod process_table;
 mod shim;
+mod spawn;
 pub mod state;
 mod status;
 mod stray;

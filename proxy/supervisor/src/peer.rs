@@ -1,6 +1,7 @@
 //! Who is really behind a worker's address. Traffic meant for a worker never goes to a process that took its place.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::os::fd::AsFd;
 
 use rustix::net::sockopt::socket_peercred;
@@ -29,10 +30,17 @@ impl Expected {
         if uid == self.uid { Ok(()) } else { Err(format!("the socket belongs to another account: uid {uid}")) }
     }
 
-    /// Checks that a listener of this port is open in one of the worker's processes.
+    /// Checks that a listener of this port is open in one of the worker's processes, or, where these are not ours to look
+    /// into (another account, and we are not root), that it was opened by the worker's account.
     pub(crate) fn check_port(&self, port: u16) -> Result<(), String> {
-        let listeners = process_table::listener_inodes(port);
-        let is_open_in = |pid: i32| !process_table::socket_inodes(pid).is_disjoint(&listeners);
+        let listeners = process_table::listeners(port);
+        let is_open_in = |pid: i32| match process_table::socket_inodes(pid) {
+            Ok(inodes) => listeners.iter().any(|(inode, _)| inodes.contains(inode)),
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                listeners.iter().any(|(_, uid)| *uid == self.uid)
+            }
+            Err(_) => false,
+        };
         if is_open_in(self.pid) || self.processes().into_iter().any(is_open_in) {
             return Ok(());
         }

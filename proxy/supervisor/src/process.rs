@@ -37,7 +37,7 @@ impl Default for Reexec {
 
 /// A process of ours that was not reaped. Its number cannot be given to another one as long as that holds.
 #[derive(Debug)]
-pub(crate) struct Child {
+pub(crate) struct Process {
     pid: Pid,
     descriptor: OwnedFd,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Child {
 /// A shim that waits for its launch.
 #[derive(Debug)]
 pub(crate) struct Shim {
-    pub(crate) child: Child,
+    pub(crate) process: Process,
     /// Takes the launch, then gives the text of a failure; closed without one when the command runs.
     pub(crate) link: OwnedFd,
     pub(crate) stdout: OwnedFd,
@@ -62,11 +62,11 @@ pub(crate) fn spawn_shim(reexec: &Reexec) -> io::Result<Shim> {
     let mut command = Command::new(&reexec.program);
     command.arg0("tidegate-worker-shim").arg(&reexec.shim_arg);
     command.stdin(Stdio::from(theirs)).stdout(Stdio::from(stdout_end)).stderr(Stdio::from(stderr_end));
-    Ok(Shim { child: spawn(command)?, link, stdout, stderr })
+    Ok(Shim { process: spawn(command)?, link, stdout, stderr })
 }
 
 /// Starts the guardian; `orders` becomes its standard input.
-pub(crate) fn spawn_guardian(reexec: &Reexec, orders: OwnedFd) -> io::Result<Child> {
+pub(crate) fn spawn_guardian(reexec: &Reexec, orders: OwnedFd) -> io::Result<Process> {
     let mut command = Command::new(&reexec.program);
     command.arg0("tidegate-guardian").arg(&reexec.guardian_arg);
     command.stdin(Stdio::from(orders)).stdout(Stdio::null()).stderr(Stdio::null());
@@ -74,12 +74,12 @@ pub(crate) fn spawn_guardian(reexec: &Reexec, orders: OwnedFd) -> io::Result<Chi
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that starts processes")]
-fn spawn(mut command: Command) -> io::Result<Child> {
+fn spawn(mut command: Command) -> io::Result<Process> {
     // Without our environment: what a worker gets is in its launch, and the guardian needs none.
     let child = command.env_clear().spawn()?;
     let pid = Pid::from_raw(child.id().cast_signed()).ok_or(io::ErrorKind::InvalidData)?;
     match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(descriptor) => Ok(Child { pid, descriptor }),
+        Ok(descriptor) => Ok(Process { pid, descriptor }),
         Err(error) => {
             let mut child = child;
             child.kill()?;
@@ -98,7 +98,7 @@ fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((reader, writer))
 }
 
-impl Child {
+impl Process {
     pub(crate) fn pid(&self) -> i32 {
         self.pid.as_raw_nonzero().get()
     }
@@ -126,7 +126,8 @@ impl Child {
         let _ = pidfd_send_signal(&self.descriptor, rustix::process::Signal::KILL);
     }
 
-    /// Takes the status of a process that has ended. From here on its number may be given to another one.
+    /// Takes the status of a process that has ended; one that was only just killed is reaped later, as a stranger. From
+    /// here on its number may be given to another one.
     pub(crate) fn reap(self) {
         let _ = waitid(Id::PIDFd(self.descriptor.as_fd()), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
     }

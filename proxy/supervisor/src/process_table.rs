@@ -78,10 +78,18 @@ fn rss(pid: i32) -> Option<u64> {
     Some(pages * rustix::param::page_size() as u64)
 }
 
-/// Inodes of the sockets a process has open.
-pub(crate) fn socket_inodes(pid: i32) -> BTreeSet<u64> {
-    let Ok(folder) = fs::read_dir(format!("/proc/{pid}/fd")) else { return BTreeSet::new() };
-    folder.flatten().filter_map(|entry| socket_inode(&fs::read_link(entry.path()).ok()?)).collect()
+/// Inodes of the sockets a process has open; an error when it is not ours to look at.
+pub(crate) fn socket_inodes(pid: i32) -> std::io::Result<BTreeSet<u64>> {
+    let mut inodes = BTreeSet::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        match fs::read_link(entry.path()) {
+            Ok(link) => inodes.extend(socket_inode(&link)),
+            // Closed since, unless we may not look.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(inodes)
 }
 
 fn socket_inode(link: &Path) -> Option<u64> {
@@ -89,21 +97,21 @@ fn socket_inode(link: &Path) -> Option<u64> {
     text.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// Inodes of the sockets that listen on this TCP port, on any address.
-pub(crate) fn listener_inodes(port: u16) -> BTreeSet<u64> {
+/// Sockets that listen on this TCP port, on any address: inode and the uid that opened it.
+pub(crate) fn listeners(port: u16) -> Vec<(u64, u32)> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
     let text: String = tables.iter().filter_map(|path| fs::read_to_string(path).ok()).collect();
-    text.lines().filter_map(|line| listener_inode(line, port)).collect()
+    text.lines().filter_map(|line| listener(line, port)).collect()
 }
 
-fn listener_inode(line: &str, port: u16) -> Option<u64> {
+fn listener(line: &str, port: u16) -> Option<(u64, u32)> {
     let fields: Vec<&str> = line.split_ascii_whitespace().collect();
     let local = u16::from_str_radix(fields.get(1)?.rsplit_once(':')?.1, 16).ok()?;
     let is_listening = *fields.get(3)? == "0A";
     if local != port || !is_listening {
         return None;
     }
-    fields.get(9)?.parse().ok()
+    Some((fields.get(9)?.parse().ok()?, fields.get(7)?.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -132,8 +140,10 @@ mod tests {
         assert!(tree_rss(own) > 100_000, "{}", tree_rss(own));
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = listener.local_addr().expect("address").port();
-        let inodes = listener_inodes(port);
-        assert_eq!(inodes.len(), 1);
-        assert!(socket_inodes(own.cast_signed()).is_superset(&inodes));
+        let found = listeners(port);
+        let inodes = socket_inodes(own.cast_signed()).expect("our own");
+        assert!(
+            matches!(found[..], [(inode, uid)] if inodes.contains(&inode) && uid == rustix::process::getuid().as_raw())
+        );
     }
 }

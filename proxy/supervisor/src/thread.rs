@@ -16,8 +16,8 @@ use crate::event::Event;
 use crate::generation::Frozen;
 use crate::guardian::Guardian;
 use crate::handle::{Shared, SupervisorOptions};
-use crate::instance::{Instance, Readable, Surroundings};
 use crate::process;
+use crate::spawn::{Readable, Spawn, Surroundings};
 use crate::state::{Action, Exit, Input, State};
 use crate::stray;
 use crate::worker::{ExitStatus, WorkerId};
@@ -27,13 +27,16 @@ pub(crate) struct Supervisor {
     pub(crate) options: SupervisorOptions,
     pub(crate) shared: Arc<Shared>,
     pub(crate) state: State,
-    pub(crate) guardian: Guardian,
+    /// Missing only between its end and its replacement.
+    pub(crate) guardian: Option<Guardian>,
+    /// When to try again to replace it.
+    pub(crate) guardian_due: Option<Duration>,
     pub(crate) surroundings: Surroundings,
     pub(crate) epoch: (Instant, SystemTime),
     /// By pool and generation number.
     pub(crate) generations: BTreeMap<(Arc<str>, u64), Arc<Frozen>>,
     /// Workers with a process, by spawn number.
-    pub(crate) instances: BTreeMap<u64, Instance>,
+    pub(crate) spawns: BTreeMap<u64, Spawn>,
     pub(crate) pending: VecDeque<Action>,
     pub(crate) sweep: Option<Sweep>,
 }
@@ -49,7 +52,7 @@ pub(crate) struct Sweep {
 enum Source {
     Orders,
     Guardian,
-    Instance(u64, Readable),
+    Worker(u64, Readable),
 }
 
 impl Supervisor {
@@ -80,11 +83,14 @@ impl Supervisor {
         for source in ready {
             self.look_at(source);
         }
-        for command in self.shared.take_commands() {
+        while let Some(command) = self.shared.next_command() {
             self.feed(Input::Command(command));
         }
         self.reap_ended();
-        self.advance_instances();
+        if self.guardian_due.is_some_and(|due| due <= self.now()) {
+            self.replace_guardian();
+        }
+        self.advance_workers();
         self.go_on_sweeping();
         if self.state.deadline().is_some_and(|deadline| deadline <= self.now()) {
             self.feed(Input::Tick);
@@ -95,17 +101,16 @@ impl Supervisor {
         self.epoch.0.elapsed()
     }
 
-    // --- waiting ---
-
     fn wait(&self) -> Vec<Source> {
-        let mut sources = vec![Source::Orders, Source::Guardian];
-        let mut descriptors = vec![
-            PollFd::new(self.shared.wake(), PollFlags::IN),
-            PollFd::new(self.guardian.child().descriptor(), PollFlags::IN),
-        ];
-        for (spawn, instance) in &self.instances {
-            for (readable, descriptor, flags) in instance.interests() {
-                sources.push(Source::Instance(*spawn, readable));
+        let mut sources = vec![Source::Orders];
+        let mut descriptors = vec![PollFd::new(self.shared.wake(), PollFlags::IN)];
+        if let Some(guardian) = &self.guardian {
+            sources.push(Source::Guardian);
+            descriptors.push(PollFd::new(guardian.process().descriptor(), PollFlags::IN));
+        }
+        for (spawn, running) in &self.spawns {
+            for (readable, descriptor, flags) in running.interests() {
+                sources.push(Source::Worker(*spawn, readable));
                 descriptors.push(PollFd::from_borrowed_fd(descriptor, flags));
             }
         }
@@ -115,17 +120,22 @@ impl Supervisor {
             return Vec::new();
         }
         let is_ready = |descriptor: &PollFd<'_>| !descriptor.revents().is_empty();
-        sources.into_iter().zip(&descriptors).filter(|(_, one)| is_ready(one)).map(|(source, _)| source).collect()
+        sources
+            .into_iter()
+            .zip(&descriptors)
+            .filter(|(_, descriptor)| is_ready(descriptor))
+            .map(|(source, _)| source)
+            .collect()
     }
 
     /// Time until something is due. Never more than a second: the end of a process that was handed to us by the death of
     /// its parent wakes nobody.
     fn patience(&self) -> Duration {
         let now = self.now();
-        let instances = self.instances.values().filter_map(Instance::deadline);
+        let spawns = self.spawns.values().filter_map(Spawn::deadline);
         let sweep = self.sweep.as_ref().map(|sweep| sweep.next);
-        let due = instances.chain(self.state.deadline()).chain(sweep).min();
-        // A millisecond more than the difference, so that rounding never wakes us just before it is due.
+        let due = spawns.chain(self.state.deadline()).chain(sweep).chain(self.guardian_due).min();
+        // Half a millisecond more than the difference, so that rounding never wakes us just before it is due.
         due.map_or(STRANGERS, |due| due.saturating_sub(now) + Duration::from_micros(500)).min(STRANGERS)
     }
 
@@ -133,51 +143,50 @@ impl Supervisor {
         match source {
             Source::Orders => self.shared.clear_wake(),
             Source::Guardian => self.replace_guardian(),
-            Source::Instance(spawn, Readable::Exit) => self.see_exit(spawn),
-            Source::Instance(spawn, readable) => {
+            Source::Worker(spawn, Readable::Exit) => self.see_exit(spawn),
+            Source::Worker(spawn, readable) => {
                 let now = self.now();
-                if let Some(instance) = self.instances.get_mut(&spawn) {
-                    instance.read(readable, now, &mut *self.options.output);
+                if let Some(running) = self.spawns.get_mut(&spawn) {
+                    running.read(readable, now, &mut *self.options.output);
                 }
             }
         }
     }
 
-    fn advance_instances(&mut self) {
-        let now = self.now();
-        let mut ready = Vec::new();
-        for instance in self.instances.values_mut() {
-            if instance.advance(now, &mut *self.options.output) {
-                ready.push(Input::Ready { worker: instance.id().clone(), address: instance.address().clone() });
+    fn advance_workers(&mut self) {
+        let numbers: Vec<u64> = self.spawns.keys().copied().collect();
+        // One after the other, so that a panic at one does not lose what the next had to say.
+        for number in numbers {
+            let now = self.now();
+            let Some(running) = self.spawns.get_mut(&number) else { continue };
+            if running.advance(now, &mut *self.options.output) {
+                let (worker, address) = (running.id().clone(), running.address().clone());
+                self.feed(Input::Ready { worker, address });
             }
-        }
-        for input in ready {
-            self.feed(input);
         }
     }
 
-    // --- ends ---
-
     fn see_exit(&mut self, spawn: u64) {
         let now = self.now();
-        let Some(instance) = self.instances.get_mut(&spawn) else { return };
-        let Some(status) = instance.child().peek() else { return };
-        let exit = instance.finish(status, now, &mut *self.options.output);
-        let worker = instance.id().clone();
+        let Some(running) = self.spawns.get_mut(&spawn) else { return };
+        let Some(status) = running.process().peek() else { return };
+        let exit = running.finish(status, now, &mut *self.options.output);
+        let worker = running.id().clone();
         self.feed(Input::Exited { worker, exit });
-        // The state asks for the burial of every worker it knows; one that it does not know must not stay unreaped.
+        // The state asks for the burial of every worker it knows; running that it does not know must not stay unreaped.
         self.bury(spawn);
     }
 
     /// Order matters: while the leader is unreaped its number names this group only, so the group is killed, the guardian
     /// forgets it, and then the leader is reaped.
     fn bury(&mut self, spawn: u64) {
-        let Some(instance) = self.instances.remove(&spawn) else { return };
-        instance.child().kill_group();
-        if self.guardian.remove(instance.child().pid()).is_err() {
+        let Some(running) = self.spawns.remove(&spawn) else { return };
+        running.process().kill_group();
+        let forgotten = self.guardian.as_ref().map(|guardian| guardian.remove(running.process().pid()));
+        if forgotten.is_some_and(|told| told.is_err()) {
             self.replace_guardian();
         }
-        instance.reap();
+        running.reap();
     }
 
     /// Reaps whoever has ended: our workers by their own way, all others silently.
@@ -185,33 +194,46 @@ impl Supervisor {
         let mut last = None;
         while let Some(pid) = process::any_ended().filter(|pid| last != Some(*pid)) {
             last = Some(pid);
-            let worker = self.instances.values().find(|instance| instance.child().pid() == pid);
-            match worker.map(|instance| instance.id().spawn) {
+            let worker = self.spawns.values().find(|running| running.process().pid() == pid);
+            match worker.map(|running| running.id().spawn) {
                 Some(spawn) => self.see_exit(spawn),
-                None if pid == self.guardian.child().pid() => self.replace_guardian(),
+                None if Some(pid) == self.guardian_pid() => self.replace_guardian(),
                 None => process::reap_stranger(pid),
             }
         }
     }
 
+    fn guardian_pid(&self) -> Option<i32> {
+        self.guardian.as_ref().map(|guardian| guardian.process().pid())
+    }
+
     fn replace_guardian(&mut self) {
-        let groups: BTreeSet<i32> = self.instances.values().map(|instance| instance.child().pid()).collect();
+        if let Some(old) = self.guardian.take() {
+            tracing::warn!("the guardian is gone and will be replaced");
+            old.dismiss();
+        }
+        let groups: BTreeSet<i32> = self.spawns.values().map(|running| running.process().pid()).collect();
         match Guardian::start(&self.options.reexec, &self.surroundings.instance, &groups) {
             Ok(guardian) => {
-                let old = std::mem::replace(&mut self.guardian, guardian);
-                let pid = old.child().pid();
-                old.dismiss();
-                process::reap_stranger(pid);
-                tracing::warn!("the guardian was gone and has been replaced");
+                self.guardian = Some(guardian);
+                self.guardian_due = None;
             }
             Err(error) => {
-                tracing::error!(%error, "the guardian is gone and cannot be replaced");
-                std::thread::sleep(AFTER_PANIC);
+                tracing::error!(%error, "the guardian cannot be replaced");
+                self.guardian_due = Some(self.now() + GUARDIAN_RETRY);
             }
         }
     }
 
-    // --- actions ---
+    /// Tells the guardian of a new group; a guardian that does not take it is replaced once.
+    fn announce(&mut self, group: i32) -> Result<(), String> {
+        if self.guardian.as_ref().is_some_and(|guardian| guardian.add(group).is_ok()) {
+            return Ok(());
+        }
+        self.replace_guardian();
+        let guardian = self.guardian.as_ref().ok_or_else(|| "the guardian is missing".to_owned())?;
+        guardian.add(group).map_err(|error| format!("guardian: {error}"))
+    }
 
     fn feed(&mut self, input: Input) {
         self.step(input);
@@ -244,13 +266,13 @@ impl Supervisor {
             }
             Action::Spawn(worker) => return Some(self.spawn(worker)),
             Action::Stop(worker) => {
-                if let Some(instance) = self.instances.get(&worker.spawn) {
-                    instance.child().stop();
+                if let Some(running) = self.spawns.get(&worker.spawn) {
+                    running.process().stop();
                 }
             }
             Action::Kill(worker) => {
-                if let Some(instance) = self.instances.get(&worker.spawn) {
-                    instance.child().kill_group();
+                if let Some(running) = self.spawns.get(&worker.spawn) {
+                    running.process().kill_group();
                 }
             }
             Action::Bury(worker) => self.bury(worker.spawn),
@@ -274,9 +296,9 @@ impl Supervisor {
 
     fn spawn(&mut self, worker: WorkerId) -> Input {
         match self.try_spawn(&worker) {
-            Ok(instance) => {
-                let pid = instance.child().pid().unsigned_abs();
-                self.instances.insert(worker.spawn, instance);
+            Ok(running) => {
+                let pid = running.process().pid().unsigned_abs();
+                self.spawns.insert(worker.spawn, running);
                 Input::Spawned { worker, pid }
             }
             Err(problem) => {
@@ -287,32 +309,29 @@ impl Supervisor {
         }
     }
 
-    fn try_spawn(&mut self, worker: &WorkerId) -> Result<Instance, String> {
+    fn try_spawn(&mut self, worker: &WorkerId) -> Result<Spawn, String> {
         let generation = self.generations.get(&(worker.pool.clone(), worker.generation)).cloned();
         let generation = generation.ok_or_else(|| "its specification is gone".to_owned())?;
-        let taken = |address| self.instances.values().any(|instance| instance.has_port(address));
+        let taken = |address| self.spawns.values().any(|running| running.has_port(address));
         let prepared = self.surroundings.prepare(worker, &generation, &taken)?;
         let shim = process::spawn_shim(&self.options.reexec).map_err(|error| format!("start of a process: {error}"))?;
         // Announced before the shim gets its launch: no command of ours ever runs unknown to the guardian.
-        if self.guardian.add(shim.child.pid()).is_err() {
-            self.replace_guardian();
-            if let Err(error) = self.guardian.add(shim.child.pid()) {
-                shim.child.kill_group();
-                process::reap_stranger(shim.child.pid());
-                return Err(format!("guardian: {error}"));
-            }
+        if let Err(problem) = self.announce(shim.process.pid()) {
+            shim.process.kill_group();
+            // Reaped as a stranger once it has ended.
+            return Err(problem);
         }
-        Ok(Instance::new(worker.clone(), shim, prepared, generation))
+        Ok(Spawn::new(worker.clone(), shim, prepared, generation))
     }
-
-    // --- the end of a shutdown ---
 
     fn go_on_sweeping(&mut self) {
         let now = self.now();
-        let Some(sweep) = self.sweep.as_mut().filter(|sweep| sweep.next <= now) else { return };
-        let guardian = self.guardian.child().pid();
-        let found = stray::kill(&self.surroundings.instance, &BTreeSet::new(), &stray::adopted(), &[guardian]);
-        if found > 0 && now < sweep.end {
+        if self.sweep.as_ref().is_none_or(|sweep| sweep.next > now) {
+            return;
+        }
+        let spared: Vec<i32> = self.guardian_pid().into_iter().collect();
+        let found = stray::kill(&self.surroundings.instance, &BTreeSet::new(), &stray::adopted(), &spared);
+        if let Some(sweep) = self.sweep.as_mut().filter(|sweep| found > 0 && now < sweep.end) {
             sweep.next = now + SWEEP_PAUSE;
             return;
         }
@@ -324,5 +343,6 @@ impl Supervisor {
 
 const STRANGERS: Duration = Duration::from_secs(1);
 const AFTER_PANIC: Duration = Duration::from_millis(50);
+const GUARDIAN_RETRY: Duration = Duration::from_secs(1);
 const SWEEP: Duration = Duration::from_secs(1);
 const SWEEP_PAUSE: Duration = Duration::from_millis(5);

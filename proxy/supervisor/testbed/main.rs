@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate_supervisor::{Command, Reexec, SupervisorOptions, guardian_main, shim_main, start};
+use tidegate_supervisor::{Command, Event, Reexec, SupervisorOptions, guardian_main, shim_main, start};
 
 fn main() -> ExitCode {
     let reexec = Reexec::default();
@@ -27,11 +27,19 @@ fn main() -> ExitCode {
     if argument == "worker" {
         return work(&std::env::args_os().skip(2).collect::<Vec<_>>());
     }
+    // A sink with a defect, for the test that the supervisor outlives one.
+    let mut panics = std::env::var_os("PANIC_ONCE").is_some();
+    let events = move |event: Event| {
+        if matches!(event, Event::Ready { .. }) && std::mem::take(&mut panics) {
+            panic!("a defect of the sink");
+        }
+        tell(&json!({ "event": event }));
+    };
     let options = SupervisorOptions {
         runtime_dir: argument.into(),
         reexec,
         environment: std::env::vars_os().collect(),
-        events: Box::new(|event| tell(&json!({ "event": event }))),
+        events: Box::new(events),
         output: Box::new(|line| tell(&json!({ "output": line }))),
         cpus: 2.0,
     };

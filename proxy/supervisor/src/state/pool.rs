@@ -4,6 +4,9 @@
 //! served before: it refills slots that fall empty, and everything goes back to it when the target fails. The target
 //! takes one slot at a time (surge 1, nobody unavailable): its worker is ready before the slot's old worker drains.
 
+mod failures;
+mod rollout;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use super::generation::Generation;
 use super::worker::{Timeouts, Worker};
 use super::{Action, Bound, Exit, Turn, classify};
 use crate::backoff::RestartPolicy;
-use crate::event::{Event, Failure};
+use crate::event::Event;
 use crate::status::{GenerationState, PoolState};
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 
@@ -75,8 +78,6 @@ impl Pool {
             crashloop: None,
         }
     }
-
-    // --- orders and reports ---
 
     /// Takes the spec wanted. The same one as before changes nothing, not even after it failed.
     pub(super) fn set_spec(&mut self, spec: WorkerSpec, turn: &mut Turn<'_>) {
@@ -163,173 +164,6 @@ impl Pool {
         }
     }
 
-    // --- failures ---
-
-    fn failed(&mut self, worker: &Worker, reason: ExitReason, exit: Exit, turn: &mut Turn<'_>) {
-        let failure = Failure {
-            worker: worker.id.clone(),
-            pid: worker.pid,
-            reason,
-            status: exit.status,
-            message: exit.message.or(exit.not_ready.filter(|_| reason == ExitReason::BootTimeout)),
-            uptime: worker.spawned_at.map_or(Duration::ZERO, |start| turn.now.saturating_sub(start)),
-            last_lines: exit.last_lines,
-        };
-        turn.tell(Event::Failure(failure.clone()));
-        if let Some(slot) = self.slots.get_mut(&worker.id.slot) {
-            slot.restarts += 1;
-        }
-        match self.fallback {
-            // A new generation that fails is no trouble of the pool: it is given up, and the old one serves on.
-            Some(fallback) if worker.id.generation == self.target => self.give_up(fallback, failure, turn),
-            _ => self.back_off(worker, reason, turn),
-        }
-    }
-
-    fn back_off(&mut self, worker: &Worker, reason: ExitReason, turn: &mut Turn<'_>) {
-        let policy = &turn.limits.restart;
-        self.failures.push_back(turn.now);
-        self.failures.retain(|at| turn.now.saturating_sub(*at) < policy.window);
-        if self.crashloop.is_none() && policy.is_crashloop(self.failures.len(), self.count) {
-            self.crashloop = Some(turn.now);
-        }
-        let stable = worker.ready_at.is_some_and(|at| turn.now.saturating_sub(at) >= policy.stable_after);
-        let slot = self.slots.entry(worker.id.slot).or_default();
-        slot.failures = if stable { 1 } else { slot.failures.saturating_add(1) };
-        let at_once = self.crashloop.is_none() && (stable || reason == ExitReason::CleanExit);
-        let ceiling = if self.crashloop.is_some() { policy.crashloop_ceiling } else { policy.delay_ceiling };
-        let delay = if at_once { Duration::ZERO } else { policy.delay(slot.failures, ceiling, turn.jitter.next()) };
-        slot.retry_at = turn.now + delay;
-    }
-
-    fn give_up(&mut self, fallback: u64, failure: Failure, turn: &mut Turn<'_>) {
-        if let Some(generation) = self.generation_mut(self.target) {
-            generation.state = GenerationState::Failed;
-        }
-        turn.tell(Event::GenerationFailed { generation: self.target, failure });
-        self.target = fallback;
-        self.fallback = None;
-        self.frozen = true;
-    }
-
-    /// A crash loop ends when a worker started in it has been in service long enough, or all have been since.
-    fn leave_crashloop(&mut self, turn: &mut Turn<'_>) {
-        if self.crashloop_over_at(&turn.limits.restart).is_none_or(|at| at > turn.now) {
-            return;
-        }
-        self.crashloop = None;
-        self.failures.clear();
-        for slot in self.slots.values_mut() {
-            slot.failures = 0;
-            slot.retry_at = slot.retry_at.min(turn.now);
-        }
-        for worker in self.workers.iter_mut().filter(|worker| worker.state == WorkerState::Backoff) {
-            worker.start_at = worker.start_at.min(turn.now);
-        }
-    }
-
-    fn crashloop_over_at(&self, policy: &RestartPolicy) -> Option<Duration> {
-        let entered = self.crashloop?;
-        let complete = self.ready() >= self.count;
-        let ready = self.workers.iter().filter(|worker| worker.state == WorkerState::Ready);
-        let proofs = ready.filter_map(|worker| {
-            let began = worker.ready_at?;
-            let is_new = worker.spawned_at.is_some_and(|at| at >= entered);
-            (is_new || complete).then(|| began.max(entered) + policy.stable_after)
-        });
-        if complete && self.count == 0 { Some(entered) } else { proofs.min() }
-    }
-
-    // --- generations ---
-
-    /// The generation whose spec was asked for last: after a failure that is the newest, not the target.
-    fn last_wanted(&self) -> u64 {
-        self.generations.last().filter(|_| self.frozen).map_or(self.target, |generation| generation.number)
-    }
-
-    /// Makes `spec` the target: as a new generation, or by going back to the fallback if that is what it says.
-    fn retarget(&mut self, spec: WorkerSpec, turn: &mut Turn<'_>) {
-        self.frozen = false;
-        let back = self.fallback.or(Some(self.target)).filter(|number| {
-            self.generation(*number).is_some_and(|generation| generation.proven && generation.starts_same(&spec))
-        });
-        if let Some(number) = back {
-            self.abandon_target_unless(number);
-            self.target = number;
-            self.fallback = None;
-            if let Some(generation) = self.generation_mut(number) {
-                generation.state = GenerationState::Rolling;
-            }
-            return;
-        }
-        let proven = self.generation(self.target).is_some_and(|generation| generation.proven);
-        self.fallback = self.fallback.or(Some(self.target).filter(|_| proven));
-        self.abandon_target_unless(self.fallback.unwrap_or(0));
-        self.last_generation += 1;
-        self.target = self.last_generation;
-        let spec = Arc::new(spec);
-        self.generations.push(Generation::new(self.target, spec.clone()));
-        turn.act(Action::Prepare { pool: self.name.clone(), generation: self.target, spec });
-        if self.fallback.is_none() {
-            self.forget_failures();
-        }
-    }
-
-    fn abandon_target_unless(&mut self, kept: u64) {
-        let target = self.target;
-        if let Some(generation) = self.generation_mut(target).filter(|generation| generation.number != kept) {
-            generation.state = GenerationState::Retiring;
-        }
-    }
-
-    /// A new spec with nothing to fall back to is a new start for the pool.
-    fn forget_failures(&mut self) {
-        self.failures.clear();
-        self.crashloop = None;
-        for slot in self.slots.values_mut() {
-            slot.failures = 0;
-            slot.retry_at = Duration::ZERO;
-        }
-    }
-
-    /// The target is active when it serves every slot; then nobody is kept to fall back to.
-    fn complete(&mut self, turn: &mut Turn<'_>) {
-        let served = (0..self.count).all(|slot| self.is_ready(slot, self.target));
-        let Some(target) = self.generations.iter_mut().find(|generation| generation.number == self.target) else {
-            return;
-        };
-        if !served || target.state != GenerationState::Rolling {
-            return;
-        }
-        target.state = GenerationState::Active;
-        turn.tell(Event::GenerationActive { pool: self.name.clone(), generation: self.target });
-        self.fallback = None;
-        for generation in self.generations.iter_mut().filter(|generation| generation.number != self.target) {
-            if generation.state != GenerationState::Failed {
-                generation.state = GenerationState::Retiring;
-            }
-        }
-    }
-
-    /// Forgets generations that nobody uses or may go back to.
-    fn release(&mut self, turn: &mut Turn<'_>) {
-        let Self { name, generations, workers, target, fallback, frozen, .. } = self;
-        let wanted_last = generations.last().map(|generation| generation.number).filter(|_| *frozen);
-        generations.retain(|generation| {
-            let number = generation.number;
-            let in_use = number == *target
-                || Some(number) == *fallback
-                || Some(number) == wanted_last
-                || workers.iter().any(|worker| worker.id.generation == number);
-            if !in_use {
-                turn.act(Action::Release { pool: name.clone(), generation: number });
-            }
-            in_use
-        });
-    }
-
-    // --- settling ---
-
     /// Brings the pool as near to what is wanted as can be done at once, starts excepted (these share a limit).
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
         self.expire(turn);
@@ -409,34 +243,11 @@ impl Pool {
         }
     }
 
-    /// Begins to replace the next slot that is not served by the target, if no other replacement is under way and no
-    /// more processes than one above the count would run.
-    fn roll(&mut self, turn: &mut Turn<'_>) {
-        if self.frozen {
-            return;
-        }
-        let target = self.target;
-        let is_ours = |worker: &&Worker| worker.id.generation == target;
-        let replacing = self.workers.iter().filter(is_ours).any(|worker| {
-            worker.state.is_booting() || (worker.state == WorkerState::Backoff && self.fallback.is_some())
-        });
-        let processes = self.workers.iter().filter(|worker| worker.state.has_process()).count();
-        if replacing || processes > self.count as usize {
-            return;
-        }
-        let next = (0..self.count).find(|slot| !self.in_slot(*slot).any(|worker| is_ours(&worker)));
-        if let Some(slot) = next {
-            self.add(slot, target, turn.now, turn);
-        }
-    }
-
     fn add(&mut self, slot: u32, generation: u64, start_at: Duration, turn: &mut Turn<'_>) {
         *turn.last_spawn += 1;
         let id = WorkerId { pool: self.name.clone(), slot, generation, spawn: *turn.last_spawn };
         self.workers.push(Worker::new(id, turn.now, start_at));
     }
-
-    // --- starts ---
 
     pub(super) fn booting(&self) -> usize {
         self.workers.iter().filter(|worker| worker.state.is_booting()).count()
@@ -459,8 +270,6 @@ impl Pool {
         let waiting = self.workers.iter().enumerate().filter(|(_, worker)| due(worker));
         waiting.min_by_key(|(_, worker)| (std::cmp::Reverse(worker.id.generation), worker.id.slot)).map(|(at, _)| at)
     }
-
-    // --- what it looks like ---
 
     pub(super) fn report(&mut self, turn: &mut Turn<'_>) {
         let to = self.present_state(turn.bound.is_some());

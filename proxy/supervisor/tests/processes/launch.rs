@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::bed::{Bed, pool, until, with};
+use crate::bed::{Bed, TESTBED, custom, lives, pool, until, with, within};
 
 fn environment(file: &Path) -> BTreeMap<String, String> {
     let text = std::fs::read_to_string(file).expect("environment");
@@ -108,4 +108,33 @@ fn the_folder_of_a_generation_does_not_change_with_its_link() {
     bed.ready(1);
     let folders = bed.all(|line| line.pointer("/output/line")?.as_str()?.strip_prefix("in ").map(str::to_owned));
     assert_eq!(folders, [old.to_string_lossy(), old.to_string_lossy()]);
+}
+
+#[test]
+fn without_root_another_account_needs_only_some_capabilities() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let kept = "+setuid,+setgid,+kill,+chown,+dac_override";
+    let mut bed = Bed::started_by(&format!(
+        "chmod 777 \"${{1%/*}}\"; exec setpriv --reuid=nobody --clear-groups --inh-caps={kept} --ambient-caps={kept} \"$0\" \"$1\""
+    ));
+    let script =
+        "echo \"who $(id -un)\"; grep -E '^Cap(Eff|Amb)' /proc/$$/status | tr -d '\\t'; sleep 1000 & echo child $!";
+    let command = format!("{script}\nexec \"$0\" worker \"$1\"");
+    let account = json!({ "user": "daemon" });
+    bed.set(&[
+        with(pool(1, script), &account),
+        with(
+            custom(1, &["sh", "-c", &command, TESTBED, "{port}"]),
+            &with(account.clone(), &json!({ "transport": "port", "name": "port" })),
+        ),
+    ]);
+    bed.ready(0);
+    bed.ready(1);
+    bed.printed("who daemon");
+    assert_eq!((bed.printed("CapEff:"), bed.printed("CapAmb:")), ("0".repeat(16), "0".repeat(16)));
+    let child: i32 = bed.printed("child ").parse().expect("pid");
+    bed.kill_nine();
+    within(std::time::Duration::from_secs(1), "nobody left", || !lives(child));
 }

@@ -118,3 +118,15 @@ fn a_shutdown_leaves_no_process_and_no_socket() {
     assert!(workers.iter().all(|worker| !lives(worker.pid) && !worker.socket().exists()));
     bed.wait("stopped", |line| (line["event"] == "stopped").then_some(()));
 }
+
+#[test]
+fn the_supervisor_outlives_a_defect() {
+    let mut bed = Bed::started_by("export PANIC_ONCE=1");
+    bed.set(&[pool(2, "")]);
+    let fault = bed.wait("fault", |line| line.pointer("/event/fault/message").cloned());
+    assert_eq!(fault, "a defect of the sink");
+    let worker = bed.ready(0);
+    kill_nine(worker.pid);
+    assert_eq!(bed.ready(1).slot(), worker.slot());
+    assert!(bed.shut_down().success());
+}

@@ -158,3 +158,20 @@ fn the_guardian_holds_nothing_and_heeds_no_terminal() {
     assert_eq!(blocked & mask, mask);
     assert_eq!(guardian_of(bed.pid()), guardian);
 }
+
+#[test]
+fn as_the_first_process_of_a_container_it_reaps_strangers() {
+    // Only where we may make a process namespace; without one the testbed runs as an ordinary process.
+    let mut bed = Bed::started_by(
+        "unshare --pid --fork --mount-proc true 2>/dev/null && exec unshare --pid --fork --mount-proc --kill-child \"$0\" \"$1\"",
+    );
+    let orphans = "i=0; while [ $i -lt 50 ]; do (true & exec true); i=$((i+1)); done; echo forked";
+    bed.set(&[pool(1, orphans)]);
+    bed.printed("forked");
+    bed.ready(0);
+    let folder = bed.path("run").to_string_lossy().into_owned();
+    let ours = with_word(&folder);
+    within(Duration::from_secs(3), "no zombies", || ours.iter().all(|pid| zombies_of(*pid) == 0));
+    assert!(bed.shut_down().success());
+    until("nobody left", || with_word(&folder).is_empty());
+}

@@ -66,8 +66,6 @@ impl World {
         world
     }
 
-    // --- inputs ---
-
     pub(super) fn set(&mut self, pools: &[(&str, WorkerSpec)]) {
         let pools = pools.iter().map(|(name, spec)| PoolSpec { name: (*name).to_owned(), spec: spec.clone() });
         self.command(Command::SetPools(pools.collect()));
@@ -153,8 +151,6 @@ impl World {
         panic!("never calm: {:#?}", self.status());
     }
 
-    // --- looking ---
-
     pub(super) fn status(&self) -> Vec<PoolStatus> {
         self.state.status(std::time::SystemTime::UNIX_EPOCH)
     }
@@ -211,8 +207,6 @@ impl World {
         };
         self.events.iter().filter_map(end).collect()
     }
-
-    // --- doing, and what may never happen ---
 
     /// In order, as the supervisor's thread does: what an answer brings about comes after what was asked for before.
     fn act(&mut self, actions: Vec<Action>) {

@@ -19,7 +19,7 @@ use crate::launch::{Account, Launch};
 use crate::output::{Output, OutputLine, Stream};
 use crate::peer::Expected;
 use crate::probe::Probe;
-use crate::process::{Child, Shim};
+use crate::process::{Process, Shim};
 use crate::state::Exit;
 use crate::template::Values;
 use crate::worker::{ExitStatus, WorkerAddress, WorkerId};
@@ -79,7 +79,7 @@ impl Surroundings {
     }
 }
 
-/// Which descriptor of an instance.
+/// Which descriptor of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readable {
     Exit,
@@ -89,11 +89,11 @@ pub(crate) enum Readable {
 }
 
 /// A worker's process and what we hold of it.
-pub(crate) struct Instance {
+pub(crate) struct Spawn {
     id: WorkerId,
     address: WorkerAddress,
     generation: Arc<Frozen>,
-    child: Child,
+    process: Process,
     link: Link,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
@@ -101,29 +101,23 @@ pub(crate) struct Instance {
     probe: Option<Probe>,
 }
 
-/// The way to the shim: first the launch goes out, then a failure's text may come in.
-enum Link {
-    Telling {
-        socket: OwnedFd,
-        launch: Vec<u8>,
-        told: usize,
-    },
-    Hearing {
-        socket: OwnedFd,
-        heard: Vec<u8>,
-    },
-    /// Closed by the start of the command, or after this text.
-    Over(Option<String>),
+/// The way to the shim: first the launch goes out, then a failure's text may come in. Closed by the start of the
+/// command, or after the text.
+struct Link {
+    socket: Option<OwnedFd>,
+    launch: Vec<u8>,
+    told: usize,
+    heard: Vec<u8>,
 }
 
-impl Instance {
+impl Spawn {
     pub(crate) fn new(id: WorkerId, shim: Shim, prepared: Prepared, generation: Arc<Frozen>) -> Self {
         Self {
             id,
             address: prepared.address,
             generation,
-            child: shim.child,
-            link: Link::Telling { socket: shim.link, launch: prepared.launch, told: 0 },
+            process: shim.process,
+            link: Link { socket: Some(shim.link), launch: prepared.launch, told: 0, heard: Vec::new() },
             stdout: Some(shim.stdout),
             stderr: Some(shim.stderr),
             output: Output::default(),
@@ -139,8 +133,8 @@ impl Instance {
         &self.address
     }
 
-    pub(crate) fn child(&self) -> &Child {
-        &self.child
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
     }
 
     pub(crate) fn has_port(&self, address: SocketAddr) -> bool {
@@ -149,12 +143,8 @@ impl Instance {
 
     /// What to poll for.
     pub(crate) fn interests(&self) -> impl Iterator<Item = (Readable, BorrowedFd<'_>, PollFlags)> {
-        let exit = Some((Readable::Exit, self.child.descriptor().as_fd(), PollFlags::IN));
-        let link = match &self.link {
-            Link::Telling { socket, .. } => Some((Readable::Link, socket.as_fd(), PollFlags::OUT)),
-            Link::Hearing { socket, .. } => Some((Readable::Link, socket.as_fd(), PollFlags::IN)),
-            Link::Over(_) => None,
-        };
+        let exit = Some((Readable::Exit, self.process.descriptor().as_fd(), PollFlags::IN));
+        let link = self.link.interest().map(|(socket, flags)| (Readable::Link, socket, flags));
         let output = [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)].into_iter().filter_map(
             |(stream, pipe)| pipe.as_ref().map(|pipe| (Readable::Output(stream), pipe.as_fd(), PollFlags::IN)),
         );
@@ -162,7 +152,7 @@ impl Instance {
         exit.into_iter().chain(link).chain(output).chain(probe)
     }
 
-    /// When [`Instance::advance`] has something to do although no descriptor has.
+    /// When [`Spawn::advance`] has something to do although no descriptor has.
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let probe = self.probe.as_ref().map(Probe::deadline);
         probe.into_iter().chain(self.output.deadline()).min()
@@ -180,8 +170,8 @@ impl Instance {
 
     /// Goes on with what time or a probe's socket allows. True when the worker has just become ready.
     pub(crate) fn advance(&mut self, now: Duration, sink: &mut dyn FnMut(OutputLine)) -> bool {
-        let Self { id, child, output, .. } = self;
-        output.flush(now, &mut tag(id, child, sink));
+        let Self { id, process, output, .. } = self;
+        output.flush(now, &mut tag(id, process, sink));
         let is_ready = self.probe.as_mut().is_some_and(|probe| probe.advance(now));
         if is_ready {
             self.probe = None;
@@ -196,32 +186,27 @@ impl Instance {
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.read_output(stream, now, sink);
         }
-        let Self { id, child, output, .. } = self;
-        output.finish(now, &mut tag(id, child, sink));
-        let message = match &self.link {
-            Link::Over(problem) => problem.clone(),
-            Link::Telling { .. } | Link::Hearing { .. } => None,
-        };
+        let Self { id, process, output, .. } = self;
+        output.finish(now, &mut tag(id, process, sink));
+        let message = self.link.failure();
         let not_ready = self.probe.as_ref().map(|probe| format!("not ready: {}", probe.last_failure()));
         Exit { status, message, not_ready, last_lines: self.output.tail(LAST_LINES) }
     }
 
     /// Takes the process's status and removes its socket.
     pub(crate) fn reap(self) {
-        self.child.reap();
+        self.process.reap();
         if let WorkerAddress::Unix(path) = &self.address {
             endpoint::remove_socket(path);
         }
     }
 
+    /// The command runs once the link has closed without a text; from then on it is asked whether it is ready.
     fn go_on_linking(&mut self, now: Duration) {
-        while let Some(next) = self.link.go_on() {
-            self.link = next;
-            if matches!(self.link, Link::Over(None)) {
-                let expected = Expected { pid: self.child.pid(), uid: self.uid() };
-                let readiness = &self.generation.spec.ready;
-                self.probe = Some(Probe::new(self.address.clone(), readiness, expected, now));
-            }
+        if self.link.go_on() && self.link.failure().is_none() {
+            let expected = Expected { pid: self.process.pid(), uid: self.uid() };
+            let readiness = &self.generation.spec.ready;
+            self.probe = Some(Probe::new(self.address.clone(), readiness, expected, now));
         }
     }
 
@@ -230,7 +215,7 @@ impl Instance {
     }
 
     fn read_output(&mut self, stream: Stream, now: Duration, sink: &mut dyn FnMut(OutputLine)) {
-        let Self { id, child, output, stdout, stderr, .. } = self;
+        let Self { id, process, output, stdout, stderr, .. } = self;
         let pipe = match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
@@ -241,7 +226,7 @@ impl Instance {
             let Some(open) = pipe.as_ref() else { return };
             match read(open, &mut buffer[..]) {
                 Ok(0) => *pipe = None,
-                Ok(count) => output.push(stream, &buffer[..count], now, &mut tag(id, child, sink)),
+                Ok(count) => output.push(stream, &buffer[..count], now, &mut tag(id, process, sink)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
                 Err(_) => *pipe = None,
@@ -251,45 +236,63 @@ impl Instance {
 }
 
 impl Link {
-    /// One step; `None` when there is nothing to do now.
-    fn go_on(&mut self) -> Option<Self> {
-        match self {
-            Self::Telling { socket, launch, told } => {
-                while *told < launch.len() {
-                    match send(&*socket, &launch[*told..], SendFlags::NOSIGNAL) {
-                        Ok(count) => *told += count,
-                        Err(Errno::INTR) => {}
-                        Err(Errno::AGAIN) => return None,
-                        // The shim has ended; its exit says the rest.
-                        Err(_) => return Some(Self::Over(Some("the shim ended before its launch".to_owned()))),
-                    }
-                }
-                let _ = shutdown(&*socket, Shutdown::Write);
-                let socket = socket.try_clone().ok()?;
-                Some(Self::Hearing { socket, heard: Vec::new() })
+    fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        let flags = if self.told < self.launch.len() { PollFlags::OUT } else { PollFlags::IN };
+        self.socket.as_ref().map(|socket| (socket.as_fd(), flags))
+    }
+
+    /// What the shim said, if it failed.
+    fn failure(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.heard).into_owned();
+        Some(text).filter(|text| !text.is_empty())
+    }
+
+    /// Goes on as far as possible without waiting. True when the link has just been closed.
+    fn go_on(&mut self) -> bool {
+        let Some(socket) = &self.socket else { return false };
+        let outcome = tell(socket, &self.launch, &mut self.told).and_then(|()| hear(socket, &mut self.heard));
+        match outcome {
+            Err(Errno::AGAIN) => false,
+            // An error is the end as well: the process's exit says the rest.
+            Ok(()) | Err(_) => {
+                self.socket = None;
+                true
             }
-            Self::Hearing { socket, heard } => {
-                let mut buffer = [0; 4096];
-                loop {
-                    match read(&*socket, &mut buffer) {
-                        Ok(0) => break,
-                        Ok(count) => heard.extend_from_slice(&buffer[..count]),
-                        Err(Errno::INTR) => {}
-                        Err(Errno::AGAIN) => return None,
-                        Err(_) => break,
-                    }
-                }
-                let text = String::from_utf8_lossy(heard).into_owned();
-                Some(Self::Over(Some(text).filter(|text| !text.is_empty())))
-            }
-            Self::Over(_) => None,
+        }
+    }
+}
+
+/// Sends what is left of the launch, then says that it is complete.
+fn tell(socket: &OwnedFd, launch: &[u8], told: &mut usize) -> Result<(), Errno> {
+    if *told == launch.len() {
+        return Ok(());
+    }
+    while *told < launch.len() {
+        match send(socket, &launch[*told..], SendFlags::NOSIGNAL) {
+            Ok(count) => *told += count,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    shutdown(socket, Shutdown::Write)
+}
+
+/// Reads until the other end is closed.
+fn hear(socket: &OwnedFd, heard: &mut Vec<u8>) -> Result<(), Errno> {
+    let mut buffer = [0; 4096];
+    loop {
+        match read(socket, &mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => heard.extend_from_slice(&buffer[..count]),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error),
         }
     }
 }
 
 fn tag<'a>(
     id: &'a WorkerId,
-    child: &'a Child,
+    process: &'a Process,
     sink: &'a mut dyn FnMut(OutputLine),
 ) -> impl FnMut(Stream, String, bool) + 'a {
     move |stream, line, continued| {
@@ -297,7 +300,7 @@ fn tag<'a>(
             pool: id.pool.clone(),
             slot: id.slot,
             generation: id.generation,
-            pid: child.pid().unsigned_abs(),
+            pid: process.pid().unsigned_abs(),
             stream,
             line,
             continued,
