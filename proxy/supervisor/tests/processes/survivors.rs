@@ -76,11 +76,13 @@ fn orphans_that_end_while_nothing_else_happens_are_reaped() {
 fn nothing_is_left_within_a_second_of_a_sigkill() {
     let mut bed = Bed::new();
     let word = word("sigkill");
-    bed.set(&[pool(3, &format!("export {word}; {FAMILY}; {DAEMON}"))]);
+    // Two more without the marker: one that only its group betrays, one that only its session does.
+    let unmarked = format!("env -i {word} sleep 1000 & (set -m; env -i {word} sleep 1000 & exec true)");
+    bed.set(&[pool(3, &format!("export {word}; {FAMILY}; {DAEMON}; {unmarked}"))]);
     for nth in 0..3 {
         bed.ready(nth);
     }
-    until("three families", || with_word(&word).len() == 15);
+    until("three families", || with_word(&word).len() == 21);
     let guardian = guardian_of(bed.pid());
     bed.kill_nine();
     within(Duration::from_secs(1), "nobody left", || with_word(&word).is_empty() && !lives(guardian));

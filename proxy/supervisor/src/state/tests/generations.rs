@@ -205,12 +205,14 @@ fn a_repaired_spec_gets_its_turn_in_a_crash_loop() {
 
 #[test]
 fn a_new_spec_while_going_back_leaves_one_old_worker_in_a_slot() {
-    let mut world = World::serving(1);
+    let mut world = World::serving(2);
     world.set(&[("app", release(2, "v2"))]);
-    world.boot_all();
+    replace_one(&mut world);
     world.set(&[("app", spec(2))]);
     world.end_leaving();
-    world.set(&[("app", release(1, "v3"))]);
+    let back = world.only_new();
+    assert_eq!((back.slot, back.generation, world.generations()), (0, 1, vec![2, 1]));
+    world.set(&[("app", release(2, "v3"))]);
     world.calm();
-    assert_eq!(world.generations(), [3]);
+    assert_eq!(world.generations(), [3, 3]);
 }
