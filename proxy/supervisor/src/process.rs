@@ -15,6 +15,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, kill_process_group, pidfd_open, pidfd_send_signal};
 
+use crate::process_table;
 use crate::worker::ExitStatus;
 
 /// How to start our own program again in another role. Its `main` must look at the first argument before it does
@@ -148,7 +149,12 @@ fn exit_status(waited: nix::Result<WaitStatus>) -> Option<ExitStatus> {
 /// Some child that has ended and was not reaped; ours or one that was handed to us when its parent ended.
 pub(crate) fn any_ended() -> Option<i32> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    waitid(Id::All, flags).ok()?.pid().map(nix::unistd::Pid::as_raw)
+    match waitid(Id::All, flags) {
+        Ok(status) => status.pid().map(nix::unistd::Pid::as_raw),
+        // Somebody who was ended by a real-time signal, for which nix has no name; it would hide all others.
+        Err(Errno::EINVAL) => process_table::zombie_of(std::process::id().cast_signed()),
+        Err(_) => None,
+    }
 }
 
 /// Reaps a child that is none of our workers.

@@ -30,6 +30,11 @@ pub(crate) fn one(pid: i32) -> Option<Entry> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
+/// Some child of `parent` that has ended and was not reaped.
+pub(crate) fn zombie_of(parent: i32) -> Option<i32> {
+    all().into_iter().find(|entry| entry.parent == parent && entry.is_zombie).map(|entry| entry.pid)
+}
+
 fn parse_stat(stat: &str) -> Option<Entry> {
     // The name may hold blanks and parentheses; the last closing one ends it.
     let (head, tail) = stat.rsplit_once(") ")?;

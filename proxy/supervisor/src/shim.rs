@@ -64,7 +64,8 @@ fn run(link: &mut File) -> Result<(), String> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     process::reset_signals();
     process::close_others(link);
-    let command = find_command(&launch.argv[0], &environment)?;
+    let name = launch.argv.first().ok_or_else(|| "command: empty".to_owned())?;
+    let command = find_command(name, &environment)?;
     die_with_parent(launch.parent)?;
     Err(execute(&command, &launch.argv, &environment))
 }
