@@ -13,7 +13,7 @@ pub(crate) fn print(program: &Program) {
     let running = program.reloader().plane.listeners();
     let mut text = format!("tidegate {} is serving\n", crate::VERSION);
     for listener in &snapshot.model.listeners {
-        let Some(bound) = running.iter().find(|running| running.configured == listener.address) else { continue };
+        let Some(bound) = running.iter().find(|running| running.is_for(listener)) else { continue };
         let sites = snapshot.model.sites.iter().filter(|site| site.listeners.contains(&listener.name));
         match &bound.actual {
             Address::Unix(_) => text.push_str(&format!("  {}\n", bind::display(&bound.actual))),

@@ -112,7 +112,6 @@ impl Program {
 pub(crate) fn run(source: ConfigSource) -> Result<(), Ended> {
     let environment = System::detect();
     let loaded = source.load(&environment).map_err(Ended::Faulty)?;
-    raise_descriptor_limit();
     let model = Arc::new(loaded.model);
     let folders = Folders::of(&model.server, &environment);
     let cpus = effective_cpus(&Roots::default());
@@ -270,15 +269,6 @@ fn shard_count(model: &Model, cpus: f64) -> usize {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number of CPUs")]
         ShardCount::Auto => (cpus.round() as usize).max(1),
     }
-}
-
-/// Takes all the descriptors that the hard limit allows; connections are capped by what it is then.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    // Then it stays at what it was.
-    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 fn drop_privileges(model: &Model, folders: &Folders) -> anyhow::Result<()> {

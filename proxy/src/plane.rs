@@ -59,9 +59,9 @@ impl ListenerPlan {
         let mut plan = Self::default();
         let mut faults = Vec::new();
         for listener in &model.listeners {
-            let tls = policies.policy(&listener.name).map(|policy| policy.config.clone());
+            let tls = policies.policy(&listener.name).cloned();
             let settings = Settings::of(listener, tls);
-            if let Some(kept) = current.iter().find(|current| current.configured == listener.address) {
+            if let Some(kept) = current.iter().find(|current| current.is_for(listener)) {
                 plan.keys.push(kept.key);
                 plan.kept.push((kept.clone(), settings));
                 continue;

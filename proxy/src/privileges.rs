@@ -143,6 +143,7 @@ fn kept_capabilities(account: &Account, keep: Keep) -> Result<CapsHashSet, Privi
             Capability::CAP_SETGID,
             Capability::CAP_KILL,
             Capability::CAP_CHOWN,
+            Capability::CAP_DAC_OVERRIDE,
         ],
     };
     Ok(wanted.iter().copied().filter(|capability| permitted.contains(capability)).collect())
@@ -169,8 +170,8 @@ fn set_capabilities(account: &Account, keep: Keep, kept: &CapsHashSet) -> Result
     let handed_on = match keep {
         Keep::BindLowPorts => CapsHashSet::new(),
         Keep::BindLowPortsAndSwitchUsers => {
-            let switching = [Capability::CAP_SETUID, Capability::CAP_SETGID];
-            kept.iter().copied().filter(|capability| switching.contains(capability)).collect()
+            let own = Capability::CAP_NET_BIND_SERVICE;
+            kept.iter().copied().filter(|capability| *capability != own).collect()
         }
     };
     set("raise capabilities", CapSet::Effective, kept)?;
@@ -290,7 +291,7 @@ mod tests {
             assert!(bind.lines().any(|candidate| candidate == line), "no {line:?} in {bind}");
         }
         let switch = in_a_process(&test, "switch");
-        for line in ["CapEff:\t00000000000004e1", "CapAmb:\t00000000000000c0", "shadow: false"] {
+        for line in ["CapEff:\t00000000000004e3", "CapAmb:\t00000000000000e3", "shadow: true"] {
             assert!(switch.lines().any(|candidate| candidate == line), "no {line:?} in {switch}");
         }
     }

@@ -129,7 +129,7 @@ fn since(time: SystemTime) -> Duration {
 fn listeners(program: &Program, snapshot: &Snapshot) -> Vec<view::Listener> {
     let running = program.reloader().plane.listeners();
     let of_model = snapshot.model.listeners.iter().filter_map(|model| {
-        let listener = running.iter().find(|listener| listener.configured == model.address)?;
+        let listener = running.iter().find(|listener| listener.is_for(model))?;
         Some(view::Listener {
             name: model.name.clone(),
             address: bind::display(&listener.actual),

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
+use tidegate_config::Faults;
 use tidegate_config::model::{Address, Secret};
 
 use super::arguments::Endpoint;
@@ -41,6 +42,14 @@ pub(super) fn client(endpoint: &Endpoint, host: &Host<'_>, streams: &mut Streams
             Ok(AdminClient::new(default, given_token))
         }
     }
+}
+
+/// The faults of the site file that leads to the endpoint; `None` when it has none or another way was named.
+pub(super) fn faults(endpoint: &Endpoint, host: &Host<'_>) -> Option<Faults> {
+    if endpoint.admin.is_some() {
+        return None;
+    }
+    locate::source(endpoint.config.config.as_deref(), host).ok()?.load(host.environment).err()
 }
 
 fn read_token(path: &Path, host: &Host<'_>) -> Result<Secret, String> {

@@ -8,6 +8,7 @@ use super::{Exit, Host, Streams, admin_endpoint};
 use crate::admin::client::ClientError;
 use crate::admin::table::{self, Colours};
 use crate::admin::view::ReloadReport;
+use tidegate_config::Faults;
 
 /// For an answer that needs no work.
 const AT_ONCE: Duration = Duration::from_secs(10);
@@ -34,6 +35,10 @@ pub(super) fn status(status: &Status, host: &Host<'_>, streams: &mut Streams<'_>
 }
 
 pub(super) fn reload(reload: &Reload, host: &Host<'_>, streams: &mut Streams<'_>) -> io::Result<Exit> {
+    // The running program would refuse the same file for the same faults, and could not be found by it.
+    if let Some(faults) = admin_endpoint::faults(&reload.endpoint, host) {
+        return refused_here(&faults, reload.format, streams);
+    }
     let client = match admin_endpoint::client(&reload.endpoint, host, streams) {
         Ok(client) => client,
         Err(problem) => return wrong(&problem, streams),
@@ -47,6 +52,20 @@ pub(super) fn reload(reload: &Reload, host: &Host<'_>, streams: &mut Streams<'_>
         OutputFormat::Text => print_report(&report, streams)?,
     }
     Ok(if report.applied { Exit::Fine } else { Exit::Config })
+}
+
+/// A file with faults: the program that runs was not even asked.
+fn refused_here(faults: &Faults, format: OutputFormat, streams: &mut Streams<'_>) -> io::Result<Exit> {
+    let message = "reload refused, nothing changed: the file has faults";
+    match format {
+        OutputFormat::Json => {
+            let faults = faults.as_slice().iter().map(From::from).collect();
+            let report = ReloadReport { message: message.to_owned(), faults, ..ReloadReport::default() };
+            writeln!(streams.out, "{}", serde_json::to_string_pretty(&report)?)?;
+        }
+        OutputFormat::Text => writeln!(streams.err, "{faults}\n{message}")?,
+    }
+    Ok(Exit::Config)
 }
 
 /// What changes and the result; faults where errors go.

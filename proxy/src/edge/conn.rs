@@ -31,8 +31,7 @@ const READ_CHUNK: usize = 16 * 1024;
 /// A client's HTTP/2 preface with the head of its first SETTINGS frame.
 const PREFACE_BYTES: u64 = 24 + 9;
 /// What closing waits for while it drops what a client still sends.
-const LINGER_TIME: Duration = Duration::from_secs(2);
-const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_TIME: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 enum Io {
@@ -149,13 +148,9 @@ impl Conn {
             if self.shutdown_write().await.is_err() {
                 return;
             }
-            let mut dropped = 0;
-            while dropped < LINGER_BYTES {
+            self.read_buffer.clear();
+            while matches!(std::future::poll_fn(|cx| self.poll_fill(cx)).await, Ok(1..)) {
                 self.read_buffer.clear();
-                match std::future::poll_fn(|cx| self.poll_fill(cx)).await {
-                    Ok(0) | Err(_) => return,
-                    Ok(count) => dropped += count,
-                }
             }
         };
         // Running out of time only means that the client was slow to leave.

@@ -3,12 +3,14 @@
 use super::conn::Conn;
 use super::listener::Settings;
 use super::socket::Socket;
+use crate::tls::policy::TlsPolicy;
+use crate::tls::sni::UNRECOGNIZED_NAME_ALERT;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use tidegate_config::model::Transport;
 use tidegate_traffic::TlsClient;
+use tokio::io::AsyncWriteExt as _;
 use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
 
@@ -28,8 +30,8 @@ pub(crate) async fn handshake(socket: Socket, peer: Option<SocketAddr>, settings
     let deadline = Instant::now() + settings.timeouts.handshake;
     let write_idle = settings.timeouts.write_idle;
     match (settings.transport, &settings.tls) {
-        (Transport::Tls, Some(config)) => {
-            let greeting = accept_tls(socket, peer, config.clone(), write_idle);
+        (Transport::Tls, Some(policy)) => {
+            let greeting = accept_tls(socket, peer, policy, write_idle);
             tokio::time::timeout_at(deadline, greeting).await.unwrap_or_else(|_| Err(overdue("TLS handshake")))
         }
         (Transport::Tls, None) => Err(io::Error::other("the listener has no TLS configuration")),
@@ -49,13 +51,18 @@ pub(crate) async fn handshake(socket: Socket, peer: Option<SocketAddr>, settings
 async fn accept_tls(
     socket: Socket,
     peer: Option<SocketAddr>,
-    config: Arc<rustls::ServerConfig>,
+    policy: &TlsPolicy,
     write_idle: std::time::Duration,
 ) -> io::Result<Ready> {
     let deadline = Instant::now() + write_idle;
-    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
-    let server_name = start.client_hello().server_name().map(Box::from);
-    let stream = start.into_stream(config).await?;
+    let mut start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
+    let server_name: Option<Box<str>> = start.client_hello().server_name().map(Box::from);
+    if !policy.resolver.admits(server_name.as_deref()) {
+        start.io.write_all(&UNRECOGNIZED_NAME_ALERT).await?;
+        start.io.shutdown().await?;
+        return Err(io::Error::other("no certificate for the name that the client asked for"));
+    }
+    let stream = start.into_stream(policy.config.clone()).await?;
     let mut conn = Conn::tls(stream, peer, write_idle);
     if conn.is_http2() {
         conn.expect_http2(deadline);

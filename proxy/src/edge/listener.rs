@@ -1,6 +1,7 @@
 //! A listener at run time: what outlives reloads (identity, sockets, TLS state) and what a reload replaces.
 
 use crate::observe::metrics::ListenerMetrics;
+use crate::tls::policy::TlsPolicy;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tidegate_config::model::{Address, ClientTimeouts, HeadLimits, Listener as Model, Transport};
@@ -21,7 +22,7 @@ pub(crate) struct Settings {
     /// Limits on heads.
     pub(crate) head_limits: HeadLimits,
     /// For `Transport::Tls`; the same value as long as the listener has TLS, so that sessions resume across reloads.
-    pub(crate) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(crate) tls: Option<TlsPolicy>,
 }
 
 /// A listener at run time.
@@ -50,6 +51,13 @@ impl Listener {
         Self { key, configured, actual, metrics, settings: ArcSwap::from_pointee(settings) }
     }
 
+    /// Whether this listener serves what `model` describes: the same address. With port 0 that is any address, so then
+    /// the name has to be the same too.
+    pub(crate) fn is_for(&self, model: &Model) -> bool {
+        let any_port = matches!(self.configured, Address::Tcp(address) if address.port() == 0);
+        self.configured == model.address && (!any_port || self.settings.load().name == model.name)
+    }
+
     /// The settings for a connection that begins now.
     pub(crate) fn settings(&self) -> Arc<Settings> {
         self.settings.load_full()
@@ -63,7 +71,7 @@ impl Listener {
 
 impl Settings {
     /// The settings that `model` asks for.
-    pub(crate) fn of(model: &Model, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+    pub(crate) fn of(model: &Model, tls: Option<TlsPolicy>) -> Self {
         Self {
             name: model.name.clone(),
             transport: model.transport,

@@ -293,6 +293,7 @@ pub(crate) async fn send_own<D: Downstream>(
         (true, _) => ResponseBody::None(Some(length)),
         (false, _) => ResponseBody::Length(length),
     };
+    down.abandon_body();
     down.start_response(own.status, &own.fields(), &HeadEdits::default(), body)?;
     let mut rest = if matches!(body, ResponseBody::Length(_)) { &own.body[..] } else { &[] };
     while !rest.is_empty() {

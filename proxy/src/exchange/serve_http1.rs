@@ -196,7 +196,7 @@ impl Session<'_> {
         };
         let traits = RequestTraits {
             version: head.version(),
-            keep_alive: head.keep_alive() && !self.shard.is_draining(),
+            keep_alive: head.keep_alive() && !self.shard.is_draining() && view.has_listener(client.listener()),
             expect_continue: head.expect_continue(),
         };
         let body_idle = self.settings.timeouts.body_idle;

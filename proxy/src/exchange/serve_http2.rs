@@ -18,8 +18,8 @@ use pingora_core::protocols::http::v2::server::{H2Options, HttpSession, default_
 use pingora_core::server::ShutdownWatch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tidegate_config::model::ClientTimeouts;
-use tidegate_traffic::{BodyLength, Client, Exchange, HeadView, Host, HttpVersion, Refusal, Target};
+use tidegate_config::model::{ClientTimeouts, HeadLimits};
+use tidegate_traffic::{BodyLength, Client, Exchange, HeadView, Host, HttpVersion, Refusal, RefusalKind, Target};
 
 /// Bytes that one stream's request body may be ahead of us, and all streams of a connection together.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -30,7 +30,7 @@ pub(crate) async fn serve_http2(conn: Conn, origin: Origin, shard: Arc<Shard>, s
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(settings.timeouts.idle);
     let shutdown = shard.draining.clone();
-    let app = Arc::new(Http2App { origin, shard, timeouts: settings.timeouts, options });
+    let app = Arc::new(Http2App { origin, shard, timeouts: settings.timeouts, limits: settings.head_limits, options });
     app.process_new(Box::new(conn), &shutdown).await;
 }
 
@@ -39,6 +39,7 @@ struct Http2App {
     origin: Origin,
     shard: Arc<Shard>,
     timeouts: ClientTimeouts,
+    limits: HeadLimits,
     options: HttpServerOptions,
 }
 
@@ -96,7 +97,22 @@ impl Head {
         }
     }
 
-    fn parse(&self) -> Result<(Target<'_>, Option<Host<'_>>), Refusal> {
+    /// The listener's limits, counted as HTTP/2 counts a header list (RFC 9113 section 6.5.2).
+    fn check(&self, limits: &HeadLimits) -> Result<(), Refusal> {
+        if self.target.len() > limits.target {
+            return Err(Refusal::new(RefusalKind::TargetTooLong, format!("target: {} bytes", self.target.len())));
+        }
+        let fields = self.fields.len();
+        let bytes: usize = self.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 32).sum();
+        let bytes = bytes + self.target.len() + self.method.len();
+        if fields > limits.fields || bytes > limits.bytes {
+            return Err(Refusal::new(RefusalKind::HeadTooLarge, format!("fields: {fields}, bytes: {bytes}")));
+        }
+        Ok(())
+    }
+
+    fn parse(&self, limits: &HeadLimits) -> Result<(Target<'_>, Option<Host<'_>>), Refusal> {
+        self.check(limits)?;
         let target = Target::parse(&self.target)?;
         let host = self.host.as_deref().map(Host::parse).transpose()?;
         Ok((target, host))
@@ -108,7 +124,7 @@ impl Http2App {
         let started = Instant::now();
         let view = self.shard.view();
         let head = Head::of(&session);
-        match head.parse() {
+        match head.parse(&self.limits) {
             Ok((target, host)) => {
                 let peer = self.origin.peer;
                 let listener = view.listener_id(self.origin.listener.key);

@@ -194,10 +194,6 @@ impl Downstream for Http1Downstream<'_> {
                 ResponseFraming::UntilClose
             }
         };
-        // A body that is still on its way would be taken for the next request.
-        if !self.decoder.is_done() {
-            self.keep_alive = false;
-        }
         let mut writer = HeadWriter::new(&mut self.out);
         writer.status_line(status);
         edits.apply(fields, &mut |name, value| {
@@ -217,6 +213,12 @@ impl Downstream for Http1Downstream<'_> {
         writer.end();
         self.encoder = Some(BodyEncoder::new(framing));
         Ok(())
+    }
+
+    fn abandon_body(&mut self) {
+        if !self.decoder.is_done() {
+            self.keep_alive = false;
+        }
     }
 
     fn response_started(&self) -> bool {

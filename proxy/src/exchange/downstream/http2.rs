@@ -148,6 +148,10 @@ impl Downstream for Http2Downstream {
         Ok(())
     }
 
+    fn abandon_body(&mut self) {
+        // A stream carries one request; the session resets it when it is dropped.
+    }
+
     fn response_started(&self) -> bool {
         self.writer.is_some()
     }

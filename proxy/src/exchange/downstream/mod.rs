@@ -69,6 +69,9 @@ pub(crate) trait Downstream: Send {
         body: ResponseBody,
     ) -> Result<(), ClientFault>;
 
+    /// Nobody will read the rest of the request's body: no other request can follow it.
+    fn abandon_body(&mut self);
+
     /// Whether [`Self::start_response`] was called.
     fn response_started(&self) -> bool;
 

@@ -10,7 +10,7 @@ mod table;
 
 use std::sync::Arc;
 
-use tidegate_config::model::{self, FixedResponse, ForwardPath, Model};
+use tidegate_config::model::{self, FixedResponse, ForwardPath, Model, SiteTls};
 
 use crate::head::{HeadView, HttpVersion};
 use crate::refusal::{Refusal, RefusalKind};
@@ -66,6 +66,7 @@ pub struct Router {
 #[derive(Debug)]
 struct Site {
     name: Arc<str>,
+    tls: Option<SiteTls>,
     table: Table,
 }
 
@@ -106,7 +107,7 @@ impl Router {
         let listener = self
             .listeners
             .get(head.client.listener().0 as usize)
-            .ok_or_else(|| Refusal::new(RefusalKind::Internal, "the listener is not one of this snapshot"))?;
+            .ok_or_else(|| Refusal::new(RefusalKind::Misdirected, "the listener was removed"))?;
         if head.host.is_none() && head.version > HttpVersion::Http10 {
             return Err(Refusal::bad_request("no host"));
         }
@@ -114,11 +115,33 @@ impl Router {
             Some(host) => listener.by_host(host.name()),
             None => listener.without_host(),
         };
-        match found {
-            Some(site) => Ok(&self.sites[site]),
-            None => Err(unknown_host(head)),
+        let site = found.map(|site| &self.sites[site]).ok_or_else(|| unknown_host(head))?;
+        self.check_certificate(listener, site, head)?;
+        Ok(site)
+    }
+
+    /// A connection that was made for another site serves this one only if both present the same certificate (RFC 9110
+    /// section 7.4). Names are compared only when they differ, which is rare.
+    fn check_certificate(&self, listener: &SiteIndex, site: &Site, head: &HeadView<'_>) -> Result<(), Refusal> {
+        let server_name = head.client.tls().and_then(|tls| tls.server_name.as_deref());
+        let (Some(name), Some(host)) = (server_name, head.host) else { return Ok(()) };
+        let name = name.trim_end_matches('.');
+        if name.eq_ignore_ascii_case(host.name()) {
+            return Ok(());
+        }
+        let asked = listener.by_host(&name.to_ascii_lowercase()).map(|place| &self.sites[place]);
+        match asked {
+            Some(asked) if asked.name != site.name && !same_certificate(&asked.tls, &site.tls) => {
+                Err(Refusal::new(RefusalKind::Misdirected, format!("server name: {name}, host: {}", host.name())))
+            }
+            _ => Ok(()),
         }
     }
+}
+
+/// The local CA issues a certificate for each site; files are shared when they are the same files.
+fn same_certificate(one: &Option<SiteTls>, other: &Option<SiteTls>) -> bool {
+    one == other && *one != Some(SiteTls::Internal)
 }
 
 fn unknown_host(head: &HeadView<'_>) -> Refusal {
@@ -155,7 +178,7 @@ impl Layout<'_> {
         });
         let context = SiteContext { name: Arc::from(site.name.as_str()), default_host };
         let table = self.table(&context, "", &site.routes);
-        Site { name: context.name, table }
+        Site { name: context.name, tls: site.tls.clone(), table }
     }
 
     fn table(&mut self, site: &SiteContext, outer: &str, routes: &[model::Route]) -> Table {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use tidegate_config::model::{Condition, Route, RouteAction, Site, ValuePattern};
+use tidegate_config::model::{Condition, Route, RouteAction, Site, SiteTls, ValuePattern};
 
 use super::*;
 use crate::fixtures::{self, Request, get, listener, model, proxy, respond, route, site, upstream};
@@ -258,6 +258,31 @@ fn hosts_are_chosen_by_their_form_and_precedence() {
 }
 
 #[test]
+fn a_connection_made_for_one_certificate_serves_no_site_with_another() {
+    let files = |name: &str| Some(SiteTls::Files { certificate: name.into(), key: name.into() });
+    let with = |name: &str, host: &str, tls| Site { tls, ..site(name, &[host], vec![leaf("/")]) };
+    let router = router(vec![
+        with("a", "a.com", files("one")),
+        with("b", "b.com", files("one")),
+        with("c", "c.com", files("two")),
+        with("d", "d.com", Some(SiteTls::Internal)),
+        with("e", "e.com", Some(SiteTls::Internal)),
+    ]);
+    let named = |host: &str, server_name| Request { server_name: Some(server_name), ..get(host, "/") };
+    for (host, server_name, expected) in [
+        ("a.com", "A.com.", "a: /"),
+        ("b.com", "a.com", "b: /"),
+        ("c.com", "a.com", "misdirected"),
+        ("a.com", "c.com", "misdirected"),
+        ("d.com", "d.com", "d: /"),
+        ("e.com", "d.com", "misdirected"),
+        ("c.com", "nobody.com", "c: /"),
+    ] {
+        assert_eq!(taken(&router, &named(host, server_name)), expected, "{host} over {server_name}");
+    }
+}
+
+#[test]
 fn a_host_that_nobody_has_never_meets_the_first_site() {
     let sites = || vec![site("first", &["a.com"], vec![leaf("/")]), site("last", &["b.com"], vec![leaf("/")])];
     let bare = router(sites());
@@ -279,7 +304,7 @@ fn a_host_that_nobody_has_never_meets_the_first_site() {
     assert_eq!(taken(&with_default, &no_host(HttpVersion::Http2)), "bad_request");
     // a site answers only where it is said to listen
     assert_eq!(taken(&with_default, &Request { listener: 1, ..get("a.com", "/") }), "unknown_host");
-    assert_eq!(taken(&with_default, &Request { listener: 9, ..get("a.com", "/") }), "internal");
+    assert_eq!(taken(&with_default, &Request { listener: 9, ..get("a.com", "/") }), "misdirected");
 }
 
 #[test]
