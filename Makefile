@@ -13,7 +13,7 @@ BENCH ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PACKAGES := scripts/system-packages.sh
 
-.PHONY: help run build test check fmt lint doc deny bench micro clean toolchain build-packages test-packages
+.PHONY: help run build test check fmt lint doc deny bench soak micro clean toolchain build-packages test-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,10 @@ bench: build-packages ## measure side by side with nginx and haproxy (BENCH="--h
 	@$(PACKAGES) nginx haproxy h2load openssl
 	@$(CARGO) build --release --locked -p tidegate -p upstream-demo -p tidegate-benches
 	@exec $(TARGET)/release/bench --binaries $(TARGET)/release $(BENCH)
+
+soak: build ## hold 500 clients on each protocol for a minute, with reloads, and count errors
+	@$(PACKAGES) curl h2load python3
+	@TIDEGATE_BIN_DIR=$(TARGET)/release scripts/soak.sh
 
 micro: build-packages ## measure router, balancer and codec alone
 	@$(CARGO) bench --locked -p tidegate-benches --benches
