@@ -13,6 +13,7 @@ mod limits;
 mod reload;
 mod routing;
 mod start;
+mod tidy;
 mod tls;
 mod truncation;
 mod websocket;
