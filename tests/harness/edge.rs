@@ -128,6 +128,17 @@ impl Edge {
         Self { process: Process::start(command), home, admin }
     }
 
+    /// As [`Edge::launch`], with room for `descriptors` open files and sockets and no more.
+    pub fn launch_with_descriptors(home: Home, descriptors: usize) -> Self {
+        certificates::install_crypto();
+        let mut command = std::process::Command::new("sh");
+        let program = Binary::Tidegate.command();
+        command.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" run -c \"$1\"")]);
+        command.arg(program.get_program()).arg(home.site_file()).current_dir(home.path());
+        let admin = Admin::new(&home.path().join("admin.sock"));
+        Self { process: Process::start(command), home, admin }
+    }
+
     /// Waits until `/readyz` says yes.
     ///
     /// # Panics

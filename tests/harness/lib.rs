@@ -11,6 +11,8 @@ pub mod connect;
 pub mod curl;
 pub mod edge;
 pub mod fault;
+pub mod h2_origin;
+pub mod hole;
 pub mod ledger;
 pub mod load;
 pub mod pattern;

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use anyhow::{Context, Result};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -37,6 +37,17 @@ impl Raw {
     pub async fn connect(address: SocketAddr) -> Self {
         let stream = connect::tcp(address).await.unwrap_or_else(|error| panic!("{error:#}"));
         Self { stream, ahead: Vec::new() }
+    }
+
+    /// Connects by IPv4 from a socket that `prepare` has bound, or given other buffers.
+    ///
+    /// # Panics
+    /// When that fails, or nobody listens.
+    pub async fn connect_from(address: SocketAddr, prepare: impl FnOnce(&TcpSocket) -> io::Result<()>) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        prepare(&socket).expect("the test asks for what a socket can have");
+        let connecting = timeout(READ_LIMIT, socket.connect(address)).await.expect("a connection in time");
+        Self { stream: connecting.unwrap_or_else(|error| panic!("{address}: {error}")), ahead: Vec::new() }
     }
 
     /// Connects, sends `bytes`, and reads what comes until the other side ends or `limit` is over.
