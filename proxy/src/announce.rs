@@ -32,6 +32,11 @@ fn urls(text: &mut String, listener: &Listener, address: SocketAddr, site: &Site
     let port = if address.port() == usual { String::new() } else { format!(":{}", address.port()) };
     for pattern in &site.hosts {
         let name = match pattern {
+            // No browser can go there.
+            HostPattern::Wildcard(_) => {
+                text.push_str(&format!("  {}{port}  site {}\n", host(pattern), site.name));
+                continue;
+            }
             HostPattern::Any => reachable(address.ip()),
             HostPattern::Exact(name) if name.parse::<Ipv6Addr>().is_ok() => format!("[{name}]"),
             other => host(other),

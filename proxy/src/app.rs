@@ -31,12 +31,19 @@ use tidegate_config::{Faults, System};
 use tidegate_supervisor::{Handle, Reexec, Roots, Stream, SupervisorOptions, effective_cpus};
 use tokio::sync::{Notify, watch};
 
+/// How long a service manager is kept waiting for the first workers; systemd itself gives up after 90 s.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+const READY_LOOK: Duration = Duration::from_millis(50);
+
 /// Why the program ended without doing its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Ended {
     /// The configuration is faulty.
     #[error("{0}")]
     Faulty(Faults),
+    /// The configuration is right, the system is not.
+    #[error("{0}")]
+    Refused(Refused),
     /// It could not start.
     #[error("{0:#}")]
     Start(anyhow::Error),
@@ -122,7 +129,7 @@ pub(crate) fn run(source: ConfigSource) -> Result<(), Ended> {
     let lock = folders.lock().map_err(|error| Ended::Start(error.into()))?;
     let around = Surroundings { folders: &folders, metrics: &metrics, listeners: &[], shards, keys: &listener_keys };
     let prepared = reload::prepare(model.clone(), &loaded.warnings, None, &around);
-    let prepared = prepared.map_err(|refused| Ended::Start(refused.into()))?;
+    let prepared = prepared.map_err(Ended::Refused)?;
     drop_privileges(&model, &folders).map_err(Ended::Start)?;
 
     let logs = start_logs(&model, &metrics).map_err(Ended::Start)?;
@@ -176,8 +183,7 @@ impl Assembly {
         reloader.desk.apply(&model.admin, admin, &control);
         tokio::spawn(renew_certificates(program.clone()));
         announce::print(&program);
-        // Not under a service manager: nobody to tell.
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        tokio::spawn(tell_ready(program.clone()));
         until_told(&program, &mut signals).await;
         program.stopping.store(true, Ordering::Relaxed);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -230,6 +236,17 @@ impl Assembly {
         program.reloader.metrics.config_applied(snapshot.generation, SystemTime::now());
         Ok((program, threads))
     }
+}
+
+/// Tells the service manager once every upstream has an endpoint, or after a while in any case: a worker that does not
+/// come up is retried, and must not keep the whole service from being up.
+async fn tell_ready(program: Arc<Program>) {
+    let patience = tokio::time::Instant::now() + READY_PATIENCE;
+    while !program.readiness().await.ready && tokio::time::Instant::now() < patience {
+        tokio::time::sleep(READY_LOOK).await;
+    }
+    // Not under a service manager: nobody to tell.
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 }
 
 /// Does what signals and the admin endpoint ask, until that is to stop.

@@ -77,7 +77,11 @@ fn run(source: ConfigSource) -> Exit {
     let name = source.name();
     let (exit, text) = match app::run(source) {
         Ok(()) => return Exit::Fine,
-        Err(Ended::Faulty(faults)) => (Exit::Config, faults.to_string()),
+        Err(Ended::Faulty(faults)) => (Exit::Config, format!("{faults}\n")),
+        Err(Ended::Refused(refused)) => {
+            let line = |line: &str| format!("{name}: {line}\n");
+            (Exit::Config, refused.to_string().lines().map(line).collect())
+        }
         Err(Ended::Start(error)) => (Exit::Config, format!("error: {name}: {error:#}\n")),
         Err(Ended::Runtime(error)) => (Exit::Runtime, format!("error: {error:#}\n")),
     };

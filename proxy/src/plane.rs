@@ -10,13 +10,15 @@ use crate::tls::policy::TlsPolicies;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tidegate_config::model::{Address, Model};
 use tidegate_traffic::pool::endpoint::EndpointId;
 use tokio::sync::{mpsc, watch};
 
 /// Orders that a shard may have waiting; they are rare.
 const ORDERS: usize = 1_024;
+/// How long an order waits for room; a shard that takes none for so long hangs.
+const ORDER_WAIT: Duration = Duration::from_secs(5);
 
 /// The data plane; see the module's text.
 #[derive(Debug)]
@@ -60,17 +62,17 @@ impl ListenerPlan {
         let mut faults = Vec::new();
         for listener in &model.listeners {
             let tls = policies.policy(&listener.name).cloned();
-            let settings = Settings::of(listener, tls);
+            let settings = Settings::of(listener, tls, metrics.listener(&listener.name));
             if let Some(kept) = current.iter().find(|current| current.is_for(listener)) {
                 plan.keys.push(kept.key);
                 plan.kept.push((kept.clone(), settings));
                 continue;
             }
-            match bind::bind(&listener.name, &listener.address, shards) {
+            let shared = shares_port(&listener.address, current);
+            match bind::bind(&listener.name, &listener.address, shards, shared) {
                 Ok(Bound { address, sockets }) => {
                     let key = keys();
-                    let counters = metrics.listener(&listener.name);
-                    let listener = Listener::new(key, listener.address.clone(), address, settings, counters);
+                    let listener = Listener::new(key, listener.address.clone(), address, settings);
                     plan.keys.push(key);
                     plan.new.push(NewListener { listener: Arc::new(listener), sockets });
                 }
@@ -135,6 +137,7 @@ impl Plane {
             shard.replace_view(snapshot.clone());
         }
         for listener in gone {
+            listener.close();
             self.order_all(|| Order::Unlisten(listener.key));
             remove_socket_file(&listener.actual);
         }
@@ -153,10 +156,11 @@ impl Plane {
 
     /// Stops accepting; each shard's thread ends when its last connection has gone, or at `deadline`.
     pub(crate) fn drain(&self, deadline: Instant) {
+        self.draining.send_replace(true);
         for listener in self.listeners() {
+            listener.close();
             remove_socket_file(&listener.actual);
         }
-        self.draining.send_replace(true);
         self.order_all(|| Order::Drain(deadline));
     }
 
@@ -167,10 +171,27 @@ impl Plane {
     }
 }
 
+/// Whether a listener of ours holds the port already, on another address: then the test for other programs would meet
+/// ourselves.
+fn shares_port(address: &Address, current: &[Arc<Listener>]) -> bool {
+    let port = |address: &Address| match address {
+        Address::Tcp(address) if address.port() != 0 => Some(address.port()),
+        Address::Tcp(_) | Address::Unix(_) => None,
+    };
+    port(address).is_some_and(|wanted| current.iter().any(|listener| port(&listener.actual) == Some(wanted)))
+}
+
 /// A shard that takes no orders has ended; then there is nothing left to order.
 fn order(orders: &mpsc::Sender<Order>, order: Order) {
-    if let Err(mpsc::error::TrySendError::Full(order)) = orders.try_send(order) {
-        tracing::error!(?order, "a shard does not keep up with its orders");
+    let mut order = order;
+    let give_up = Instant::now() + ORDER_WAIT;
+    while let Err(mpsc::error::TrySendError::Full(returned)) = orders.try_send(order) {
+        if Instant::now() > give_up {
+            tracing::error!(?returned, "a shard takes no orders");
+            return;
+        }
+        order = returned;
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

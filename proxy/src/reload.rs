@@ -36,18 +36,23 @@ pub(crate) enum Refused {
     #[error("{0}")]
     Faults(Faults),
     /// It changes something that a running process cannot change.
-    #[error("{}", .0.join("\n"))]
+    #[error("{}", errors(.0))]
     NeedsRestart(Vec<String>),
     /// Certificates cannot be used.
     #[error("{}", texts(.0))]
     Tls(Vec<TlsFault>),
     /// Listeners, logs, the admin endpoint: the file is right, the system is not.
-    #[error("{}", .0.join("\n"))]
+    #[error("{}", errors(.0))]
     Environment(Vec<String>),
 }
 
 fn texts(faults: &[TlsFault]) -> String {
-    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    let line = |fault: &TlsFault| format!("{}: {fault}", fault.severity.word());
+    faults.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn errors(texts: &[String]) -> String {
+    texts.iter().map(|text| format!("error: {text}")).collect::<Vec<_>>().join("\n")
 }
 
 /// An accepted change.

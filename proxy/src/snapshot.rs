@@ -63,11 +63,6 @@ impl Snapshot {
         ListenerId(u32::try_from(place).unwrap_or(u32::MAX))
     }
 
-    /// Whether a place is one of this configuration.
-    pub(crate) fn has_listener(&self, listener: ListenerId) -> bool {
-        (listener.0 as usize) < self.listeners.len()
-    }
-
     /// Counters of a route; those of unrouted requests for `None`.
     pub(crate) fn route_metrics(&self, route: Option<RouteId>) -> &Arc<RouteMetrics> {
         route.and_then(|route| self.routes.get(route.0 as usize)).unwrap_or(&self.unrouted)

@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tidegate_config::model::{Balance, HostPattern, Transport, UpstreamProtocol};
-use tidegate_supervisor::{LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
+use tidegate_supervisor::{GenerationState, LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
 use tidegate_traffic::pool::Pool;
-use tidegate_traffic::pool::endpoint::{EndpointState, EndpointStatus};
+use tidegate_traffic::pool::endpoint::{EndpointState, EndpointStatus, Origin};
 
 #[async_trait]
 impl Control for Program {
@@ -63,7 +63,7 @@ fn report(program: &Arc<Program>) -> ReloadReport {
         Ok(Applied { generation, diff, warnings }) => ReloadReport {
             applied: true,
             generation,
-            message: if diff.is_empty() { "nothing changed".to_owned() } else { "applied".to_owned() },
+            message: if diff.is_empty() { "nothing changed".to_owned() } else { String::new() },
             changes: diff.to_string().lines().map(str::to_owned).collect(),
             diff: serde_json::to_value(&diff).unwrap_or_default(),
             faults: warnings.iter().map(|text| plain_fault("warning", text)).collect(),
@@ -71,7 +71,6 @@ fn report(program: &Arc<Program>) -> ReloadReport {
         Err(refused) => ReloadReport {
             applied: false,
             generation: program.reloader().serving.load().generation,
-            message: "refused, the old configuration keeps serving".to_owned(),
             faults: faults(&refused),
             ..ReloadReport::default()
         },
@@ -138,7 +137,7 @@ fn listeners(program: &Program, snapshot: &Snapshot) -> Vec<view::Listener> {
                 Transport::Plain { h2c: true } => "h2c".to_owned(),
                 Transport::Tls => "tls".to_owned(),
             },
-            connections: u64::try_from(listener.metrics.open.get()).unwrap_or_default(),
+            connections: u64::try_from(listener.settings().metrics.open.get()).unwrap_or_default(),
         })
     });
     of_model.collect()
@@ -165,7 +164,12 @@ pub(crate) fn host(host: &HostPattern) -> String {
 }
 
 fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus]) -> view::Upstream {
-    let endpoints = pool.status().endpoints;
+    let mut endpoints = pool.status().endpoints;
+    endpoints.sort_by_key(|endpoint| match endpoint.origin {
+        Origin::Worker { key, .. } => (key.slot, key.spawn),
+        // Static servers keep the order of the file.
+        Origin::Static => (0, 0),
+    });
     let ready = endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Ready).count();
     let supervised = workers.iter().find(|status| status.name == *pool.name());
     let wanted = supervised.map_or(endpoints.len(), |status| status.target as usize);
@@ -188,7 +192,14 @@ fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus]) -> view::U
         endpoints: endpoints.iter().map(endpoint).collect(),
         workers: supervised.map(|status| status.workers.iter().map(worker).collect()).unwrap_or_default(),
         target: supervised.map(|status| status.target),
+        failed_generation: supervised.and_then(failed_generation),
     }
+}
+
+/// The newest generation, when it was given up: what serves is older than the configuration.
+fn failed_generation(pool: &PoolStatus) -> Option<u64> {
+    let newest = pool.generations.last()?;
+    (newest.state == GenerationState::Failed).then_some(newest.number)
 }
 
 const fn protocol(protocol: UpstreamProtocol) -> &'static str {

@@ -4,18 +4,29 @@
 //! cannot block.
 
 use crate::plane::Plane;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tidegate_config::model::{Address, EndpointSource, Model};
-use tidegate_supervisor::{Command, Event, Failure, Handle, PoolSpec, PoolState, WorkerAddress, WorkerId};
+use tidegate_supervisor::{
+    Command, Event, Failure, Handle, PoolSpec, PoolState, Transition, WorkerAddress, WorkerId, WorkerState,
+};
 use tidegate_traffic::pool::endpoint::{Endpoint, Origin, WorkerKey};
 use tidegate_traffic::pool::{Expectation, Pool};
+
+/// Pools by name, the newest last: one that left the configuration stays until its last worker has gone, even when
+/// another one has its name by then.
+#[derive(Default)]
+struct Pools {
+    by_name: HashMap<String, Vec<Arc<Pool>>>,
+    /// Names in the configuration.
+    wanted: HashSet<String>,
+}
 
 /// Passes events of the supervisor on to the pools.
 #[derive(Default)]
 pub(crate) struct WorkerBridge {
-    /// Pools by name. One that left the configuration stays until its last worker has gone.
-    pools: Mutex<HashMap<String, Arc<Pool>>>,
+    /// Guards the pools that events may be about; taken by reloads and by the supervisor's thread.
+    pools: Mutex<Pools>,
     handle: OnceLock<Handle>,
     plane: OnceLock<Arc<Plane>>,
 }
@@ -31,8 +42,15 @@ impl WorkerBridge {
     /// Pools of workers of a configuration that is about to serve.
     pub(crate) fn adopt<'a>(&self, pools: impl Iterator<Item = &'a Arc<Pool>>) {
         let mut known = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        known.wanted.clear();
         for pool in pools {
-            known.insert(pool.name().to_string(), pool.clone());
+            let name = pool.name().to_string();
+            let same_name = known.by_name.entry(name.clone()).or_default();
+            if !same_name.last().is_some_and(|newest| Arc::ptr_eq(newest, pool)) {
+                same_name.retain(|old| !old.endpoints().is_empty());
+                same_name.push(pool.clone());
+            }
+            known.wanted.insert(name);
         }
     }
 
@@ -42,22 +60,11 @@ impl WorkerBridge {
             Event::Ready { worker, address } => self.ready(&worker, address),
             Event::Drain { worker } => self.drain(worker),
             Event::Gone { worker } => self.gone(&worker),
-            Event::Transition(change) => tracing::info!(
-                pool = %change.worker.pool,
-                slot = change.worker.slot,
-                generation = change.worker.generation,
-                pid = change.pid,
-                from = change.from.word(),
-                to = change.to.word(),
-                reason = change.reason.map(|reason| reason.word()),
-                ms = u64::try_from(change.in_state.as_millis()).unwrap_or(u64::MAX),
-                "worker"
-            ),
+            Event::Transition(change) => log_transition(&change),
             Event::Failure(failure) => log_failure(&failure),
             Event::GenerationActive { pool, generation } => tracing::info!(%pool, generation, "generation serves"),
             Event::GenerationFailed { generation, failure } => {
                 tracing::error!(pool = %failure.worker.pool, generation, "generation given up, the old one keeps serving");
-                log_failure(&failure);
             }
             Event::PoolState { pool, from, to } => {
                 tracing::info!(%pool, from = from.word(), to = to.word(), "pool");
@@ -68,8 +75,16 @@ impl WorkerBridge {
         }
     }
 
+    /// The pool that serves a name now.
     fn pool(&self, name: &str) -> Option<Arc<Pool>> {
-        self.pools.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.pools.lock().unwrap_or_else(PoisonError::into_inner).by_name.get(name)?.last().cloned()
+    }
+
+    /// The pool that a worker is part of, with its endpoint.
+    fn pool_of(&self, worker: &WorkerId) -> Option<(Arc<Pool>, Arc<Endpoint>)> {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let same_name = pools.by_name.get(worker.pool.as_ref())?;
+        same_name.iter().find_map(|pool| Some((pool.clone(), worker_endpoint(pool, key(worker))?)))
     }
 
     fn ready(&self, worker: &WorkerId, address: WorkerAddress) {
@@ -91,34 +106,38 @@ impl WorkerBridge {
     /// No new request, then tell the supervisor when the last one has ended, and close idle connections at once: a
     /// worker would wait for them.
     fn drain(self: &Arc<Self>, worker: WorkerId) {
-        let Some(pool) = self.pool(&worker.pool) else { return self.send(Command::Drained { worker }) };
-        let worker_key = key(&worker);
-        let endpoint = worker_endpoint(&pool, worker_key);
+        let Some((pool, endpoint)) = self.pool_of(&worker) else { return self.send(Command::Drained { worker }) };
         let bridge = self.clone();
-        pool.drain_worker(worker_key, Box::new(move || bridge.send(Command::Drained { worker })));
-        if let (Some(endpoint), Some(plane)) = (endpoint, self.plane.get()) {
+        pool.drain_worker(key(&worker), Box::new(move || bridge.send(Command::Drained { worker })));
+        if let Some(plane) = self.plane.get() {
             plane.forget(endpoint.id());
         }
     }
 
     fn gone(&self, worker: &WorkerId) {
-        let Some(pool) = self.pool(&worker.pool) else { return };
-        let endpoint = worker_endpoint(&pool, key(worker));
+        let Some((pool, endpoint)) = self.pool_of(worker) else { return };
         pool.remove_worker(key(worker));
-        if let (Some(endpoint), Some(plane)) = (endpoint, self.plane.get()) {
+        if let Some(plane) = self.plane.get() {
             plane.forget(endpoint.id());
         }
     }
 
     fn pool_state(&self, name: &str, state: PoolState) {
+        if state == PoolState::Stopped {
+            return self.forget(name);
+        }
         let Some(pool) = self.pool(name) else { return };
-        let expectation = match state {
+        pool.set_expecting(match state {
             PoolState::Starting | PoolState::Healthy | PoolState::Degraded => Expectation::Workers,
             PoolState::Crashloop | PoolState::Empty | PoolState::Stopped => Expectation::Nothing,
-        };
-        pool.set_expecting(expectation);
-        if state == PoolState::Stopped {
-            self.pools.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        });
+    }
+
+    /// Forgets the pools of a name, unless a reload has brought it back before this was heard of.
+    fn forget(&self, name: &str) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pools.wanted.contains(name) {
+            pools.by_name.remove(name);
         }
     }
 
@@ -138,6 +157,29 @@ fn key(worker: &WorkerId) -> WorkerKey {
 fn worker_endpoint(pool: &Pool, worker: WorkerKey) -> Option<Arc<Endpoint>> {
     let is_worker = |endpoint: &Arc<Endpoint>| matches!(endpoint.origin(), Origin::Worker { key, .. } if key == worker);
     pool.endpoints().into_iter().find(is_worker)
+}
+
+/// What an operator waits for at info, every step at debug.
+fn log_transition(change: &Transition) {
+    macro_rules! log {
+        ($level:ident) => {
+            tracing::$level!(
+                pool = %change.worker.pool,
+                slot = change.worker.slot,
+                generation = change.worker.generation,
+                pid = change.pid,
+                from = change.from.word(),
+                to = change.to.word(),
+                reason = change.reason.map(|reason| reason.word()),
+                ms = u64::try_from(change.in_state.as_millis()).unwrap_or(u64::MAX),
+                "worker"
+            )
+        };
+    }
+    match change.to {
+        WorkerState::Ready => log!(info),
+        _ => log!(debug),
+    }
 }
 
 fn log_failure(failure: &Failure) {

@@ -42,7 +42,7 @@ fn heading(status: &Status, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) -> io::Result<()> {
-    let Upstream { name, protocol, balance, state, endpoints, workers, target } = upstream;
+    let Upstream { name, protocol, balance, state, endpoints, workers, target, failed_generation } = upstream;
     writeln!(out)?;
     write!(out, "UPSTREAM {}, {protocol}, {balance}: {}", printable(name), painted(state, colours))?;
     if let Some(target) = target {
@@ -50,6 +50,9 @@ fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) ->
         write!(out, ", {ready} of {target} workers ready")?;
     }
     writeln!(out)?;
+    if let Some(generation) = failed_generation {
+        writeln!(out, "  generation {generation} was given up, its workers did not become ready: see the log")?;
+    }
     endpoint_table(endpoints).print(colours, out)?;
     worker_table(workers).print(colours, out)
 }
@@ -260,6 +263,7 @@ mod tests {
                     Worker { slot: 1, state: "backoff".to_owned(), ..Worker::default() },
                 ],
                 target: Some(2),
+                failed_generation: None,
             }],
             last_reload: Some(LastReload {
                 age_seconds: 5,

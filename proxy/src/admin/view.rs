@@ -78,6 +78,8 @@ pub struct Upstream {
     pub workers: Vec<Worker>,
     /// How many workers there should be; `None` for static servers.
     pub target: Option<u32>,
+    /// Number of the newest spawn specification when it was given up, so that an older one serves.
+    pub failed_generation: Option<u64>,
 }
 
 /// An endpoint.

@@ -6,6 +6,8 @@ use super::listener::Listener;
 use super::shard::Shard;
 use super::socket::Socket;
 use crate::exchange;
+use crate::observe::metrics::ListenerMetrics;
+use rustix::net::SocketFlags;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate_config::model::{Address, Transport};
 use tidegate_traffic::TlsClient;
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
 /// How long accepting rests when the process or the system has no descriptors or memory left.
@@ -33,6 +35,26 @@ impl Acceptor {
             Address::Tcp(_) => Self::Tcp(TcpListener::from_std(socket.into())?),
             Address::Unix(_) => Self::Unix(UnixListener::from_std(socket.into())?),
         })
+    }
+
+    /// One connection that waits in the queue already, by asking the kernel and not the runtime, which may not have
+    /// heard of it yet.
+    fn accept_waiting(&self) -> Option<io::Result<(Socket, Option<SocketAddr>)>> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let accepted = match self {
+            Self::Tcp(listener) => rustix::net::accept_with(listener, flags).map_err(io::Error::from).and_then(|fd| {
+                let stream = std::net::TcpStream::from(fd);
+                let peer = stream.peer_addr()?;
+                Ok((Socket::Tcp(TcpStream::from_std(stream)?), Some(peer)))
+            }),
+            Self::Unix(listener) => rustix::net::accept_with(listener, flags).map_err(io::Error::from).and_then(|fd| {
+                Ok((Socket::Unix(UnixStream::from_std(std::os::unix::net::UnixStream::from(fd))?), None))
+            }),
+        };
+        match accepted {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            accepted => Some(accepted),
+        }
     }
 
     async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
@@ -66,7 +88,7 @@ pub(crate) async fn run(
         }
     }
     // Closing the socket would reset what waits in its queue.
-    while let Ok(accepted) = tokio::time::timeout(Duration::ZERO, acceptor.accept()).await {
+    while let Some(accepted) = acceptor.accept_waiting() {
         if take(&shard, &listener, accepted).is_err() {
             break;
         }
@@ -91,12 +113,13 @@ fn take(
         Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(()),
         Err(error) => return Err(error),
     };
+    let settings = listener.settings();
     match shard.shared.admission.admit(peer.map(|peer| peer.ip())) {
         Ok(admitted) => {
-            listener.metrics.accepted.inc();
+            settings.metrics.accepted.inc();
             tokio::spawn(serve(shard.clone(), listener.clone(), socket, peer, admitted));
         }
-        Err(denied) => listener.metrics.refused(denied.reason()),
+        Err(denied) => settings.metrics.refused(denied.reason()),
     }
     Ok(())
 }
@@ -112,18 +135,18 @@ pub(crate) struct Origin {
 }
 
 /// Counts a connection while it is open.
-struct Open(Arc<Listener>);
+struct Open(Arc<ListenerMetrics>);
 
 impl Open {
-    fn new(listener: &Arc<Listener>) -> Self {
-        listener.metrics.open.inc();
-        Self(listener.clone())
+    fn new(metrics: &Arc<ListenerMetrics>) -> Self {
+        metrics.open.inc();
+        Self(metrics.clone())
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.metrics.open.dec();
+        self.0.open.dec();
     }
 }
 
@@ -135,19 +158,19 @@ async fn serve(
     admitted: Admitted,
 ) {
     let settings = listener.settings();
-    let _open = Open::new(&listener);
-    let ready = match handshake::handshake(socket, peer, &settings).await {
+    let _open = Open::new(&settings.metrics);
+    let ready = match handshake::handshake(socket, peer, &settings, listener.closing()).await {
         Ok(ready) => ready,
         Err(error) => {
             if settings.transport == Transport::Tls {
-                listener.metrics.handshakes_failed.inc();
+                settings.metrics.handshakes_failed.inc();
             }
             tracing::debug!(listener = %settings.name, ?peer, %error, "handshake failed");
             return;
         }
     };
     if settings.transport == Transport::Tls {
-        listener.metrics.handshakes_ok.inc();
+        settings.metrics.handshakes_ok.inc();
     }
     // Whoever reaches a unix socket is on this host.
     let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));

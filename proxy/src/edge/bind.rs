@@ -58,10 +58,11 @@ pub(crate) struct Bound {
     pub(crate) sockets: Vec<OwnedFd>,
 }
 
-/// Binds `address` and listens, with one socket for each of `shards`.
-pub(crate) fn bind(name: &str, address: &Address, shards: usize) -> Result<Bound, BindError> {
+/// Binds `address` and listens, with one socket for each of `shards`. `shared`: the port is ours already, on another
+/// address, so that it cannot be probed for other programs.
+pub(crate) fn bind(name: &str, address: &Address, shards: usize, shared: bool) -> Result<Bound, BindError> {
     let bound = match address {
-        Address::Tcp(address) => bind_tcp(*address, shards),
+        Address::Tcp(address) => bind_tcp(*address, shards, shared),
         Address::Unix(path) => bind_unix(path, shards),
     };
     bound.map_err(|source| {
@@ -74,12 +75,8 @@ pub(crate) fn bind(name: &str, address: &Address, shards: usize) -> Result<Bound
     })
 }
 
-fn bind_tcp(address: SocketAddr, shards: usize) -> io::Result<Bound> {
-    // The probe must be gone before the shared sockets are bound: without the option it would exclude them too.
-    let probe = tcp_socket(address, false)?;
-    probe.listen(1)?;
-    let address = probe.local_addr()?.as_socket().unwrap_or(address);
-    drop(probe);
+fn bind_tcp(address: SocketAddr, shards: usize, shared: bool) -> io::Result<Bound> {
+    let address = if shared { address } else { probe(address)? };
     let sockets = (0..shards)
         .map(|_| {
             let socket = tcp_socket(address, true)?;
@@ -88,6 +85,14 @@ fn bind_tcp(address: SocketAddr, shards: usize) -> io::Result<Bound> {
         })
         .collect::<io::Result<_>>()?;
     Ok(Bound { address: Address::Tcp(address), sockets })
+}
+
+/// The address with its real port, when no other program has it. The socket is gone again on return: without the
+/// option to share it would exclude ours too.
+fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = tcp_socket(address, false)?;
+    socket.listen(1)?;
+    Ok(socket.local_addr()?.as_socket().unwrap_or(address))
 }
 
 fn tcp_socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -153,9 +158,9 @@ mod tests {
 
     #[test]
     fn a_port_in_use_is_an_error_although_it_could_be_shared() {
-        let first = bind("web", &loopback(0), 2).expect("a free port");
+        let first = bind("web", &loopback(0), 2, false).expect("a free port");
         assert_eq!(first.sockets.len(), 2);
-        let second = bind("web", &first.address, 2);
+        let second = bind("web", &first.address, 2, false);
         assert!(matches!(second, Err(BindError::InUse { .. })), "{second:?}");
     }
 
@@ -164,13 +169,13 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("web.sock");
         let address = Address::Unix(path.clone());
-        drop(bind("web", &address, 3).expect("first"));
-        let live = bind("web", &address, 2).expect("the file left behind is stale");
-        assert!(matches!(bind("web", &address, 1), Err(BindError::InUse { .. })));
+        drop(bind("web", &address, 3, false).expect("first"));
+        let live = bind("web", &address, 2, false).expect("the file left behind is stale");
+        assert!(matches!(bind("web", &address, 1, false), Err(BindError::InUse { .. })));
         drop(live);
         std::fs::remove_file(&path).expect("stale file");
         std::fs::write(&path, "precious").expect("a plain file");
-        assert!(bind("web", &address, 1).is_err());
+        assert!(bind("web", &address, 1, false).is_err());
         assert_eq!(std::fs::read_to_string(&path).expect("still there"), "precious");
     }
 }

@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -32,6 +33,8 @@ const READ_CHUNK: usize = 16 * 1024;
 const PREFACE_BYTES: u64 = 24 + 9;
 /// What closing waits for while it drops what a client still sends.
 const LINGER_TIME: Duration = Duration::from_secs(5);
+/// What closing an idle connection may take; only TLS has something to say.
+const IDLE_LINGER: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 enum Io {
@@ -53,6 +56,8 @@ pub(crate) struct Conn {
     preface_deadline: Option<Instant>,
     preface_timer: Timer,
     bytes_read: u64,
+    /// When it is set as the connection is dropped, the client sees a reset.
+    broken: Arc<AtomicBool>,
 }
 
 impl Conn {
@@ -81,6 +86,7 @@ impl Conn {
             preface_deadline: None,
             preface_timer: Timer::default(),
             bytes_read: 0,
+            broken: Arc::default(),
         }
     }
 
@@ -121,6 +127,19 @@ impl Conn {
         self.bound_write(cx, written)
     }
 
+    /// As [`Self::poll_write_two`], with a third slice.
+    pub(crate) fn poll_write_three(
+        &mut self,
+        cx: &mut Context<'_>,
+        a: &[u8],
+        b: &[u8],
+        c: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let slices = [io::IoSlice::new(a), io::IoSlice::new(b), io::IoSlice::new(c)];
+        let slices = if a.is_empty() { &slices[1..] } else { &slices[..] };
+        Pin::new(self).poll_write_vectored(cx, slices)
+    }
+
     /// Pushes out what TLS holds back; a plain socket holds nothing.
     pub(crate) fn poll_flush_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Io::Tls(stream) = &mut self.io else { return Poll::Ready(Ok(())) };
@@ -141,9 +160,19 @@ impl Conn {
         Poll::Pending
     }
 
+    /// Closes a connection on which nothing is under way.
+    pub(crate) async fn close_idle(mut self) {
+        // A client that is gone already needs no farewell.
+        let _ = tokio::time::timeout(IDLE_LINGER, self.shutdown_write()).await;
+    }
+
     /// Closes so that the client can still read what was written: end of stream first, then what it sends is dropped
     /// for a short while. Closing at once would answer its bytes with a reset, which discards our answer.
     pub(crate) async fn close(mut self) {
+        self.linger().await;
+    }
+
+    async fn linger(&mut self) {
         let lingering = async {
             if self.shutdown_write().await.is_err() {
                 return;
@@ -164,8 +193,17 @@ impl Conn {
         }
     }
 
+    /// A flag for somebody who has the connection closed by others: once set, it ends with a reset.
+    pub(crate) fn broken_flag(&self) -> Arc<AtomicBool> {
+        self.broken.clone()
+    }
+
     /// Ends the connection with a reset: a client must not take what it has for a complete answer.
     pub(crate) fn reset(self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    fn ask_for_reset(&self) {
         let socket = match &self.io {
             Io::Plain(socket) => socket,
             Io::Tls(stream) => stream.get_ref().0,
@@ -194,6 +232,14 @@ impl Conn {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface"));
         }
         Ok(())
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        if self.broken.load(Ordering::Relaxed) {
+            self.ask_for_reset();
+        }
     }
 }
 
@@ -256,8 +302,10 @@ impl AsyncWrite for Conn {
 #[async_trait]
 impl Shutdown for Conn {
     async fn shutdown(&mut self) {
-        // The engine gives the connection up here; a client that is gone already is no news.
-        let _ = self.shutdown_write().await;
+        // The engine gives the connection up here.
+        if !self.broken.load(Ordering::Relaxed) {
+            self.linger().await;
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! From an accepted socket to a connection whose protocol is known, under one deadline.
 
+use super::accept::turned;
 use super::conn::Conn;
 use super::listener::Settings;
 use super::socket::Socket;
@@ -8,14 +9,19 @@ use crate::tls::sni::UNRECOGNIZED_NAME_ALERT;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tidegate_config::model::Transport;
 use tidegate_traffic::TlsClient;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_rustls::LazyConfigAcceptor;
 
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How long a connection that has just been made may take for its first bytes when its listener closes.
+pub(crate) const FIRST_BYTES_GRACE: Duration = Duration::from_secs(1);
 
 /// A connection that is ready to speak HTTP.
 pub(crate) struct Ready {
@@ -26,7 +32,30 @@ pub(crate) struct Ready {
 }
 
 /// Does the handshake that the listener's transport asks for.
-pub(crate) async fn handshake(socket: Socket, peer: Option<SocketAddr>, settings: &Settings) -> io::Result<Ready> {
+/// A connection that has said nothing when its listener closes gets a moment, for it may have been made just before.
+pub(crate) async fn handshake(
+    socket: Socket,
+    peer: Option<SocketAddr>,
+    settings: &Settings,
+    mut closing: watch::Receiver<bool>,
+) -> io::Result<Ready> {
+    if let Transport::Plain { h2c: false } = settings.transport {
+        return Ok(Ready { conn: Conn::plain(socket, peer, settings.timeouts.write_idle), tls: None });
+    }
+    tokio::select! {
+        biased;
+        ready = greet(socket, peer, settings) => ready,
+        () = closed_for(&mut closing, FIRST_BYTES_GRACE) => Err(io::Error::other("the listener closes")),
+    }
+}
+
+/// Returns when a listener has been closing for `grace`.
+pub(crate) async fn closed_for(closing: &mut watch::Receiver<bool>, grace: Duration) {
+    turned(closing).await;
+    tokio::time::sleep(grace).await;
+}
+
+async fn greet(socket: Socket, peer: Option<SocketAddr>, settings: &Settings) -> io::Result<Ready> {
     let deadline = Instant::now() + settings.timeouts.handshake;
     let write_idle = settings.timeouts.write_idle;
     match (settings.transport, &settings.tls) {
@@ -52,7 +81,7 @@ async fn accept_tls(
     socket: Socket,
     peer: Option<SocketAddr>,
     policy: &TlsPolicy,
-    write_idle: std::time::Duration,
+    write_idle: Duration,
 ) -> io::Result<Ready> {
     let deadline = Instant::now() + write_idle;
     let mut start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;

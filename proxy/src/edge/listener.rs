@@ -5,6 +5,7 @@ use crate::tls::policy::TlsPolicy;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tidegate_config::model::{Address, ClientTimeouts, HeadLimits, Listener as Model, Transport};
+use tokio::sync::watch;
 
 /// Identity of a listener across reloads; never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +22,8 @@ pub(crate) struct Settings {
     pub(crate) timeouts: ClientTimeouts,
     /// Limits on heads.
     pub(crate) head_limits: HeadLimits,
+    /// Counters of its name.
+    pub(crate) metrics: Arc<ListenerMetrics>,
     /// For `Transport::Tls`; the same value as long as the listener has TLS, so that sessions resume across reloads.
     pub(crate) tls: Option<TlsPolicy>,
 }
@@ -34,21 +37,15 @@ pub(crate) struct Listener {
     pub(crate) configured: Address,
     /// As bound.
     pub(crate) actual: Address,
-    /// Counters.
-    pub(crate) metrics: Arc<ListenerMetrics>,
+    /// Turns true when its connections are to end: it left the configuration, or the process drains.
+    closing: watch::Sender<bool>,
     settings: ArcSwap<Settings>,
 }
 
 impl Listener {
     /// A bound listener.
-    pub(crate) fn new(
-        key: ListenerKey,
-        configured: Address,
-        actual: Address,
-        settings: Settings,
-        metrics: Arc<ListenerMetrics>,
-    ) -> Self {
-        Self { key, configured, actual, metrics, settings: ArcSwap::from_pointee(settings) }
+    pub(crate) fn new(key: ListenerKey, configured: Address, actual: Address, settings: Settings) -> Self {
+        Self { key, configured, actual, closing: watch::Sender::new(false), settings: ArcSwap::from_pointee(settings) }
     }
 
     /// Whether this listener serves what `model` describes: the same address. With port 0 that is any address, so then
@@ -56,6 +53,16 @@ impl Listener {
     pub(crate) fn is_for(&self, model: &Model) -> bool {
         let any_port = matches!(self.configured, Address::Tcp(address) if address.port() == 0);
         self.configured == model.address && (!any_port || self.settings.load().name == model.name)
+    }
+
+    /// Tells its connections to end: idle ones now, others after what they do.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Turns true when its connections are to end.
+    pub(crate) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
     }
 
     /// The settings for a connection that begins now.
@@ -71,12 +78,13 @@ impl Listener {
 
 impl Settings {
     /// The settings that `model` asks for.
-    pub(crate) fn of(model: &Model, tls: Option<TlsPolicy>) -> Self {
+    pub(crate) fn of(model: &Model, tls: Option<TlsPolicy>, metrics: Arc<ListenerMetrics>) -> Self {
         Self {
             name: model.name.clone(),
             transport: model.transport,
             timeouts: model.timeouts,
             head_limits: model.head_limits,
+            metrics,
             tls,
         }
     }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tidegate_traffic::pool::endpoint::{EndpointId, EndpointState};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 /// How often idle upstream connections are looked through.
@@ -136,14 +137,14 @@ pub(crate) fn run(shard: &Arc<Shard>, orders: mpsc::Receiver<Order>) -> io::Resu
 }
 
 async fn serve(shard: &Arc<Shard>, mut orders: mpsc::Receiver<Order>) {
-    let mut accepting: HashMap<ListenerKey, watch::Sender<bool>> = HashMap::new();
+    let mut accepting: HashMap<ListenerKey, Accepting> = HashMap::new();
     let mut sweep = tokio::time::interval(SWEEP);
     let mut log_flush = tokio::time::interval(LOG_FLUSH);
     let deadline = loop {
         tokio::select! {
             order = orders.recv() => match order {
                 Some(Order::Listen(listener, socket)) => listen(shard, &listener, socket, &mut accepting),
-                Some(Order::Unlisten(key)) => stop_accepting(accepting.remove(&key)),
+                Some(Order::Unlisten(key)) => drop(accepting.remove(&key).map(Accepting::stop)),
                 Some(Order::Forget(endpoint)) => shard.idle.forget(endpoint),
                 Some(Order::Drain(deadline)) => break deadline,
                 None => break std::time::Instant::now(),
@@ -152,7 +153,11 @@ async fn serve(shard: &Arc<Shard>, mut orders: mpsc::Receiver<Order>) {
             _ = log_flush.tick() => shard.log.flush(),
         }
     };
-    accepting.drain().for_each(|(_, stop)| stop_accepting(Some(stop)));
+    let ended: Vec<_> = accepting.drain().map(|(_, accepting)| accepting.stop()).collect();
+    for accepting in ended {
+        // What waited in the queues is taken before anybody counts connections.
+        let _ = accepting.await;
+    }
     drain(shard, deadline.into()).await;
 }
 
@@ -160,22 +165,30 @@ fn listen(
     shard: &Arc<Shard>,
     listener: &Arc<Listener>,
     socket: OwnedFd,
-    accepting: &mut HashMap<ListenerKey, watch::Sender<bool>>,
+    accepting: &mut HashMap<ListenerKey, Accepting>,
 ) {
     match Acceptor::register(&listener.actual, socket) {
         Ok(acceptor) => {
             let (stop, stopped) = watch::channel(false);
-            accepting.insert(listener.key, stop);
-            tokio::spawn(accept::run(shard.clone(), listener.clone(), acceptor, stopped));
+            let task = tokio::spawn(accept::run(shard.clone(), listener.clone(), acceptor, stopped));
+            accepting.insert(listener.key, Accepting { stop, task });
         }
         Err(error) => tracing::error!(listener = %listener.settings().name, %error, "cannot listen"),
     }
 }
 
-fn stop_accepting(stop: Option<watch::Sender<bool>>) {
-    if let Some(stop) = stop {
-        // The accept loop may have ended by itself.
-        let _ = stop.send(true);
+/// An accept loop.
+struct Accepting {
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Accepting {
+    /// Tells it to end; the task does after it has taken what waits.
+    fn stop(self) -> JoinHandle<()> {
+        // It may have ended by itself.
+        let _ = self.stop.send(true);
+        self.task
     }
 }
 

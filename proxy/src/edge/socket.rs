@@ -1,5 +1,6 @@
 //! A connected stream socket, TCP or unix: what client connections and upstream connections have in common.
 
+use rustix::net::RecvFlags;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
@@ -25,6 +26,17 @@ impl Socket {
             Self::Unix(stream) => stream.try_read(&mut byte),
         };
         matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// As [`Self::is_quiet`], by asking the kernel and not the runtime, which may not have heard of the end yet.
+    pub(crate) fn is_open(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let mut byte = [0_u8; 1];
+        let peeked = match self {
+            Self::Tcp(stream) => rustix::net::recv(stream, &mut byte, flags),
+            Self::Unix(stream) => rustix::net::recv(stream, &mut byte, flags),
+        };
+        matches!(peeked, Err(rustix::io::Errno::AGAIN))
     }
 }
 

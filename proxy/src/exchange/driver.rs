@@ -22,7 +22,7 @@ use tidegate_traffic::edits::HeadEdits;
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointState};
 use tidegate_traffic::pool::lease::{ConnPermit, Outcome};
 use tidegate_traffic::pool::queue::Ticket;
-use tidegate_traffic::retry::{Cause, Failure, Sent, Stage};
+use tidegate_traffic::retry::{Cause, Failure, Sent, Stage, is_idempotent};
 use tidegate_traffic::{Action, Answer, Attempt, BodyLength, Event, Exchange, Fault, HeadView, Refusal, RefusalKind};
 
 /// Most connections that one endpoint may have from us; a safety net far above what pools keep.
@@ -129,7 +129,6 @@ impl<D: Downstream> Driver<'_, D> {
         self.account.reason = Some(RefusalKind::ClientClosed.reason());
         self.account.status = failure::status(RefusalKind::ClientClosed);
         self.finish(Outcome::ClientGone);
-        self.down.abort();
         Driven::Done
     }
 
@@ -155,8 +154,13 @@ impl<D: Downstream> Driver<'_, D> {
     async fn connection(&self, attempt: &Attempt) -> Result<Box<Connection>, Failure> {
         let endpoint = &attempt.endpoint;
         let metrics = self.view.upstream_metrics(&attempt.pool);
+        if attempt.number > 1 {
+            count(metrics, |metrics| &metrics.retries);
+        }
+        // What must not be sent twice is not sent on a connection that may be closed already.
+        let careful = !is_idempotent(self.request.method);
         if !attempt.fresh
-            && let Some(connection) = self.shard.idle.take(endpoint.id(), tokio::time::Instant::now())
+            && let Some(connection) = self.shard.idle.take(endpoint.id(), tokio::time::Instant::now(), careful)
         {
             count(metrics, |metrics| &metrics.reused);
             return Ok(Box::new(connection));
@@ -251,10 +255,10 @@ impl<D: Downstream> Driver<'_, D> {
         self.finish(Outcome::ClientGone);
         if kind == RefusalKind::ClientClosed || self.down.response_started() {
             self.account.reason = Some(refusal.reason());
-            if self.account.upstream_status.is_none() {
-                self.account.status = failure::status(kind);
+            self.account.status = self.account.upstream_status.unwrap_or(failure::status(kind));
+            if self.down.response_started() {
+                self.down.abort();
             }
-            self.down.abort();
         } else {
             self.respond(&Answer::Refused(refusal)).await;
         }

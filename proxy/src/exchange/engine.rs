@@ -24,6 +24,8 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use std::any::Any;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 use tidegate_config::model::{Address, ClientTimeouts};
@@ -31,11 +33,17 @@ use tidegate_traffic::body::{BodyPipe, BodyPlan};
 use tidegate_traffic::pool::lease::Outcome;
 use tidegate_traffic::retry::{Cause, Failure, Sent, Stage};
 use tidegate_traffic::{
-    Action, Answer, Attempt, BodyLength, Event, Exchange, HeadView, Refusal, RefusalKind, ResponseView,
+    Action, Answer, Attempt, BodyLength, Event, Exchange, HeadView, HttpVersion, Refusal, RefusalKind, ResponseView,
 };
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::Notify;
 
 /// Streams that one connection to an endpoint carries at once.
 const MAX_STREAMS: usize = 100;
+/// What may still come of a body whose answer is complete.
+const DRAIN_TIME: Duration = Duration::from_secs(2);
+/// The engine's read timeout while a client uploads; the client is held to its own limits meanwhile.
+const UPLOAD_LIMIT: Duration = Duration::from_secs(3_600);
 /// Idle connections of one shard to all HTTP/2 endpoints.
 const POOL_SIZE: usize = 128;
 
@@ -63,6 +71,15 @@ pub(crate) struct Job {
     length: Option<u64>,
     accept: Option<Vec<u8>>,
     limits: Limits,
+    /// The client speaks HTTP/1.0: the end of the connection is the only end of a body that it can see.
+    http10: bool,
+    has_body: bool,
+    /// How long the endpoint may take for its head once it has the whole request.
+    head_limit: Duration,
+    /// Wakes the watch when the request is complete.
+    request_complete: Notify,
+    /// Set when the client's HTTP/1 connection has to end with a reset.
+    broken: Option<Arc<AtomicBool>>,
     state: Mutex<State>,
 }
 
@@ -123,6 +140,11 @@ impl Job {
             length,
             accept: request.fields.first("accept").map(<[u8]>::to_vec),
             limits: Limits::default(),
+            http10: request.version == HttpVersion::Http10,
+            has_body: !matches!(request.body, BodyLength::None | BodyLength::Known(0)),
+            head_limit: attempt.timeouts.head,
+            request_complete: Notify::new(),
+            broken: None,
             state: Mutex::new(State {
                 pipe: exchange.body_plan().map(BodyPlan::request_pipe),
                 exchange,
@@ -161,6 +183,40 @@ impl Job {
         state.take(action)
     }
 
+    /// Carries a request with a body under the endpoint's head limit. The engine's own read timeout runs while the
+    /// client still sends, so it cannot hold an upload to that limit; here time counts from the end of the body.
+    /// `None`: the endpoint kept silent for too long, and the client's stream or connection was cut.
+    async fn watch<T>(&self, serving: impl Future<Output = T>) -> Option<T> {
+        if !self.has_body {
+            return Some(serving.await);
+        }
+        let overdue = async {
+            self.request_complete.notified().await;
+            tokio::time::sleep(self.head_limit).await;
+            if self.state().response_passed {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            served = serving => Some(served),
+            () = overdue => {
+                let mut state = self.state();
+                state.account.reason = Some(RefusalKind::HeadTimeout.reason());
+                state.account.status = failure::status(RefusalKind::HeadTimeout);
+                state.account.truncated = true;
+                None
+            }
+        }
+    }
+
+    /// The answer broke off: nobody may take it for complete.
+    fn break_off(&self, state: &mut State) {
+        state.account.truncated = true;
+        if let Some(broken) = &self.broken {
+            broken.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn finish(self: Arc<Self>, shard: &Shard) {
         let mut state = self.state();
         let outcome = if state.account.truncated { Outcome::UpstreamFault } else { Outcome::Ok };
@@ -175,6 +231,8 @@ impl State {
         match action {
             // An attempt on an endpoint of the other protocol cannot happen: a pool speaks one.
             Action::Forward(attempt) => {
+                self.account.endpoint = Some(attempt.endpoint.clone());
+                self.account.attempt_started = Some(Instant::now());
                 self.attempt = Some(attempt);
                 true
             }
@@ -198,24 +256,40 @@ pub(crate) async fn serve_http2(
 ) {
     let job = Arc::new(job.held_to(Limits::of(timeouts, false)));
     session.req_header_mut().extensions_mut().insert(job.clone());
-    shard.engine.proxy().process_new_http(ServerSession::new_http2(session), shutdown).await;
+    job.watch(shard.engine.proxy().process_new_http(ServerSession::new_http2(session), shutdown)).await;
     job.finish(shard);
+}
+
+/// What is known of an HTTP/1 request that the engine takes over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Handed {
+    /// The client wants, and we allow, another request on the connection.
+    pub(crate) keep_alive: bool,
+    /// The client waits for 100 before it sends its body.
+    pub(crate) expect_continue: bool,
 }
 
 /// Serves a request of an HTTP/1 client, whose head stands at the front of the connection's buffer again. The
 /// connection comes back when it can carry another request.
 pub(crate) async fn serve_http1(
     shard: &Arc<Shard>,
-    conn: Conn,
+    mut conn: Conn,
     job: Job,
     settings: &Settings,
-    keep_alive: bool,
+    handed: Handed,
 ) -> Option<Conn> {
-    let job = Arc::new(job.held_to(Limits::of(&settings.timeouts, keep_alive)));
+    let mut job = job.held_to(Limits::of(&settings.timeouts, handed.keep_alive));
+    job.broken = Some(conn.broken_flag());
+    let job = Arc::new(job);
+    if handed.expect_continue {
+        // The engine never asks for the body. A client that does not take this has left.
+        conn.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
+        conn.flush().await.ok()?;
+    }
     let mut session = ServerSession::new_http1(Box::new(conn));
     session.set_read_timeout(Some(settings.timeouts.head));
     session.set_connection_user_context(Some(Box::new(job.clone())));
-    let reused = shard.engine.proxy().process_new_http(session, &shard.draining).await;
+    let reused = job.watch(shard.engine.proxy().process_new_http(session, &shard.draining)).await.flatten();
     job.finish(shard);
     let (stream, _) = reused?.consume();
     stream.into_any().downcast::<Conn>().ok().map(|conn| *conn)
@@ -260,7 +334,7 @@ impl ProxyHttp for Bridge {
         session.set_keepalive(limits.keep_alive);
         session.set_read_timeout(Some(limits.body_idle));
         session.set_write_timeout(Some(limits.write_idle));
-        session.as_downstream_mut().set_total_drain_timeout(Some(limits.body_idle));
+        session.as_downstream_mut().set_total_drain_timeout(Some(DRAIN_TIME));
         Ok(())
     }
 
@@ -279,7 +353,8 @@ impl ProxyHttp for Bridge {
         peer.options.max_h2_streams = MAX_STREAMS;
         peer.options.connection_timeout = Some(timeouts.connect);
         peer.options.total_connection_timeout = Some(timeouts.connect);
-        peer.options.read_timeout = Some(timeouts.head.max(timeouts.read));
+        let read = timeouts.head.max(timeouts.read);
+        peer.options.read_timeout = Some(if job.has_body { read.max(UPLOAD_LIMIT) } else { read });
         peer.options.write_timeout = Some(timeouts.write);
         peer.options.idle_timeout = Some(timeouts.idle);
         Ok(Box::new(peer))
@@ -289,11 +364,15 @@ impl ProxyHttp for Bridge {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         ctx: &mut Context,
     ) -> Result<()> {
+        let job = ctx.job()?;
+        if end {
+            job.request_complete.notify_one();
+        }
         let Some(data) = body else { return Ok(()) };
-        let mut state = ctx.job()?.state();
+        let mut state = job.state();
         state.body_taken = true;
         state.bytes.received += data.len() as u64;
         let pushed = state.pipe.as_mut().map_or(Ok(()), |pipe| pipe.push(data.len()));
@@ -345,7 +424,9 @@ impl ProxyHttp for Bridge {
         };
         let mut fields = Vec::new();
         edits.apply(&response.headers, &mut |name, value| fields.push((name.to_owned(), value.to_vec())));
-        let length = response.headers.get(http::header::CONTENT_LENGTH).cloned();
+        // RFC 9110 section 8.6: these have no body and announce none.
+        let bodiless = response.status.is_informational() || response.status == http::StatusCode::NO_CONTENT;
+        let length = response.headers.get(http::header::CONTENT_LENGTH).filter(|_| !bodiless).cloned();
         let mut fresh = ResponseHeader::build(response.status, Some(fields.len() + 1))?;
         for (name, value) in fields.into_iter() {
             let name = HeaderName::from_bytes(name.as_bytes())
@@ -360,6 +441,39 @@ impl ProxyHttp for Bridge {
             state.account.upstream_status = Some(response.status.as_u16());
         }
         *response = fresh;
+        Ok(())
+    }
+
+    /// The engine frames a body of unknown length in chunks, whatever the client speaks.
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        if ctx.job()?.http10 && response.headers.contains_key(http::header::TRANSFER_ENCODING) {
+            response.remove_header(&http::header::TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
+        Ok(())
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::unix::io::RawFd,
+        _: Option<&pingora_core::protocols::Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        let job = ctx.job()?;
+        let state = job.state();
+        if let Some(attempt) = &state.attempt
+            && let Some(metrics) = job.view.upstream_metrics(&attempt.pool)
+        {
+            if reused { metrics.reused.inc() } else { metrics.opened.inc() }
+        }
         Ok(())
     }
 
@@ -392,17 +506,19 @@ impl ProxyHttp for Bridge {
         let Some(job) = ctx.job.clone() else { return FailToProxy { error_code: 500, can_reuse_downstream: false } };
         let own = {
             let mut state = job.state();
-            if *error.esource() == ErrorSource::Downstream && state.refusal.is_none() {
-                state.account.reason = Some(RefusalKind::ClientClosed.reason());
-                state.account.status = failure::status(RefusalKind::ClientClosed);
-                return FailToProxy { error_code: 0, can_reuse_downstream: false };
-            }
+            let kind = refusal_kind(error);
             if state.response_passed {
-                state.account.truncated = true;
-                state.account.reason = Some(RefusalKind::UpstreamClosed.reason());
+                job.break_off(&mut state);
+                let ours = *error.esource() == ErrorSource::Downstream;
+                state.account.reason = Some(if ours { kind.reason() } else { RefusalKind::UpstreamClosed.reason() });
                 return FailToProxy { error_code: 0, can_reuse_downstream: false };
             }
-            let refusal = state.refusal.take().unwrap_or_else(|| Refusal::new(refusal_kind(error), error.to_string()));
+            if kind == RefusalKind::ClientClosed && state.refusal.is_none() {
+                state.account.reason = Some(kind.reason());
+                state.account.status = failure::status(kind);
+                return FailToProxy { error_code: 0, can_reuse_downstream: false };
+            }
+            let refusal = state.refusal.take().unwrap_or_else(|| Refusal::new(kind, error.to_string()));
             state.account.reason = Some(refusal.reason());
             let own = failure::response(&refusal, job.accept.as_deref(), state.exchange.id(), SystemTime::now());
             state.account.status = own.status;
@@ -451,6 +567,11 @@ fn cause(error: &Error) -> Cause {
 
 fn refusal_kind(error: &Error) -> RefusalKind {
     match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => RefusalKind::ClientBodyTimeout,
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::Custom("InvalidChunk")) => {
+            RefusalKind::BadRequest
+        }
+        (ErrorSource::Downstream, _) => RefusalKind::ClientClosed,
         (ErrorSource::Upstream, ErrorType::ReadTimedout) => RefusalKind::HeadTimeout,
         (ErrorSource::Upstream, ErrorType::ConnectTimedout) => RefusalKind::ConnectTimeout,
         (ErrorSource::Upstream, ErrorType::InvalidHTTPHeader | ErrorType::H2Error) => RefusalKind::UpstreamBadResponse,

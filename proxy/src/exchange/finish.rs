@@ -162,8 +162,16 @@ impl Labels {
 }
 
 /// Accounts for something that never became a request.
-pub(crate) fn unparsed(shard: &Shard, view: &View, origin: &Origin, refusal: &Refusal, status: u16, id: RequestId) {
-    view.route_metrics(None).observe(status, Duration::ZERO, 0, 0);
+pub(crate) fn unparsed(
+    shard: &Shard,
+    view: &View,
+    origin: &Origin,
+    refusal: &Refusal,
+    (status, sent): (u16, u64),
+    (method, target, protocol): (&str, &str, &str),
+    id: RequestId,
+) {
+    view.route_metrics(None).observe(status, Duration::ZERO, 0, sent);
     shard.shared.metrics.refusals(refusal.reason()).inc();
     tracing::debug!(%refusal, peer = %origin.peer, "request refused");
     if !shard.log.is_active() {
@@ -172,14 +180,14 @@ pub(crate) fn unparsed(shard: &Shard, view: &View, origin: &Origin, refusal: &Re
     shard.log.record(&Record {
         time: SystemTime::now(),
         remote_addr: remote_address(origin),
-        method: &[],
-        target: &[],
+        method: method.as_bytes(),
+        target: target.as_bytes(),
         path: &[],
         host: &[],
-        protocol: "",
+        protocol,
         scheme: scheme(origin),
         status,
-        body_bytes_sent: 0,
+        body_bytes_sent: sent,
         request_body_bytes: 0,
         elapsed: Duration::ZERO,
         request_id: id.0,

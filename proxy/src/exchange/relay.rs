@@ -279,10 +279,16 @@ impl<'a, D: Downstream> Relay<'a, D> {
                     return Poll::Ready(Some(self.fail(Cause::Malformed)));
                 }
             }
-            match ready!(self.poll_fill(cx)) {
-                Ok(0) => return Poll::Ready(Some(self.fail(Cause::Closed))),
-                Ok(_) => self.response_bytes = true,
-                Err(_) => return Poll::Ready(Some(self.fail(Cause::Closed))),
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(self.fail(Cause::Closed))),
+                Poll::Ready(Ok(_)) => self.response_bytes = true,
+                Poll::Pending => {
+                    // An interim answer must not wait for the final one.
+                    if let Err(fault) = ready!(self.down.poll_flush(cx)) {
+                        return Poll::Ready(Some(RelayEnd::ClientFault(fault)));
+                    }
+                    return Poll::Pending;
+                }
             }
         }
     }
@@ -332,7 +338,11 @@ impl<'a, D: Downstream> Relay<'a, D> {
         let fields = ResponseFields { head, bytes: &self.up.read };
         let framing = head.framing();
         let body = match framing {
-            ResponseFraming::None => ResponseBody::None(head.content_length()),
+            // Only answers to HEAD and 304 may announce a body that they do not have (RFC 9110 section 8.6).
+            ResponseFraming::None if self.asked == Asked::Head || head.status() == 304 => {
+                ResponseBody::None(head.content_length().filter(|_| head.status() >= 200 && head.status() != 204))
+            }
+            ResponseFraming::None => ResponseBody::None(None),
             ResponseFraming::Length(length) => ResponseBody::Length(length),
             ResponseFraming::Chunked | ResponseFraming::UntilClose => ResponseBody::Unknown,
         };

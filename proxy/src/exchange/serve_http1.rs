@@ -8,18 +8,20 @@ use super::failure;
 use super::fields::RequestFields;
 use super::finish::{self, Bytes, Finished};
 use super::tunnel;
-use crate::edge::accept::{Origin, turned};
+use crate::edge::accept::Origin;
 use crate::edge::conn::Conn;
+use crate::edge::handshake::{FIRST_BYTES_GRACE, closed_for};
 use crate::edge::listener::Settings;
 use crate::edge::shard::{Shard, View};
 use crate::edge::timer::Timer;
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tidegate_http1::{BodyDecoder, BodyFraming, HeadLimits, RequestHead, Upgrade, Version};
 use tidegate_traffic::{BodyLength, Client, Exchange, HeadView, Host, HttpVersion, Refusal, RefusalKind, Target};
+use tokio::sync::watch;
 
 /// What came of waiting for a request.
 enum Arrival {
@@ -46,12 +48,17 @@ pub(crate) async fn serve_http1(mut conn: Conn, origin: Origin, shard: Arc<Shard
         timer: Timer::default(),
         out: BytesMut::new(),
         client: None,
+        closing: origin.listener.closing(),
         first: true,
     };
     loop {
         let after = match session.next_head(&mut conn).await {
-            Arrival::Over => After::Close,
-            Arrival::Refused(refusal) => session.refuse(&mut conn, &refusal).await,
+            Arrival::Over => return conn.close_idle().await,
+            Arrival::Refused(refusal) => {
+                let seen = (session.head.method(&conn.read_buffer), session.head.target(&conn.read_buffer));
+                let (method, target) = (seen.0.to_owned(), seen.1.to_owned());
+                session.refuse(&mut conn, &refusal, (&method, &target)).await
+            }
             Arrival::Head(length) => match session.exchange(conn, length).await {
                 Some((served, after)) => {
                     conn = served;
@@ -76,7 +83,8 @@ struct Session<'a> {
     head: RequestHead,
     timer: Timer,
     out: BytesMut,
-    client: Option<Client>,
+    client: Option<Arc<Client>>,
+    closing: watch::Receiver<bool>,
     first: bool,
 }
 
@@ -85,13 +93,14 @@ impl Session<'_> {
     async fn next_head(&mut self, conn: &mut Conn) -> Arrival {
         let timeouts = self.settings.timeouts;
         let begun = tokio::time::Instant::now();
-        let idle = if std::mem::take(&mut self.first) { timeouts.head } else { timeouts.idle };
+        // Of a connection that has just been made the request may be on its way.
+        let first = std::mem::take(&mut self.first);
+        let (idle, grace) = if first { (timeouts.head, FIRST_BYTES_GRACE) } else { (timeouts.idle, Duration::ZERO) };
         let mut deadline = begun + idle;
         let mut started = !conn.read_buffer.is_empty();
         if started {
             deadline = begun + timeouts.head;
         }
-        let mut draining = self.shard.draining.clone();
         self.head.clear();
         loop {
             if started {
@@ -111,7 +120,7 @@ impl Session<'_> {
                 biased;
                 filled = filled => filled,
                 // A request that has begun is still served; a connection that only waits is closed.
-                () = turned(&mut draining), if !started => return Arrival::Over,
+                () = closed_for(&mut self.closing, grace), if !started => return Arrival::Over,
             };
             match filled {
                 Some(Ok(0)) | Some(Err(_)) => return Arrival::Over,
@@ -129,18 +138,20 @@ impl Session<'_> {
         }
     }
 
-    /// Answers something that never became a request.
-    async fn refuse(&mut self, conn: &mut Conn, refusal: &Refusal) -> After {
+    /// Answers something that never became a request; `seen` is as much of its method and target as was understood.
+    async fn refuse(&mut self, conn: &mut Conn, refusal: &Refusal, seen: (&str, &str)) -> After {
         let view = self.shard.view();
         let id = self.shard.ids.next();
         let own = failure::response(refusal, None, id, SystemTime::now());
         let traits = RequestTraits { version: Version::Http11, keep_alive: false, expect_continue: false };
         let decoder = BodyDecoder::new(BodyFraming::None);
         let out = std::mem::take(&mut self.out);
-        let mut down = Http1Downstream::new(conn, out, traits, decoder, self.settings.timeouts.body_idle);
+        let mut down =
+            Http1Downstream::new(conn, out, traits, decoder, self.settings.timeouts.body_idle, self.closing.clone());
         // A client that does not take the answer is closed all the same.
         let _ = send_own(&mut down, &own, false).await;
-        finish::unparsed(self.shard, &view, self.origin, refusal, own.status, id);
+        let seen = (seen.0, seen.1, "HTTP/1.1");
+        finish::unparsed(self.shard, &view, self.origin, refusal, (own.status, down.bytes_out()), seen, id);
         After::Close
     }
 
@@ -162,7 +173,7 @@ impl Session<'_> {
         let listener = view.listener_id(self.origin.listener.key);
         if self.client.as_ref().is_none_or(|client| client.listener() != listener) {
             let peer = self.origin.peer;
-            self.client = Some(Client::new(peer.ip(), peer.port(), listener, self.origin.tls.clone()));
+            self.client = Some(Arc::new(Client::new(peer.ip(), peer.port(), listener, self.origin.tls.clone())));
         }
     }
 
@@ -178,7 +189,9 @@ impl Session<'_> {
         let parsed = match parse(head, &head_bytes) {
             Ok(parsed) => parsed,
             Err(refusal) => {
-                let after = self.refuse(&mut conn, &refusal).await;
+                let after = self
+                    .refuse(&mut conn, &refusal, (head.method(&head_bytes), head.path_and_query(&head_bytes)))
+                    .await;
                 return Some((conn, after));
             }
         };
@@ -196,13 +209,13 @@ impl Session<'_> {
         };
         let traits = RequestTraits {
             version: head.version(),
-            keep_alive: head.keep_alive() && !self.shard.is_draining() && view.has_listener(client.listener()),
+            keep_alive: head.keep_alive(),
             expect_continue: head.expect_continue(),
         };
         let body_idle = self.settings.timeouts.body_idle;
         let out = std::mem::take(&mut self.out);
         let decoder = BodyDecoder::new(head.framing());
-        let mut down = Http1Downstream::new(&mut conn, out, traits, decoder, body_idle);
+        let mut down = Http1Downstream::new(&mut conn, out, traits, decoder, body_idle, self.closing.clone());
         let mut exchange = Exchange::new(self.shard.ids.next(), started);
         let mut account = Account::default();
         let driver = Driver {
@@ -214,11 +227,13 @@ impl Session<'_> {
             account: &mut account,
         };
         let driven = driver.run().await;
+        let framing = head.framing();
         let finished = Finished { shard: self.shard, origin: self.origin, started };
         match driven {
             Driven::Done => {
                 let bytes = Bytes { received: down.bytes_in(), sent: down.bytes_out() };
                 finished.record(&view, &exchange, &request, &account, bytes);
+                down.drain_body().await;
                 let (after, out) = down.end();
                 self.out = out;
                 Some((conn, after))
@@ -238,18 +253,29 @@ impl Session<'_> {
                 self.out = down.into_unsent();
                 let keep = traits.keep_alive;
                 let job = engine::Job::new(&finished, view, exchange, &request, account, attempt);
+                let rest = split_body(&mut conn.read_buffer, framing);
                 // The engine reads the head again: put it back in front of what follows it.
-                let mut front = head_bytes.clone();
-                while front.starts_with(b"\r\n") {
-                    front.advance(2);
-                }
-                front.unsplit(conn.read_buffer);
+                let mut front = BytesMut::from(head_bytes.trim_ascii_start());
+                front.unsplit(conn.read_buffer.split());
                 conn.read_buffer = front;
-                let conn = engine::serve_http1(self.shard, conn, job, self.settings, keep).await?;
+                let handed = engine::Handed { keep_alive: keep, expect_continue: traits.expect_continue };
+                let mut conn = engine::serve_http1(self.shard, conn, job, self.settings, handed).await?;
+                conn.read_buffer.unsplit(rest);
                 Some((conn, if keep { After::KeepAlive } else { After::Close }))
             }
         }
     }
+}
+
+/// Takes out of a buffer what follows a body that lies in it whole: bytes of later requests. A chunked body keeps
+/// everything, since only its decoder knows its end.
+fn split_body(buffer: &mut BytesMut, framing: BodyFraming) -> BytesMut {
+    let body = match framing {
+        BodyFraming::None => 0,
+        BodyFraming::Length(length) => usize::try_from(length).unwrap_or(usize::MAX).min(buffer.len()),
+        BodyFraming::Chunked => buffer.len(),
+    };
+    buffer.split_off(body)
 }
 
 /// The parts of a head that have a canonical form.

@@ -29,7 +29,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 pub(crate) async fn serve_http2(conn: Conn, origin: Origin, shard: Arc<Shard>, settings: &Settings) {
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(settings.timeouts.idle);
-    let shutdown = shard.draining.clone();
+    let shutdown = origin.listener.closing();
     let app = Arc::new(Http2App { origin, shard, timeouts: settings.timeouts, limits: settings.head_limits, options });
     app.process_new(Box::new(conn), &shutdown).await;
 }
@@ -142,7 +142,7 @@ impl Http2App {
                 };
                 self.serve(session, view, request, started, shutdown).await;
             }
-            Err(refusal) => self.refuse(session, &view, &refusal).await,
+            Err(refusal) => self.refuse(session, &view, &refusal, &head).await,
         }
     }
 
@@ -184,12 +184,13 @@ impl Http2App {
         }
     }
 
-    async fn refuse(&self, session: HttpSession, view: &View, refusal: &Refusal) {
+    async fn refuse(&self, session: HttpSession, view: &View, refusal: &Refusal, head: &Head) {
         let id = self.shard.ids.next();
         let own = failure::response(refusal, None, id, std::time::SystemTime::now());
         let mut down = self.downstream(session);
         // A client that does not take the answer has left.
         let _ = tokio::time::timeout(Duration::from_secs(5), super::driver::send_own(&mut down, &own, false)).await;
-        finish::unparsed(&self.shard, view, &self.origin, refusal, own.status, id);
+        let seen = (head.method.as_str(), head.target.as_str(), "HTTP/2.0");
+        finish::unparsed(&self.shard, view, &self.origin, refusal, (own.status, down.bytes_out()), seen, id);
     }
 }

@@ -50,6 +50,11 @@ impl Connection {
         self.read.is_empty() && self.write.is_empty() && self.socket.is_quiet()
     }
 
+    /// Whether the kernel has neither bytes nor an end of stream for us, asked right now.
+    pub(crate) fn is_open(&self) -> bool {
+        self.socket.is_open()
+    }
+
     /// Reads more into `read`; 0 is the end of the stream.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.read.capacity() - self.read.len() < READ_CHUNK / 4 {

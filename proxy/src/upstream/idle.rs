@@ -23,12 +23,12 @@ pub(crate) struct IdlePool {
 }
 
 impl IdlePool {
-    /// Takes a connection that is still usable at `now`.
-    pub(crate) fn take(&self, endpoint: EndpointId, now: Instant) -> Option<Connection> {
+    /// Takes a connection that is still usable at `now`. `careful` asks the kernel itself, for one system call more.
+    pub(crate) fn take(&self, endpoint: EndpointId, now: Instant, careful: bool) -> Option<Connection> {
         let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = by_endpoint.get_mut(&endpoint)?;
         while let Some(idle) = queue.pop_back() {
-            if idle.until > now && idle.connection.is_quiet() {
+            if idle.until > now && idle.connection.is_quiet() && (!careful || idle.connection.is_open()) {
                 let mut connection = idle.connection;
                 connection.reused = true;
                 return Some(connection);

@@ -65,7 +65,19 @@ impl Settings {
 /// Debug text without Rust's `Some(...)`, for people.
 fn plain(text: &str) -> String {
     let text = text.strip_prefix("Some(").and_then(|text| text.strip_suffix(')')).unwrap_or(text);
-    if text.bytes().all(|byte| byte.is_ascii_alphanumeric()) { text.to_ascii_lowercase() } else { text.to_owned() }
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric()) { snake_case(text) } else { text.to_owned() }
+}
+
+/// `LeastConn` as the file writes it: `least_conn`.
+fn snake_case(word: &str) -> String {
+    let mut snake = String::with_capacity(word.len() + 2);
+    for (place, letter) in word.chars().enumerate() {
+        if place > 0 && letter.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
 }
 
 /// A value or `none`.

@@ -4,16 +4,22 @@ use super::{ClientFault, Downstream, ResponseBody};
 use crate::edge::conn::Conn;
 use crate::edge::timer::Timer;
 use bytes::{Buf, BytesMut};
+use std::future::poll_fn;
 use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tidegate_http1::{BodyDecoder, BodyEncoder, HeadWriter, ResponseFraming, Version};
 use tidegate_traffic::Fields;
 use tidegate_traffic::edits::HeadEdits;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// Bytes of later requests that are read ahead while an answer is under way.
 const MAX_READ_AHEAD: usize = 64 * 1024;
+
+/// What may still come of a body whose answer is complete.
+const DRAIN_BYTES: usize = 1024 * 1024;
+const DRAIN_TIME: Duration = Duration::from_secs(2);
 
 /// What the answer needs to know of the request.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +41,10 @@ pub(crate) struct Http1Downstream<'c> {
     request: RequestTraits,
     decoder: BodyDecoder,
     encoder: Option<BodyEncoder>,
+    /// What stands behind the frame under way, once that was prepared.
+    tail: BytesMut,
     frame_left: usize,
+    closing: watch::Receiver<bool>,
     body_idle: Duration,
     body_since: Option<Instant>,
     timer: Timer,
@@ -65,6 +74,7 @@ impl<'c> Http1Downstream<'c> {
         request: RequestTraits,
         decoder: BodyDecoder,
         body_idle: Duration,
+        closing: watch::Receiver<bool>,
     ) -> Self {
         Self {
             conn,
@@ -72,7 +82,9 @@ impl<'c> Http1Downstream<'c> {
             request,
             decoder,
             encoder: None,
+            tail: BytesMut::new(),
             frame_left: 0,
+            closing,
             body_idle,
             body_since: None,
             timer: Timer::default(),
@@ -94,6 +106,25 @@ impl<'c> Http1Downstream<'c> {
             After::Close
         };
         (after, self.out)
+    }
+
+    /// Reads what is left of the request's body and drops it, within narrow bounds: then the connection can carry
+    /// another request although the answer came early.
+    pub(crate) async fn drain_body(&mut self) {
+        if !self.finished || !self.keep_alive || self.aborted || self.decoder.is_done() {
+            return;
+        }
+        let mut dropped = 0;
+        let draining = async {
+            while dropped < DRAIN_BYTES {
+                match poll_fn(|cx| self.poll_body(cx, &mut |data| dropped += data.len())).await {
+                    Ok(true) => {}
+                    Ok(false) | Err(_) => return,
+                }
+            }
+        };
+        // Out of time or bytes the connection is closed, which `end` sees by the decoder.
+        let _ = tokio::time::timeout(DRAIN_TIME, draining).await;
     }
 
     /// What is still to be written to the connection, for a tunnel.
@@ -184,6 +215,9 @@ impl Downstream for Http1Downstream<'_> {
         edits: &HeadEdits<'_>,
         body: ResponseBody,
     ) -> Result<(), ClientFault> {
+        if *self.closing.borrow() {
+            self.keep_alive = false;
+        }
         let framing = match body {
             ResponseBody::None(_) => ResponseFraming::None,
             ResponseBody::Length(length) => ResponseFraming::Length(length),
@@ -229,20 +263,24 @@ impl Downstream for Http1Downstream<'_> {
         let Some(encoder) = &mut self.encoder else { return Poll::Ready(Ok(0)) };
         if self.frame_left == 0 {
             encoder.prefix(data.len(), &mut self.out)?;
+            encoder.suffix(&mut self.tail);
             self.frame_left = data.len();
         }
         let part = &data[..self.frame_left.min(data.len())];
-        let written = ready!(self.conn.poll_write_two(cx, &self.out, part))?;
+        // The frame's end leaves with its data: alone it would cost a system call and a segment of its own.
+        let tail = if part.len() == self.frame_left { &self.tail[..] } else { &[] };
+        let written = ready!(self.conn.poll_write_three(cx, &self.out, part, tail))?;
         if written == 0 {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
         }
         let head = written.min(self.out.len());
+        let sent = (written - head).min(part.len());
         self.out.advance(head);
-        let sent = written - head;
         self.frame_left -= sent;
         self.bytes_out += sent as u64;
         if self.frame_left == 0 {
-            encoder.suffix(&mut self.out);
+            self.tail.advance(written - head - sent);
+            self.out.unsplit(self.tail.split());
         }
         Poll::Ready(Ok(sent))
     }
