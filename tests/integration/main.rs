@@ -9,6 +9,8 @@ mod effects;
 mod errors;
 mod fastapi;
 mod forwarding;
+mod h2_upstream;
+mod keys;
 mod limits;
 mod reload;
 mod routing;
