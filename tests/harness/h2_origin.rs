@@ -85,6 +85,7 @@ pub struct H2Answer {
 #[derive(Default)]
 struct Kept {
     connections: usize,
+    ended: usize,
     requests: Vec<H2Seen>,
 }
 
@@ -105,7 +106,11 @@ impl H2Origin {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
                 lock(&shelf).connections += 1;
-                connections.spawn(serve(stream, Arc::clone(&shelf), Arc::clone(&script)));
+                let (shelf, script) = (Arc::clone(&shelf), Arc::clone(&script));
+                connections.spawn(async move {
+                    serve(stream, &shelf, script).await;
+                    lock(&shelf).ended += 1;
+                });
             }
         });
         Self { address, kept, serving: serving.abort_handle() }
@@ -129,6 +134,12 @@ impl H2Origin {
     /// How many connections it got.
     pub fn connections(&self) -> usize {
         lock(&self.kept).connections
+    }
+
+    /// How many of them have not ended.
+    pub fn open_connections(&self) -> usize {
+        let kept = lock(&self.kept);
+        kept.connections - kept.ended
     }
 
     /// The requests so far.
@@ -232,7 +243,7 @@ fn append(headers: &mut HeaderMap, name: &str, value: &str) {
 }
 
 /// Serves one connection until it ends, or until an answer that breaks it.
-async fn serve(stream: TcpStream, kept: Arc<Mutex<Kept>>, script: Arc<Script>) {
+async fn serve(stream: TcpStream, kept: &Arc<Mutex<Kept>>, script: Arc<Script>) {
     let Ok(mut connection) = server::handshake(stream).await else { return };
     let broken = Arc::new(Notify::new());
     let mut streams = JoinSet::new();
@@ -242,7 +253,7 @@ async fn serve(stream: TcpStream, kept: Arc<Mutex<Kept>>, script: Arc<Script>) {
             () = broken.notified() => break,
         };
         let Some(Ok((request, respond))) = accepted else { return };
-        let (kept, script, broken) = (Arc::clone(&kept), Arc::clone(&script), Arc::clone(&broken));
+        let (kept, script, broken) = (Arc::clone(kept), Arc::clone(&script), Arc::clone(&broken));
         streams.spawn(async move {
             // An error is the other side's end of the stream, which the test sees there.
             let _ = answer(request, respond, &kept, &*script, &broken).await;
@@ -372,6 +383,9 @@ mod tests {
         let body = vec![b'x'; 1 << 20];
         client.ask(Ask::post("/echo", body.clone())).await.assert(200, &body);
         assert_eq!((origin.connections(), origin.requests().len()), (2, 2));
+        let ended =
+            wait_for("the end of both", Duration::from_secs(5), || (origin.open_connections() == 0).then_some(()));
+        ended.await;
     }
 
     #[tokio::test]

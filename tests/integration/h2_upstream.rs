@@ -9,17 +9,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::HeaderValue;
 use tidegate_tests::{
-    client::{Answer, Ask, Client, Ending, Kind},
+    client::{Answer, Ask, Client, Kind},
     edge::Edge,
     h2_origin::{Break, H2Answer, H2Origin, H2Seen, Reason, Reply},
+    hole::Hole,
     pattern::pattern,
     raw::{End, Raw, field, status},
     recorder::Recorder,
     site::{Site, free_port},
-    wait::wait_for,
+    wait::{wait_for, wait_until},
 };
+use tokio::time::timeout;
 
 /// An edge before one HTTP/2 server; `more` stands in the upstream beside it.
 async fn edge_before(origin: &H2Origin, more: &str) -> Edge {
@@ -216,8 +219,17 @@ async fn a_body_too_long_is_a_413() {
 
 #[tokio::test]
 async fn an_origin_that_does_not_answer_is_a_504() {
+    expect_504_from_silence("head: 300ms, read: 300ms").await;
+}
+
+#[tokio::test]
+async fn the_deadline_for_the_head_needs_no_other() {
+    expect_504_from_silence("head: 300ms").await;
+}
+
+async fn expect_504_from_silence(timeouts: &str) {
     let origin = H2Origin::start(|_| Reply::Stall).await;
-    let edge = edge_before(&origin, ", timeouts: { head: 300ms }").await;
+    let edge = edge_before(&origin, &format!(", timeouts: {{ {timeouts} }}")).await;
     for client in edge.clients() {
         let asked = Instant::now();
         let answer = client.ask(Ask::get("/").within(Duration::from_secs(5))).await;
@@ -229,13 +241,85 @@ async fn an_origin_that_does_not_answer_is_a_504() {
 
 #[tokio::test]
 async fn an_answer_that_stops_is_not_waited_for() {
+    expect_cut_of_half_an_answer("head: 300ms, read: 300ms").await;
+}
+
+#[tokio::test]
+async fn the_deadline_for_reads_needs_no_other() {
+    expect_cut_of_half_an_answer("read: 300ms").await;
+}
+
+async fn expect_cut_of_half_an_answer(timeouts: &str) {
     let half = || Reply::Broken(H2Answer::new(200).header("content-length", "10").body("half"), Break::Stall);
     let origin = H2Origin::start(move |_| half()).await;
-    let edge = edge_before(&origin, ", timeouts: { read: 300ms }").await;
+    let edge = edge_before(&origin, &format!(", timeouts: {{ {timeouts} }}")).await;
     for client in edge.clients() {
         let answer = client.ask(Ask::get("/").within(Duration::from_secs(5))).await;
-        assert_cut(&answer, client.kind());
+        assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"half"[..]), "over {}", client.kind());
+        assert!(!answer.is_complete(), "over {}", client.kind());
     }
+}
+
+#[tokio::test]
+async fn an_upload_takes_the_time_it_takes() {
+    // The deadline for the head begins when the request has been sent.
+    let origin = H2Origin::start(by_path).await;
+    let edge = edge_before(&origin, ", timeouts: { head: 400ms, read: 400ms }").await;
+    let pieces = || (0..8).map(|_| Bytes::from_static(b"piece")).collect();
+    for client in edge.clients() {
+        client.ask(Ask::post_slowly("/", pieces(), Duration::from_millis(150))).await.assert(200, b"other");
+    }
+}
+
+#[tokio::test]
+async fn a_connect_has_its_deadlines() {
+    let (hole, pit) = (Hole::open(), Hole::open());
+    let both = [hole.address(), pit.address()];
+    for (servers, timeouts, least, most) in [
+        (&both[..1], "connect: 300ms", 280, 1_500),
+        (&both[..], "connect: 1s", 1_900, 3_500),
+        (&both[..], "connect: 1s, total_connect: 1s", 900, 1_700),
+    ] {
+        let edge = Edge::start(site_before(servers, &format!(", timeouts: {{ {timeouts} }}"))).await;
+        let ask = |kind: Kind| {
+            let client = edge.client(kind);
+            async move {
+                let asked = Instant::now();
+                (kind, client.get("/").await, asked.elapsed().as_millis())
+            }
+        };
+        for (kind, answer, took) in join_all(Kind::ALL.map(ask)).await {
+            assert_eq!(reason(&answer), (504, Some("connect_timeout")), "{timeouts} over {kind}");
+            assert!((least..most).contains(&took), "{timeouts} over {kind}: {took} ms");
+        }
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_end_in_time() {
+    for (more, is_kept) in [("", true), (", timeouts: { idle: 300ms }", false)] {
+        let (origin, ended) = after_two_requests(more).await;
+        assert_eq!((origin.connections(), !ended), (1, is_kept), "with '{more}'");
+    }
+}
+
+#[tokio::test]
+async fn no_idle_connection_is_kept_where_none_is_wanted() {
+    let (origin, ended) = after_two_requests(", idle_connections: 0").await;
+    assert_eq!((origin.connections(), ended), (2, true));
+}
+
+/// An origin after two requests in turn, and whether all its connections end within a second and a half.
+async fn after_two_requests(more: &str) -> (H2Origin, bool) {
+    let origin = H2Origin::start(by_path).await;
+    let edge = edge_before(&origin, more).await;
+    let mut connection = edge.client(Kind::Http1).connect().await.expect("the edge listens");
+    for _ in 0..2 {
+        connection.send(Ask::get("/")).await.expect("an answer").assert(200, b"other");
+    }
+    let end = wait_for("the end", LIMIT, || (origin.open_connections() == 0).then_some(()));
+    let ended = timeout(Duration::from_millis(1_500), end).await.is_ok();
+    (origin, ended)
 }
 
 #[tokio::test]
@@ -387,18 +471,73 @@ async fn requests_are_logged_and_counted() {
     })
     .await;
     let metrics = edge.admin().metrics().await.expect("metrics");
-    let line = |name: &str, with: &str| {
-        let found = metrics.lines().find(|line| line.starts_with(name) && line.contains(with));
-        let value = found.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        value.unwrap_or_else(|| panic!("no {name} with {with} in\n{metrics}"))
-    };
-    assert_eq!(line("tidegate_requests_total", "status=\"4xx\"").round(), 4.0, "{metrics}");
-    assert_eq!(line("tidegate_response_body_bytes_total", "upstream=\"app\"").round(), 4.0 * 13.0, "{metrics}");
-    let connections = line("tidegate_upstream_connections_opened_total", "upstream=\"app\"")
-        + line("tidegate_upstream_connections_reused_total", "upstream=\"app\"");
-    assert_eq!(connections.round(), 4.0, "each request took a new connection or an idle one\n{metrics}");
+    assert_eq!(
+        metric(&metrics, "tidegate_requests_total", "status=\"4xx\",upstream=\"app\"").round(),
+        4.0,
+        "{metrics}"
+    );
+    assert_eq!(
+        metric(&metrics, "tidegate_response_body_bytes_total", "upstream=\"app\"").round(),
+        4.0 * 13.0,
+        "{metrics}"
+    );
     let in_flight = &edge.status().await["upstreams"][0]["endpoints"][0]["in_flight"];
     assert_eq!(in_flight, 0);
+}
+
+#[tokio::test]
+async fn connections_to_it_are_counted() {
+    let origin = H2Origin::start(by_path).await;
+    let edge = edge_before(&origin, "").await;
+    let mut connection = edge.client(Kind::Http1).connect().await.expect("the edge listens");
+    for _ in 0..3 {
+        connection.send(Ask::get("/")).await.expect("an answer").assert(200, b"other");
+    }
+    let metrics = edge.admin().metrics().await.expect("metrics");
+    let counted = |name: &str| metric(&metrics, name, "upstream=\"app\"").round();
+    let seen = ["opened", "reused"].map(|what| counted(&format!("tidegate_upstream_connections_{what}_total")));
+    assert_eq!(seen, [1.0, 2.0], "{metrics}");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_stream() {
+    let origin = H2Origin::start(|_| Reply::Stall).await;
+    let edge = edge_before(&origin, "").await;
+    let in_flight = async || edge.status().await["upstreams"][0]["endpoints"][0]["in_flight"].as_u64();
+    for (index, client) in edge.clients().into_iter().enumerate() {
+        let waiting = tokio::spawn(async move { client.send(Ask::get("/")).await });
+        origin.requests_at_least(index + 1).await;
+        wait_until("the request in flight", LIMIT, async || (in_flight().await == Some(1)).then_some(())).await;
+        waiting.abort();
+        wait_until("its end", LIMIT, async || (in_flight().await == Some(0)).then_some(())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_leave_to_send_gets_it() {
+    // RFC 9110 section 10.1.1.
+    let origin = H2Origin::echo().await;
+    let edge = edge_before(&origin, "").await;
+    let mut raw = Raw::connect(edge.address("plain")).await;
+    raw.send("POST / HTTP/1.1\r\nhost: test.example\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n").await;
+    assert_eq!(status(&raw.read_head().await), 100);
+    raw.send("body").await;
+    assert_eq!(status(&raw.read_head().await), 200);
+    assert!(raw.read_until("body", LIMIT).await.is_ok());
+}
+
+#[tokio::test]
+async fn an_upgrade_is_no_reason_to_hang() {
+    // A server may ignore the wish (RFC 9110 section 7.8), and must not say 101 when it does.
+    let origin = H2Origin::start(by_path).await;
+    let edge = edge_before(&origin, "").await;
+    let request = "GET / HTTP/1.1\r\nhost: test.example\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                   sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut raw = Raw::connect(edge.address("plain")).await;
+    raw.send(request).await;
+    let head = raw.read_head().await;
+    assert!(status(&head) >= 200, "{head}");
+    assert!(origin.requests().iter().all(|seen| seen.header("upgrade").is_none()), "{:#?}", origin.requests());
 }
 
 #[tokio::test]
@@ -407,17 +546,21 @@ async fn many_streams_share_few_connections() {
     let edge = edge_before(&origin, "").await;
     let client: Client = edge.client(Kind::H2c);
     let asks = (0..64).map(|index| async move { client.ask(Ask::post("/", pattern(index * 100))).await });
-    for (index, answer) in futures_util::future::join_all(asks).await.into_iter().enumerate() {
+    for (index, answer) in join_all(asks).await.into_iter().enumerate() {
         answer.assert(200, &pattern(index * 100));
     }
     assert_eq!(origin.requests().len(), 64);
+}
+
+/// The value of the first line with this name and text.
+fn metric(metrics: &str, name: &str, with: &str) -> f64 {
+    let found = metrics.lines().find(|line| line.starts_with(name) && line.contains(with));
+    let value = found.and_then(|line| line.rsplit(' ').next()?.parse().ok());
+    value.unwrap_or_else(|| panic!("no {name} with {with} in\n{metrics}"))
 }
 
 fn reason(answer: &Answer) -> (u16, Option<&str>) {
     (answer.status.as_u16(), answer.header("x-tidegate-reason"))
 }
 
-fn assert_cut(answer: &Answer, kind: Kind) {
-    assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"half"[..]), "over {kind}");
-    assert_ne!(answer.ending, Ending::Complete, "over {kind}");
-}
+const LIMIT: Duration = Duration::from_secs(10);
