@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use http::HeaderValue;
 use tidegate_tests::{
     client::{Answer, Ask, Client, Kind},
-    edge::Edge,
+    edge::{Edge, Home},
     h2_origin::{Break, H2Answer, H2Origin, H2Seen, Reason, Reply},
     hole::Hole,
     pattern::pattern,
@@ -219,17 +219,8 @@ async fn a_body_too_long_is_a_413() {
 
 #[tokio::test]
 async fn an_origin_that_does_not_answer_is_a_504() {
-    expect_504_from_silence("head: 300ms, read: 300ms").await;
-}
-
-#[tokio::test]
-async fn the_deadline_for_the_head_needs_no_other() {
-    expect_504_from_silence("head: 300ms").await;
-}
-
-async fn expect_504_from_silence(timeouts: &str) {
     let origin = H2Origin::start(|_| Reply::Stall).await;
-    let edge = edge_before(&origin, &format!(", timeouts: {{ {timeouts} }}")).await;
+    let edge = edge_before(&origin, ", timeouts: { head: 300ms, read: 300ms }").await;
     for client in edge.clients() {
         let asked = Instant::now();
         let answer = client.ask(Ask::get("/").within(Duration::from_secs(5))).await;
@@ -241,18 +232,9 @@ async fn expect_504_from_silence(timeouts: &str) {
 
 #[tokio::test]
 async fn an_answer_that_stops_is_not_waited_for() {
-    expect_cut_of_half_an_answer("head: 300ms, read: 300ms").await;
-}
-
-#[tokio::test]
-async fn the_deadline_for_reads_needs_no_other() {
-    expect_cut_of_half_an_answer("read: 300ms").await;
-}
-
-async fn expect_cut_of_half_an_answer(timeouts: &str) {
     let half = || Reply::Broken(H2Answer::new(200).header("content-length", "10").body("half"), Break::Stall);
     let origin = H2Origin::start(move |_| half()).await;
-    let edge = edge_before(&origin, &format!(", timeouts: {{ {timeouts} }}")).await;
+    let edge = edge_before(&origin, ", timeouts: { head: 300ms, read: 300ms }").await;
     for client in edge.clients() {
         let answer = client.ask(Ask::get("/").within(Duration::from_secs(5))).await;
         assert_eq!((answer.status.as_u16(), &answer.body[..]), (200, &b"half"[..]), "over {}", client.kind());
@@ -304,9 +286,17 @@ async fn idle_connections_end_in_time() {
 }
 
 #[tokio::test]
-async fn no_idle_connection_is_kept_where_none_is_wanted() {
-    let (origin, ended) = after_two_requests(", idle_connections: 0").await;
-    assert_eq!((origin.connections(), ended), (2, true));
+async fn what_it_cannot_honour_is_refused_by_name() {
+    for (more, named) in [
+        (", idle_connections: 0", "idle_connections"),
+        (", timeouts: { head: 300ms }", "head"),
+        (", timeouts: { read: 300ms }", "read"),
+        (", timeouts: { head: 300ms, read: 400ms }", "head"),
+    ] {
+        let finished = Home::new(&site_before(&[nobody()], more)).tidegate(&["check"]).await;
+        let told = format!("{}{}", finished.stdout, finished.stderr);
+        assert!(finished.status.code() == Some(1) && told.contains(named), "with '{more}': {told}");
+    }
 }
 
 /// An origin after two requests in turn, and whether all its connections end within a second and a half.
@@ -354,21 +344,15 @@ async fn a_truncated_answer_never_looks_complete() {
 }
 
 #[tokio::test]
-async fn a_client_of_http_1_0_gets_no_chunks() {
-    // RFC 9112 section 6.1: it does not know them. Its framing is the end of the connection, so a cut is a reset.
-    let origin = H2Origin::start(|seen| match seen.path.as_str() {
-        "/cut" => Reply::Broken(H2Answer::new(200).body("half"), Break::Reset(Reason::INTERNAL_ERROR)),
-        _ => Reply::Answer(H2Answer::new(200).body("whole")),
-    })
-    .await;
+async fn a_client_of_http_1_0_is_refused_rather_than_misled() {
+    // It knows no chunks (RFC 9112 section 6.1), and the length of an answer may be unknown.
+    let origin = H2Origin::named("whole").await;
     let edge = edge_before(&origin, "").await;
-    for (path, body, expected) in [("/whole", "whole", End::Closed), ("/cut", "half", End::Reset)] {
-        let request = format!("GET {path} HTTP/1.0\r\nhost: test.example\r\n\r\n");
-        let (answer, end) = Raw::exchange(edge.address("plain"), request, Duration::from_secs(5)).await;
-        assert_eq!(field(&answer, "transfer-encoding"), None, "{answer:?}");
-        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{answer:?}");
-        assert_eq!(end, expected, "{answer:?}");
-    }
+    let request = "GET / HTTP/1.0\r\nhost: test.example\r\n\r\n";
+    let (answer, end) = Raw::exchange(edge.address("plain"), request, Duration::from_secs(5)).await;
+    assert_eq!((status(&answer), field(&answer, "transfer-encoding")), (505, None), "{answer:?}");
+    assert_eq!((field(&answer, "x-tidegate-reason"), end), (Some("unsupported_version"), End::Closed), "{answer:?}");
+    assert!(origin.requests().is_empty());
 }
 
 #[tokio::test]

@@ -236,7 +236,7 @@ async fn request_of_a_retired_worker(value: &str) -> String {
     let site = |more: &str| solo(value, &["--drain", "0", "--keep-alive", more]);
     let mut edge = Edge::start(site("75")).await;
     let client = edge.client(Kind::Http1);
-    let request = tokio::spawn(async move { client.send(Ask::post("/slow?ms=1500", "")).await });
+    let request = tokio::spawn(async move { client.send(Ask::post("/slow?ms=4000", "")).await });
     wait_until("the request in flight", LIMIT, async || {
         (edge.status().await["upstreams"][0]["endpoints"][0]["in_flight"] == 1).then_some(())
     })
@@ -258,7 +258,8 @@ async fn worker_that_ignores_its_signal(value: &str) -> String {
     let finished = edge.reload(&site("74")).await;
     assert!(finished.status.success(), "{}", finished.stderr);
     let gone = wait_for("its end", LIMIT, || (!is_alive(pid)).then_some(()));
-    let killed = timeout(PATIENCE, gone).await.is_ok();
+    // A new worker has to be ready first.
+    let killed = timeout(2 * PATIENCE, gone).await.is_ok();
     if killed { "killed" } else { "still there" }.to_owned()
 }
 
@@ -271,5 +272,5 @@ fn tell(text: &str) {
 }
 
 /// Several times the deadlines above, and far below the defaults.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+const PATIENCE: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(10);
