@@ -151,6 +151,8 @@ pub(crate) fn run(source: ConfigSource) -> Result<(), Ended> {
         shards,
     };
     let ended = runtime.block_on(assembly.serve(prepared));
+    // After a forced stop threads may still wait for connections; nobody waits for them.
+    runtime.shutdown_background();
     drop(lock);
     ended
 }

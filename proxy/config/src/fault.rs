@@ -153,6 +153,11 @@ fn printable(character: char) -> char {
     }
 }
 
+/// Words of a message, which may quote the file or a library that quotes it.
+fn text(words: &str) -> String {
+    words.chars().map(printable).collect()
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = match self.severity {
@@ -160,14 +165,14 @@ impl fmt::Display for Fault {
             Severity::Warning => "warning",
         };
         match &self.place {
-            Some(place) => write!(f, "{place}: {word}: {}\n{}", self.problem, place.excerpt())?,
-            None => writeln!(f, "{word}: {}", self.problem)?,
+            Some(place) => write!(f, "{place}: {word}: {}\n{}", text(&self.problem), place.excerpt())?,
+            None => writeln!(f, "{word}: {}", text(&self.problem))?,
         }
         for Related { place, note } in &self.related {
-            write!(f, "  note: {place}: {note}\n{}", place.excerpt())?;
+            write!(f, "  note: {place}: {}\n{}", text(note), place.excerpt())?;
         }
         match &self.hint {
-            Some(hint) => writeln!(f, "  help: {hint}"),
+            Some(hint) => writeln!(f, "  help: {}", text(hint)),
             None => Ok(()),
         }
     }

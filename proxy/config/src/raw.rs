@@ -176,7 +176,8 @@ pub(crate) struct Route {
     /// all), `^~ /p` (prefix that stops regexes), `~ regex`, `~* regex` (without case). Required.
     #[schemars(required, length(min = 1))]
     pub(crate) path: Option<String>,
-    /// Name in logs and metrics. Default: the path as written; routes beside each other need different names.
+    /// Name in logs and metrics. Default: the path as written, behind the methods if there are any (`GET,HEAD /api/`);
+    /// routes beside each other need different names.
     #[schemars(length(min = 1, max = 255))]
     pub(crate) name: Option<String>,
     /// Only these methods. Default: all.

@@ -21,7 +21,7 @@ use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::http::v2::server::HttpSession;
 use pingora_core::server::ShutdownWatch;
 use pingora_core::server::configuration::ServerConf;
-use pingora_core::{Error, ErrorSource, ErrorType, Result};
+use pingora_core::{Error, ErrorSource, ErrorType, Result, RetryType};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use std::any::Any;
 use std::future::Future;
@@ -33,7 +33,7 @@ use tidegate_traffic::body::{BodyPipe, BodyPlan};
 use tidegate_traffic::pool::lease::Outcome;
 use tidegate_traffic::retry::{Cause, Failure, Sent, Stage};
 use tidegate_traffic::{
-    Action, Answer, Attempt, BodyLength, Event, Exchange, HeadView, HttpVersion, Refusal, RefusalKind, ResponseView,
+    Action, Answer, Attempt, BodyLength, Event, Exchange, HeadView, Refusal, RefusalKind, ResponseView,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::Notify;
@@ -71,8 +71,6 @@ pub(crate) struct Job {
     length: Option<u64>,
     accept: Option<Vec<u8>>,
     limits: Limits,
-    /// The client speaks HTTP/1.0: the end of the connection is the only end of a body that it can see.
-    http10: bool,
     has_body: bool,
     /// How long the endpoint may take for its head once it has the whole request.
     head_limit: Duration,
@@ -140,7 +138,6 @@ impl Job {
             length,
             accept: request.fields.first("accept").map(<[u8]>::to_vec),
             limits: Limits::default(),
-            http10: request.version == HttpVersion::Http10,
             has_body: !matches!(request.body, BodyLength::None | BodyLength::Known(0)),
             head_limit: attempt.timeouts.head,
             request_complete: Notify::new(),
@@ -168,14 +165,15 @@ impl Job {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells the exchange of a failure; whether another attempt follows.
-    fn attempt_failed(&self, stage: Stage, cause: Cause, reused: bool) -> bool {
+    /// Tells the exchange of a failure; whether another attempt follows. `untouched`: the endpoint says that it did
+    /// nothing with the request (RFC 9113 section 8.7).
+    fn attempt_failed(&self, stage: Stage, cause: Cause, reused: bool, untouched: bool) -> bool {
         let mut state = self.state();
         let failure = Failure {
             stage,
             cause,
             reused,
-            sent: if stage == Stage::Connect { Sent::Nothing } else { Sent::Some },
+            sent: if untouched || stage == Stage::Connect { Sent::Nothing } else { Sent::Some },
             body_replayable: !state.body_taken,
             response_started: state.response_passed,
         };
@@ -444,20 +442,6 @@ impl ProxyHttp for Bridge {
         Ok(())
     }
 
-    /// The engine frames a body of unknown length in chunks, whatever the client speaks.
-    async fn response_filter(
-        &self,
-        session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        if ctx.job()?.http10 && response.headers.contains_key(http::header::TRANSFER_ENCODING) {
-            response.remove_header(&http::header::TRANSFER_ENCODING);
-            session.set_keepalive(None);
-        }
-        Ok(())
-    }
-
     async fn connected_to_upstream(
         &self,
         _: &mut Session,
@@ -478,7 +462,7 @@ impl ProxyHttp for Bridge {
     }
 
     fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-        let retry = ctx.job.as_ref().is_some_and(|job| job.attempt_failed(Stage::Connect, cause(&error), false));
+        let retry = ctx.job.as_ref().is_some_and(|job| job.attempt_failed(Stage::Connect, cause(&error), false, true));
         error.set_retry(retry);
         error
     }
@@ -491,13 +475,16 @@ impl ProxyHttp for Bridge {
         ctx: &mut Context,
         reused: bool,
     ) -> Box<Error> {
+        // Decided by the engine for REFUSED_STREAM and an orderly GOAWAY only.
+        let untouched = error.retry == RetryType::Decided(true) && *error.etype() == ErrorType::H2Error;
+        let cause = if untouched { Cause::Closed } else { cause(&error) };
         error.retry.decide_reuse(reused);
         let ours = matches!(error.esource, ErrorSource::Downstream | ErrorSource::Internal);
         let refused = ctx.job.as_ref().is_some_and(|job| job.state().refusal.is_some());
         let retry = !ours
             && !refused
             && session.response_written().is_none()
-            && ctx.job.as_ref().is_some_and(|job| job.attempt_failed(Stage::Head, cause(&error), reused));
+            && ctx.job.as_ref().is_some_and(|job| job.attempt_failed(Stage::Head, cause, reused, untouched));
         error.set_retry(retry);
         error
     }

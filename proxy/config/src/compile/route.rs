@@ -80,8 +80,9 @@ fn route(
     let inner =
         Inherited { max_body, forward_path, outer: pattern.as_ref().map(|pattern| (pattern, path_spot.span())) };
     let action = action(Actions { proxy, respond, routes }, spot, &inner, names, report);
-    let name = name.or_else(|| path.clone())?;
-    Some(Route { name, path: pattern?, conditions: conditions?, action: action?, max_body, forward_path })
+    let conditions = conditions?;
+    let name = name.or_else(|| path.as_deref().map(|path| default_name(path, &conditions)))?;
+    Some(Route { name, path: pattern?, conditions, action: action?, max_body, forward_path })
 }
 
 fn check_nesting(inner: &PathPattern, outer: &PathPattern, span: Span, outer_span: Span, report: &mut Report) {
@@ -140,6 +141,15 @@ fn method(method: String, spot: Spot<'_>, report: &mut Report) -> Option<String>
         return Some(method);
     };
     keep(Err(reason), &method, spot, report)
+}
+
+/// The path pattern, behind the methods if there are any: routes of one path that differ in them differ in name too.
+fn default_name(path: &str, conditions: &[Condition]) -> String {
+    let methods = conditions.iter().find_map(|condition| match condition {
+        Condition::Method(methods) => Some(methods.join(",")),
+        _ => None,
+    });
+    methods.map_or_else(|| path.to_owned(), |methods| format!("{methods} {path}"))
 }
 
 /// Field names are held in lower case.

@@ -53,6 +53,9 @@ fn upstream(
     let timeouts = upstream_timeouts(timeouts.unwrap_or_default(), has_workers, spot.key("timeouts"), report);
     check_source(spot, report);
     check_protocol(protocol, spot, report);
+    if let Some(timeouts) = &timeouts {
+        check_h2(protocol, timeouts, spot, report);
+    }
     let servers = servers.and_then(|servers| static_servers(servers, protocol, spot.key("servers"), report));
     let workers = workers.and_then(|workers| worker::workers(workers, spot.key("workers"), scene, report));
     let source = servers.map(EndpointSource::Servers).or_else(|| workers.map(EndpointSource::Workers));
@@ -84,6 +87,24 @@ fn check_protocol(protocol: UpstreamProtocol, spot: Spot<'_>, report: &mut Repor
         report
             .fault(spot.key("protocol").span(), Code::NotAvailable, problem)
             .hint("write protocol: http1, or remove it");
+    }
+}
+
+/// What the engine behind HTTP/2 endpoints does not tell apart or cannot do is refused, not ignored.
+fn check_h2(protocol: UpstreamProtocol, timeouts: &UpstreamTimeouts, spot: Spot<'_>, report: &mut Report) {
+    if protocol != UpstreamProtocol::H2 {
+        return;
+    }
+    let times = spot.key("timeouts");
+    if timeouts.head != timeouts.read {
+        let problem = "towards HTTP/2 endpoints \"head\" and \"read\" are one deadline in this version";
+        let key = if times.has("head") { "head" } else { "read" };
+        report.fault(times.key(key).span(), Code::Conflict, problem).hint("write both, with the same time");
+    }
+    if spot.has("idle_connections") {
+        let problem = "idle connections to HTTP/2 endpoints cannot be counted in this version";
+        let hint = "remove the key: few connections carry many requests";
+        report.fault(spot.key("idle_connections").key_span(), Code::NotAvailable, problem).hint(hint);
     }
 }
 

@@ -17,7 +17,7 @@ use tidegate_config::model::{FixedResponse, ForwardPath, UpstreamProtocol, Upstr
 use crate::body::BodyPlan;
 use crate::edits::HeadEdits;
 use crate::filter::{self, RequestContext};
-use crate::head::{HeadView, ResponseView};
+use crate::head::{HeadView, HttpVersion, ResponseView};
 use crate::pool::endpoint::{Endpoint, EndpointId};
 use crate::pool::lease::{Lease, Outcome, TunnelLease};
 use crate::pool::queue::Ticket;
@@ -501,6 +501,11 @@ impl Proxied {
     fn new(traffic: &Traffic, pool: PoolId, head: &HeadView<'_>) -> Result<Self, Refusal> {
         let missing = || Refusal::new(RefusalKind::Internal, "the route's upstream is not one of this snapshot");
         let (pool, settings) = traffic.upstream(pool).ok_or_else(missing)?;
+        // The length of an HTTP/2 endpoint's answer may be unknown, and chunks are beyond an HTTP/1.0 client.
+        if settings.protocol == UpstreamProtocol::H2 && head.version == HttpVersion::Http10 {
+            let detail = "an HTTP/1.0 client, and endpoints of HTTP/2";
+            return Err(Refusal::new(RefusalKind::UnsupportedVersion, detail));
+        }
         // Only HTTP/1.1 has an upgrade; to an HTTP/2 endpoint the request goes as an ordinary one.
         let websocket = head.upgrade && settings.protocol == UpstreamProtocol::Http1;
         Ok(Self { pool: Arc::clone(pool), settings: *settings, websocket })
