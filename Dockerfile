@@ -43,6 +43,7 @@ COPY --from=build /skel/ /
 COPY --from=build --chmod=0755 /tidegate /usr/bin/tidegate
 COPY LICENSE /usr/share/doc/tidegate/LICENSE
 USER 65532:65532
+ENV RUNTIME_DIRECTORY=/run/tidegate STATE_DIRECTORY=/var/lib/tidegate
 WORKDIR /var/lib/tidegate
 # Unprivileged by default; Docker lets any user bind low ports too, other runtimes ask for CAP_NET_BIND_SERVICE.
 EXPOSE 8080 8443

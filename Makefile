@@ -19,7 +19,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: build ## build, and serve the demo site in the foreground (CONFIG=file for another one)
-	@exec $(TARGET)/release/tidegate run -c $(CONFIG)
+	@TIDEGATE_DEMO_BIN=$(TARGET)/release exec $(TARGET)/release/tidegate run -c $(CONFIG)
 
 build: build-packages ## build the release binaries: tidegate and upstream-demo
 	@$(CARGO) build --release --locked -p tidegate -p upstream-demo

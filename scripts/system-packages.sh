@@ -31,11 +31,13 @@ give_up() {
     exit 1
 }
 
-# Runs a command as root. Without a terminal sudo must not ask for a password.
+# Runs a command as root. Without a terminal sudo must not ask for a password; commands below get no input of their own,
+# so this is asked once.
+if [ -t 0 ]; then terminal=1; else terminal=; fi
 as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
-    elif [ -t 0 ]; then
+    elif [ -n "$terminal" ]; then
         sudo "$@"
     else
         sudo -n "$@"

@@ -20,13 +20,15 @@ use crate::privileges::{self, Account, Keep};
 use crate::reload::{self, Applied, Current, Prepared, Refused, Reloader, Surroundings};
 use crate::shutdown;
 use crate::signal::{Signals, Told};
+use crate::tls::fault::{Severity, TlsFault};
+use crate::tls::store::CertificateStore;
 use crate::workers::WorkerBridge;
 use anyhow::Context as _;
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
-use tidegate_config::model::{EndpointSource, Model, ShardCount};
+use tidegate_config::model::{Address, Model, ShardCount};
 use tidegate_config::{Faults, System};
 use tidegate_supervisor::{Handle, Reexec, Roots, Stream, SupervisorOptions, effective_cpus};
 use tokio::sync::{Notify, watch};
@@ -131,8 +133,12 @@ pub(crate) fn run(source: ConfigSource) -> Result<(), Ended> {
     let prepared = reload::prepare(model.clone(), &loaded.warnings, None, &around);
     let prepared = prepared.map_err(Ended::Refused)?;
     drop_privileges(&model, &folders).map_err(Ended::Start)?;
+    let unreadable = unreadable_now(&model, &folders);
 
     let logs = start_logs(&model, &metrics).map_err(Ended::Start)?;
+    for fault in unreadable {
+        tracing::warn!("server.user cannot do this, so reloads will be refused: {fault}");
+    }
     let lines = logs.worker_lines();
     let bridge = Arc::new(WorkerBridge::default());
     let supervisor = start_supervisor(&folders, &bridge, lines, cpus).map_err(Ended::Start)?;
@@ -291,24 +297,28 @@ fn shard_count(model: &Model, cpus: f64) -> usize {
 }
 
 fn drop_privileges(model: &Model, folders: &Folders) -> anyhow::Result<()> {
-    let workers = model.upstreams.values().filter_map(|upstream| match &upstream.source {
-        EndpointSource::Workers(spec) => spec.user.as_ref().map(|user| (&upstream.name, user)),
-        EndpointSource::Servers(_) => None,
-    });
-    let other_users: Vec<_> = workers.collect();
-    if let Some((upstream, user)) = other_users.first()
-        && !rustix::process::geteuid().is_root()
-    {
-        anyhow::bail!(
-            "upstream \"{upstream}\": workers cannot run as user \"{user}\" because this process is not root; \
-             start it as root (with `server.user` it drops its own rights) or remove `user`"
-        );
-    }
+    let other_users = reload::worker_users(model).next().is_some();
     let Some(user) = &model.server.user else { return Ok(()) };
-    folders.give_to(&Account::find(user)?)?;
-    let keep = if other_users.is_empty() { Keep::BindLowPorts } else { Keep::BindLowPortsAndSwitchUsers };
+    let account = Account::find(user)?;
+    folders.give_to(&account)?;
+    for listener in &model.listeners {
+        if let Address::Unix(path) = &listener.address {
+            std::os::unix::fs::lchown(path, Some(account.uid), Some(account.gid))
+                .with_context(|| format!("cannot give {} to the user", path.display()))?;
+        }
+    }
+    let keep = if other_users { Keep::BindLowPortsAndSwitchUsers } else { Keep::BindLowPorts };
     privileges::drop_to(user, keep)?;
     Ok(())
+}
+
+/// What was read as root and cannot be read again: a reload would be refused for it, and nobody would know why then.
+fn unreadable_now(model: &Model, folders: &Folders) -> Vec<TlsFault> {
+    if model.server.user.is_none() {
+        return Vec::new();
+    }
+    let faults = CertificateStore::check(model, &folders.state, SystemTime::now());
+    faults.into_iter().filter(|fault| fault.severity == Severity::Error).collect()
 }
 
 fn start_logs(model: &Model, metrics: &Metrics) -> anyhow::Result<Logs> {

@@ -34,6 +34,23 @@ pub(crate) struct Plane {
 pub(crate) struct NewListener {
     listener: Arc<Listener>,
     sockets: Vec<OwnedFd>,
+    taken: bool,
+}
+
+impl NewListener {
+    fn take(mut self) -> (Arc<Listener>, Vec<OwnedFd>) {
+        self.taken = true;
+        (self.listener.clone(), std::mem::take(&mut self.sockets))
+    }
+}
+
+impl Drop for NewListener {
+    /// A listener of a refused configuration leaves no file behind.
+    fn drop(&mut self) {
+        if !self.taken {
+            remove_socket_file(&self.listener.actual);
+        }
+    }
 }
 
 /// The listeners of a new configuration: those that stay and those that are new, in the model's order.
@@ -74,7 +91,7 @@ impl ListenerPlan {
                     let key = keys();
                     let listener = Listener::new(key, listener.address.clone(), address, settings);
                     plan.keys.push(key);
-                    plan.new.push(NewListener { listener: Arc::new(listener), sockets });
+                    plan.new.push(NewListener { listener: Arc::new(listener), sockets, taken: false });
                 }
                 Err(fault) => faults.push(fault),
             }
@@ -112,6 +129,11 @@ impl Plane {
         self.shards.iter().zip(receivers).map(start).collect()
     }
 
+    /// Whether it takes nothing new.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
     /// Its shards.
     pub(crate) fn shards(&self) -> &[Arc<Shard>] {
         &self.shards
@@ -141,7 +163,7 @@ impl Plane {
             self.order_all(|| Order::Unlisten(listener.key));
             remove_socket_file(&listener.actual);
         }
-        for NewListener { listener, sockets } in plan.new {
+        for (listener, sockets) in plan.new.into_iter().map(NewListener::take) {
             for (orders, socket) in self.orders.iter().zip(sockets) {
                 order(orders, Order::Listen(listener.clone(), socket));
             }
@@ -149,9 +171,12 @@ impl Plane {
         }
     }
 
-    /// Closes idle connections to an endpoint on every shard.
+    /// Closes idle connections to an endpoint on every shard. Never waits.
     pub(crate) fn forget(&self, endpoint: EndpointId) {
-        self.order_all(|| Order::Forget(endpoint));
+        for orders in &self.orders {
+            // A shard that is behind finds out by its sweep.
+            let _ = orders.try_send(Order::Forget(endpoint));
+        }
     }
 
     /// Stops accepting; each shard's thread ends when its last connection has gone, or at `deadline`.

@@ -11,17 +11,19 @@ use crate::folders::Folders;
 use crate::logs::Logs;
 use crate::observe::metrics::{Metrics, RouteKey};
 use crate::plane::{ListenerPlan, Plane};
+use crate::privileges::Account;
 use crate::snapshot::Snapshot;
 use crate::tls::fault::TlsFault;
 use crate::tls::policy::TlsPolicies;
 use crate::tls::store::CertificateStore;
 use crate::workers::{WorkerBridge, pool_specs};
+use caps::{CapSet, Capability};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, SystemTime};
 use tidegate_config::diff::{Diff, diff};
-use tidegate_config::model::{ConnectionLimits, Model};
+use tidegate_config::model::{ConnectionLimits, EndpointSource, Model};
 use tidegate_config::{Fault, Faults};
 use tidegate_supervisor::{Command, Handle};
 use tidegate_traffic::Traffic;
@@ -138,6 +140,8 @@ impl Reloader {
             }
             Err(refused) => {
                 self.metrics.config_refused();
+                // What was registered for it on the way.
+                retain_metrics(&self.metrics, &current.snapshot);
                 tracing::error!(%refused, "configuration refused, the old one keeps serving");
             }
         }
@@ -147,12 +151,12 @@ impl Reloader {
 
     /// What was built last, and how the last reload went.
     pub(crate) fn last_reload(&self) -> Option<LastReload> {
-        self.current.try_lock().ok().and_then(|current| current.last_reload.clone())
+        self.peek().and_then(|current| current.last_reload.clone())
     }
 
     /// When the certificates of sites end.
     pub(crate) fn certificate_expiry(&self) -> BTreeMap<String, SystemTime> {
-        let Ok(current) = self.current.try_lock() else { return BTreeMap::new() };
+        let Some(current) = self.peek() else { return BTreeMap::new() };
         current.certificates.sites().map(|(name, site)| (name.to_owned(), site.credentials.not_after)).collect()
     }
 
@@ -181,11 +185,23 @@ impl Reloader {
         Some(current.certificates.next_internal_renewal()?.max(SystemTime::now() + RENEWAL_PAUSE))
     }
 
+    /// What serves, unless a change is under way.
+    fn peek(&self) -> Option<MutexGuard<'_, Current>> {
+        match self.current.try_lock() {
+            Ok(current) => Some(current),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, current: &mut Current, control: &Arc<dyn Control>) -> Result<Applied, Refused> {
+        if self.plane.is_draining() {
+            return Err(Refused::Environment(vec!["the program is shutting down".to_owned()]));
+        }
         let loaded = self.source.load(&self.environment).map_err(Refused::Faults)?;
         let old = &current.snapshot;
         let diff = diff(&old.model, &loaded.model);
@@ -193,8 +209,12 @@ impl Reloader {
         if !refusals.is_empty() {
             return Err(Refused::NeedsRestart(refusals));
         }
+        // Before listeners are bound: those take connections at once, which a refusal would reset.
+        let model = Arc::new(loaded.model);
+        let logs = self.logs.prepare(&model.logging).map_err(|text| Refused::Environment(vec![text]))?;
+        let desk = self.desk.prepare(&model.admin).map_err(|text| Refused::Environment(vec![text]))?;
         let prepared = prepare(
-            Arc::new(loaded.model),
+            model.clone(),
             &loaded.warnings,
             Some((old, &current.policies)),
             &Surroundings {
@@ -205,9 +225,6 @@ impl Reloader {
                 keys: &self.listener_keys,
             },
         )?;
-        let model = prepared.snapshot.model.clone();
-        let logs = self.logs.prepare(&model.logging).map_err(|text| Refused::Environment(vec![text]))?;
-        let desk = self.desk.prepare(&model.admin).map_err(|text| Refused::Environment(vec![text]))?;
         let generation = prepared.snapshot.generation;
         let warnings = self.apply(current, prepared);
         self.logs.apply(&model.logging, logs, self.plane.shards());
@@ -223,6 +240,11 @@ impl Reloader {
     /// From here on nothing can fail.
     pub(crate) fn apply(&self, current: &mut Current, prepared: Prepared) -> Vec<String> {
         let Prepared { snapshot, policies, certificates, plan, warnings } = prepared;
+        if worker_users(&snapshot.model).next().is_some()
+            && let Err(error) = self.folders.let_workers_through()
+        {
+            tracing::error!(%error, "workers of other users may not reach their sockets");
+        }
         self.bridge.adopt(snapshot.traffic.pools.iter());
         set_connection_limits(&self.admission, &snapshot.model.server.connections);
         self.plane.swap(&snapshot, plan, &policies);
@@ -257,6 +279,7 @@ pub(crate) fn prepare(
     around: &Surroundings<'_>,
 ) -> Result<Prepared, Refused> {
     let mut refused = Vec::new();
+    check_worker_users(&model).map_err(|text| Refused::Environment(vec![text]))?;
     let mut warnings: Vec<String> = config_warnings.iter().map(ToString::to_string).collect();
     let built = match CertificateStore::build(&model, &around.folders.state, SystemTime::now()) {
         Ok(built) => built,
@@ -278,6 +301,31 @@ pub(crate) fn prepare(
     let traffic = Traffic::build(&model, previous.map(|(snapshot, _)| &snapshot.traffic));
     let snapshot = Snapshot::new(generation, model, traffic, plan.keys(), around.metrics);
     Ok(Prepared { snapshot: Arc::new(snapshot), policies, certificates: built.store, plan, warnings })
+}
+
+/// Upstreams whose workers run as an account of their own, with that account.
+pub(crate) fn worker_users(model: &Model) -> impl Iterator<Item = (&str, &str)> {
+    model.upstreams.values().filter_map(|upstream| match &upstream.source {
+        EndpointSource::Workers(spec) => Some((upstream.name.as_str(), spec.user.as_deref()?)),
+        EndpointSource::Servers(_) => None,
+    })
+}
+
+/// Workers of other accounts need those accounts, and our right to become them.
+fn check_worker_users(model: &Model) -> Result<(), String> {
+    let Some((upstream, user)) = worker_users(model).next() else { return Ok(()) };
+    let may_switch = caps::has_cap(None, CapSet::Effective, Capability::CAP_SETUID).unwrap_or(false);
+    if !may_switch {
+        return Err(format!(
+            "upstream \"{upstream}\": workers cannot run as user \"{user}\" because this process may not change users; \
+             start it as root (with `server.user` it drops its other rights), restart it if it dropped them already, or \
+             remove `user`"
+        ));
+    }
+    worker_users(model).try_for_each(|(upstream, user)| match Account::find(user) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("upstream \"{upstream}\": {error}")),
+    })
 }
 
 /// Caps connections by the configuration, else by what the descriptor limit leaves.

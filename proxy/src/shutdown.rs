@@ -30,6 +30,10 @@ pub(crate) async fn run(
     let mut forced = tokio::select! {
         _ = drained => false,
         () = again(signals) => true,
+        () = tokio::time::sleep_until(end.into()) => {
+            tracing::error!("connections are left although their time is over");
+            true
+        }
     };
     tracing::info!(ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), forced, "connections drained");
     let supervisor = reloader.supervisor.clone();

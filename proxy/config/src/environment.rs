@@ -61,12 +61,15 @@ pub struct System {
 }
 
 impl System {
-    /// Chooses the runtime folder: `/run/tidegate` for root, else `$XDG_RUNTIME_DIR/tidegate`, else
+    /// Chooses the runtime folder: the service manager's `$RUNTIME_DIRECTORY`, else `/run/tidegate` for root, else `$XDG_RUNTIME_DIR/tidegate`, else
     /// `/tmp/tidegate-<uid>`.
     #[must_use]
     pub fn detect() -> Self {
         // The owner of /proc/self is our effective user; this asks for no more than the standard library.
         let user = std::fs::metadata("/proc/self").map_or(0, |metadata| metadata.uid());
+        if let Some(given) = service_folder("RUNTIME_DIRECTORY") {
+            return Self { runtime_folder: given };
+        }
         let session = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
         let runtime_folder = match (user, session) {
             (0, _) => PathBuf::from("/run/tidegate"),
@@ -75,6 +78,12 @@ impl System {
         };
         Self { runtime_folder }
     }
+}
+
+/// A folder that the service manager made for us; of several the first.
+fn service_folder(name: &str) -> Option<PathBuf> {
+    let value = std::env::var(name).ok()?;
+    value.split(':').map(PathBuf::from).find(|path| path.is_absolute())
 }
 
 impl Environment for System {

@@ -52,6 +52,11 @@ pub(super) fn faults(endpoint: &Endpoint, host: &Host<'_>) -> Option<Faults> {
     locate::source(endpoint.config.config.as_deref(), host).ok()?.load(host.environment).err()
 }
 
+/// Whether a program listens at the default socket.
+pub(super) fn default_answers(host: &Host<'_>) -> bool {
+    std::os::unix::net::UnixStream::connect(host.environment.runtime_folder().join("admin.sock")).is_ok()
+}
+
 fn read_token(path: &Path, host: &Host<'_>) -> Result<Secret, String> {
     let text = host.environment.read(path, LARGEST_TOKEN).map_err(|error| format!("{}: {error}", path.display()))?;
     let token = text.trim();

@@ -101,7 +101,7 @@ pub(super) struct Reload {
     #[arg(long, value_enum, default_value_t)]
     pub(super) format: OutputFormat,
     /// Seconds to wait for the result
-    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub(super) timeout: u64,
 }
 
@@ -119,7 +119,7 @@ pub(super) struct Stop {
     #[command(flatten)]
     pub(super) endpoint: Endpoint,
     /// Seconds to wait for the end
-    #[arg(long, value_name = "SECONDS", default_value_t = 90)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 90, value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub(super) timeout: u64,
     /// Return once the shutdown has begun
     #[arg(long)]

@@ -35,8 +35,10 @@ pub(super) fn status(status: &Status, host: &Host<'_>, streams: &mut Streams<'_>
 }
 
 pub(super) fn reload(reload: &Reload, host: &Host<'_>, streams: &mut Streams<'_>) -> io::Result<Exit> {
-    // The running program would refuse the same file for the same faults, and could not be found by it.
-    if let Some(faults) = admin_endpoint::faults(&reload.endpoint, host) {
+    // The running program would refuse the same file for the same faults, and cannot be found by it.
+    // Variables may be set for it only, so that it is asked wherever it can be found.
+    let faults = admin_endpoint::faults(&reload.endpoint, host);
+    if let Some(faults) = faults.filter(|_| !admin_endpoint::default_answers(host)) {
         return refused_here(&faults, reload.format, streams);
     }
     let client = match admin_endpoint::client(&reload.endpoint, host, streams) {
@@ -89,8 +91,10 @@ pub(super) fn stop(stop: &Stop, host: &Host<'_>, streams: &mut Streams<'_>) -> i
         Ok(client) => client,
         Err(problem) => return wrong(&problem, streams),
     };
-    if let Err(error) = client.stop(AT_ONCE) {
-        return unreachable(&error, streams);
+    match client.stop(AT_ONCE) {
+        // The other end went away while we asked: it may be stopping already, which the wait below finds out.
+        Ok(()) | Err(ClientError::Connection { .. }) => {}
+        Err(error) => return unreachable(&error, streams),
     }
     if stop.no_wait {
         writeln!(streams.out, "stopping")?;

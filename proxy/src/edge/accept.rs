@@ -110,7 +110,9 @@ fn take(
     let (socket, peer) = match accepted {
         Ok(accepted) => accepted,
         // The client left before it was accepted.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => return Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::NotConnected) => {
+            return Ok(());
+        }
         Err(error) => return Err(error),
     };
     let settings = listener.settings();

@@ -281,8 +281,12 @@ pub(crate) async fn serve_http1(
     let job = Arc::new(job);
     if handed.expect_continue {
         // The engine never asks for the body. A client that does not take this has left.
-        conn.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
-        conn.flush().await.ok()?;
+        if conn.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() || conn.flush().await.is_err() {
+            job.state().account.reason = Some(RefusalKind::ClientClosed.reason());
+            job.state().account.status = failure::status(RefusalKind::ClientClosed);
+            job.finish(shard);
+            return None;
+        }
     }
     let mut session = ServerSession::new_http1(Box::new(conn));
     session.set_read_timeout(Some(settings.timeouts.head));

@@ -11,8 +11,9 @@ use tidegate_http1::ResponseHead;
 use tidegate_traffic::pool::lease::ConnPermit;
 use tokio::io::{AsyncReadExt, AsyncWrite};
 
-/// Bytes that the read buffer grows by.
+/// Bytes that the read buffer grows by at first, and at most while reads fill it.
 const READ_CHUNK: usize = 16 * 1024;
+const MAX_READ_CHUNK: usize = 128 * 1024;
 
 /// A connection to an endpoint; the permit counts it there for its whole life.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Connection {
     socket: Socket,
     /// Read and not yet consumed.
     pub(crate) read: BytesMut,
+    /// Bytes that `read` grows by.
+    chunk: usize,
     /// To be written.
     pub(crate) write: BytesMut,
     /// Reused from response to response.
@@ -37,6 +40,7 @@ impl Connection {
         Self {
             socket,
             read: BytesMut::new(),
+            chunk: READ_CHUNK,
             write: BytesMut::new(),
             head: ResponseHead::new(),
             reused: false,
@@ -55,12 +59,26 @@ impl Connection {
         self.socket.is_open()
     }
 
-    /// Reads more into `read`; 0 is the end of the stream.
+    /// Reads more into `read`; 0 is the end of the stream. Reads that fill the buffer make it larger, so that a large
+    /// body takes few system calls.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.read.capacity() - self.read.len() < READ_CHUNK / 4 {
-            self.read.reserve(READ_CHUNK);
+        if self.read.capacity() - self.read.len() < self.chunk / 4 {
+            self.read.reserve(self.chunk);
         }
-        pin!(self.socket.read_buf(&mut self.read)).poll(cx)
+        let room = self.read.capacity() - self.read.len();
+        let filled = pin!(self.socket.read_buf(&mut self.read)).poll(cx);
+        if matches!(&filled, Poll::Ready(Ok(count)) if *count == room) {
+            self.chunk = (self.chunk * 2).min(MAX_READ_CHUNK);
+        }
+        filled
+    }
+
+    /// Gives a large buffer back before the connection idles.
+    pub(crate) fn shrink(&mut self) {
+        if self.chunk > READ_CHUNK && self.read.is_empty() {
+            self.read = BytesMut::new();
+            self.chunk = READ_CHUNK;
+        }
     }
 
     /// Writes from `write`; ready with the bytes written once some were.

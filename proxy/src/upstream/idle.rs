@@ -38,10 +38,18 @@ impl IdlePool {
     }
 
     /// Keeps a connection for `keep` at the most, and no more than `cap` for its endpoint: the oldest gives way.
-    pub(crate) fn put(&self, endpoint: EndpointId, connection: Connection, cap: usize, keep: Duration, now: Instant) {
+    pub(crate) fn put(
+        &self,
+        endpoint: EndpointId,
+        mut connection: Connection,
+        cap: usize,
+        keep: Duration,
+        now: Instant,
+    ) {
         if cap == 0 || !connection.is_quiet() {
             return;
         }
+        connection.shrink();
         let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = by_endpoint.entry(endpoint).or_default();
         queue.push_back(Idle { connection, until: now + keep });

@@ -104,9 +104,7 @@ async fn keys_of_workers_act() {
     // Another account has to reach the program and its socket.
     let program = home.path().join("demo");
     fs::copy(Binary::UpstreamDemo.path(), &program).expect("the directory is ours");
-    let sockets = home.path().join("run");
-    fs::create_dir(&sockets).expect("the directory is ours");
-    for path in [home.path(), &program, &sockets] {
+    for path in [home.path(), &program] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("it is ours");
     }
     let edge = Arc::new(Edge::launch(home).ready().await);
