@@ -213,7 +213,22 @@ fn check() -> Command {
 }
 
 fn assert_loads(name: &str, finished: &Finished) {
-    assert!(finished.status.success() && finished.stderr.is_empty(), "{name}:\n{}", finished.stderr);
+    let said = without_open_test_keys(&finished.stderr);
+    assert!(finished.status.success() && said.is_empty(), "{name}:\n{}", finished.stderr);
+}
+
+/// A checkout cannot keep the test keys private: git knows no such mode.
+fn without_open_test_keys(text: &str) -> Vec<&str> {
+    let mut left = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.contains("/certs/") && line.contains("private key is open to other accounts") {
+            lines.next();
+        } else {
+            left.push(line);
+        }
+    }
+    left
 }
 
 /// Fails for every line of code below `paths` that has one of the `banned` texts, the `except`ed files apart; those

@@ -196,22 +196,8 @@ impl Session<'_> {
             }
         };
         let fields = RequestFields { head, bytes: &head_bytes };
-        let request = HeadView {
-            method: head.method(&head_bytes),
-            raw_target: head.path_and_query(&head_bytes),
-            target: &parsed.target,
-            host: parsed.host.as_ref(),
-            version: version(head.version()),
-            fields: &fields,
-            upgrade: head.upgrade(&head_bytes) == Upgrade::WebSocket,
-            body: body_length(head.framing()),
-            client: &client,
-        };
-        let traits = RequestTraits {
-            version: head.version(),
-            keep_alive: head.keep_alive(),
-            expect_continue: head.expect_continue(),
-        };
+        let request = parsed.view(&fields, &client);
+        let traits = traits(head);
         let body_idle = self.settings.timeouts.body_idle;
         let out = std::mem::take(&mut self.out);
         let decoder = BodyDecoder::new(head.framing());
@@ -227,7 +213,6 @@ impl Session<'_> {
             account: &mut account,
         };
         let driven = driver.run().await;
-        let framing = head.framing();
         let finished = Finished { shard: self.shard, origin: self.origin, started };
         match driven {
             Driven::Done => {
@@ -251,19 +236,30 @@ impl Session<'_> {
             }
             Driven::Engine(attempt) => {
                 self.out = down.into_unsent();
-                let keep = traits.keep_alive;
                 let job = engine::Job::new(&finished, view, exchange, &request, account, attempt);
-                let rest = split_body(&mut conn.read_buffer, framing);
-                // The engine reads the head again: put it back in front of what follows it.
-                let mut front = BytesMut::from(head_bytes.trim_ascii_start());
-                front.unsplit(conn.read_buffer.split());
-                conn.read_buffer = front;
-                let handed = engine::Handed { keep_alive: keep, expect_continue: traits.expect_continue };
-                let mut conn = engine::serve_http1(self.shard, conn, job, self.settings, handed).await?;
-                conn.read_buffer.unsplit(rest);
-                Some((conn, if keep { After::KeepAlive } else { After::Close }))
+                self.hand_over(conn, head, &head_bytes, job).await
             }
         }
+    }
+
+    /// Has the engine serve a request whose head was taken from the connection's buffer.
+    async fn hand_over(
+        &self,
+        mut conn: Conn,
+        head: &RequestHead,
+        head_bytes: &[u8],
+        job: engine::Job,
+    ) -> Option<(Conn, After)> {
+        let rest = split_body(&mut conn.read_buffer, head.framing());
+        // The engine reads the head again: put it back in front of what follows it.
+        let mut front = BytesMut::from(head_bytes.trim_ascii_start());
+        front.unsplit(conn.read_buffer.split());
+        conn.read_buffer = front;
+        let keep_alive = head.keep_alive();
+        let handed = engine::Handed { keep_alive, expect_continue: head.expect_continue() };
+        let mut conn = engine::serve_http1(self.shard, conn, job, self.settings, handed).await?;
+        conn.read_buffer.unsplit(rest);
+        Some((conn, if keep_alive { After::KeepAlive } else { After::Close }))
     }
 }
 
@@ -282,6 +278,28 @@ fn split_body(buffer: &mut BytesMut, framing: BodyFraming) -> BytesMut {
 struct Parsed<'b> {
     target: Target<'b>,
     host: Option<Host<'b>>,
+}
+
+impl<'b> Parsed<'b> {
+    /// The request as decisions see it.
+    fn view(&'b self, fields: &'b RequestFields<'b>, client: &'b Client) -> HeadView<'b> {
+        let RequestFields { head, bytes } = fields;
+        HeadView {
+            method: head.method(bytes),
+            raw_target: head.path_and_query(bytes),
+            target: &self.target,
+            host: self.host.as_ref(),
+            version: version(head.version()),
+            fields,
+            upgrade: head.upgrade(bytes) == Upgrade::WebSocket,
+            body: body_length(head.framing()),
+            client,
+        }
+    }
+}
+
+fn traits(head: &RequestHead) -> RequestTraits {
+    RequestTraits { version: head.version(), keep_alive: head.keep_alive(), expect_continue: head.expect_continue() }
 }
 
 fn parse<'b>(head: &RequestHead, bytes: &'b [u8]) -> Result<Parsed<'b>, Refusal> {
