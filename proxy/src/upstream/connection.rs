@@ -62,7 +62,8 @@ impl Connection {
     /// Reads more into `read`; 0 is the end of the stream. Reads that fill the buffer make it larger, so that a large
     /// body takes few system calls.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.read.capacity() - self.read.len() < self.chunk / 4 {
+        // An empty buffer is rewound for free; otherwise what earlier answers consumed would shorten the next read.
+        if self.read.is_empty() || self.read.capacity() - self.read.len() < self.chunk / 4 {
             self.read.reserve(self.chunk);
         }
         let room = self.read.capacity() - self.read.len();
