@@ -18,7 +18,7 @@ pub struct Hole {
 }
 
 impl Hole {
-    /// Listens on a free loopback port and fills the queue. Blocks for the time of [`FULL`].
+    /// Listens on a free loopback port and fills the queue. Blocks for the time of `FULL`.
     ///
     /// # Panics
     /// When the queue does not fill.
