@@ -92,8 +92,7 @@ impl<D: Downstream> Driver<'_, D> {
                     Attempted::Over => return Driven::Done,
                     Attempted::Tunnel(connection) => return Driven::Tunnel(connection),
                     Attempted::Refused(refusal) => {
-                        let blamed = refusal.fault() == Fault::Upstream;
-                        self.finish(if blamed { Outcome::UpstreamFault } else { Outcome::Cancelled });
+                        self.finish(blame(&refusal));
                         Action::Respond(Answer::Refused(refusal))
                     }
                     Attempted::Failed(failure) => {
@@ -236,7 +235,7 @@ impl<D: Downstream> Driver<'_, D> {
                 self.account.truncated = true;
                 self.account.reason = Some(refusal.reason());
                 self.down.abort();
-                self.finish(Outcome::UpstreamFault);
+                self.finish(blame(&refusal));
                 Attempted::Over
             }
             RelayEnd::ClientFault(fault) => self.client_fault(fault).await,
@@ -252,7 +251,7 @@ impl<D: Downstream> Driver<'_, D> {
             ClientFault::BadAnswer(_) => RefusalKind::UpstreamBadResponse,
         };
         let refusal = Refusal::new(kind, fault.to_string());
-        self.finish(Outcome::ClientGone);
+        self.finish(if refusal.fault() == Fault::Client { Outcome::ClientGone } else { blame(&refusal) });
         if kind == RefusalKind::ClientClosed || self.down.response_started() {
             self.account.reason = Some(refusal.reason());
             self.account.status = self.account.upstream_status.unwrap_or(failure::status(kind));
@@ -305,6 +304,11 @@ pub(crate) async fn send_own<D: Downstream>(
         rest = &rest[sent..];
     }
     poll_fn(|cx| down.poll_finish(cx)).await
+}
+
+/// What an end that we caused says about the endpoint: nothing, unless it was the endpoint's fault.
+fn blame(refusal: &Refusal) -> Outcome {
+    if refusal.fault() == Fault::Upstream { Outcome::UpstreamFault } else { Outcome::Cancelled }
 }
 
 fn connect_failure(cause: Cause) -> Failure {

@@ -107,6 +107,7 @@ struct State {
     pipe: Option<BodyPipe>,
     body_taken: bool,
     response_passed: bool,
+    outcome: Outcome,
     bytes: Passed,
 }
 
@@ -150,6 +151,7 @@ impl Job {
                 refusal: None,
                 body_taken: false,
                 response_passed: false,
+                outcome: Outcome::Ok,
                 bytes: Passed::default(),
             }),
         }
@@ -202,6 +204,7 @@ impl Job {
                 state.account.reason = Some(RefusalKind::HeadTimeout.reason());
                 state.account.status = failure::status(RefusalKind::HeadTimeout);
                 state.account.truncated = true;
+                state.outcome = Outcome::UpstreamFault;
                 None
             }
         }
@@ -217,7 +220,7 @@ impl Job {
 
     fn finish(self: Arc<Self>, shard: &Shard) {
         let mut state = self.state();
-        let outcome = if state.account.truncated { Outcome::UpstreamFault } else { Outcome::Ok };
+        let outcome = state.outcome;
         state.exchange.step(&self.view.traffic, Event::Finished(outcome), Instant::now());
         self.labels.record(shard, &state.account, state.bytes);
     }
@@ -498,6 +501,11 @@ impl ProxyHttp for Bridge {
         let own = {
             let mut state = job.state();
             let kind = refusal_kind(error);
+            state.outcome = match *error.esource() {
+                ErrorSource::Downstream => Outcome::ClientGone,
+                ErrorSource::Upstream => Outcome::UpstreamFault,
+                ErrorSource::Internal | ErrorSource::Unset => Outcome::Cancelled,
+            };
             if state.response_passed {
                 job.break_off(&mut state);
                 let ours = *error.esource() == ErrorSource::Downstream;

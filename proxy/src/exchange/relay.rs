@@ -53,7 +53,7 @@ enum Sending {
     /// All of it has left.
     Done,
     /// The endpoint stopped taking it; its answer may still come.
-    Broken(io::ErrorKind),
+    Broken,
 }
 
 /// State of the response's way.
@@ -161,7 +161,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
     fn poll_request(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         loop {
             match self.sending {
-                Sending::Done | Sending::Broken(_) => return Poll::Pending,
+                Sending::Done | Sending::Broken => return Poll::Pending,
                 Sending::Body | Sending::Flushing => {}
             }
             if !self.up.write.is_empty() {
@@ -189,9 +189,9 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 self.write_since = None;
                 Poll::Ready(())
             }
-            Poll::Ready(result) => {
+            Poll::Ready(_) => {
                 self.write_since = None;
-                self.sending = Sending::Broken(result.err().map_or(io::ErrorKind::WriteZero, |error| error.kind()));
+                self.sending = Sending::Broken;
                 Poll::Ready(())
             }
             Poll::Pending => {
@@ -453,7 +453,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
         let write = self.write_since.map(|since| since + self.timeouts.write);
         let in_head = matches!(self.receiving, Receiving::Head);
         // The endpoint owes an answer only once it has the whole request.
-        let owes = self.request_left() || matches!(self.sending, Sending::Broken(_));
+        let owes = self.request_left() || self.sending == Sending::Broken;
         let read = match self.read_since {
             Some(since) if in_head && owes => Some(since + self.timeouts.head),
             Some(since) if !in_head => Some(since + self.timeouts.read),
