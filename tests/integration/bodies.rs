@@ -189,3 +189,19 @@ async fn large_answers_come_whole_to_many_streams_at_once() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_client_over_its_limit_is_no_failure_of_the_endpoint() {
+    // The endpoint answers while the body comes, so the answer has begun when the limit is met.
+    let limited = "{ path: /, proxy: app, max_body: 64KiB }";
+    let site = Site::demo_workers(1, &[]).replace("{ path: /, proxy: app }", limited);
+    let edge = Edge::start(site).await;
+    for client in edge.clients() {
+        let pieces = (0..8).map(|_| Bytes::from(vec![b'x'; 16 * 1024])).collect();
+        let sent = client.send(Ask::post_slowly("/echo", pieces, Duration::from_millis(30))).await;
+        let complete = sent.is_ok_and(|answer| answer.status == 200 && answer.is_complete());
+        assert!(!complete, "over {}", client.kind());
+    }
+    let endpoint = &edge.status().await["upstreams"][0]["endpoints"][0];
+    assert_eq!((&endpoint["requests"], &endpoint["failures"]), (&4.into(), &0.into()), "{endpoint}");
+}
