@@ -112,6 +112,21 @@ impl Name {
     }
 }
 
+impl Underscores {
+    /// Whether a field of this name is to be dropped. What would be a framing field, or Host, by another spelling is
+    /// refused all the same: somebody in front of us may have read it that way.
+    pub(crate) fn drop(self, name: &[u8]) -> Result<bool, FieldFault> {
+        if self != Self::Dropped || !name.contains(&b'_') {
+            return Ok(false);
+        }
+        let hyphens: Vec<u8> = name.iter().map(|&byte| if byte == b'_' { b'-' } else { byte }).collect();
+        match Name::of(&hyphens) {
+            Name::ContentLength | Name::TransferEncoding | Name::Host => Err(FieldFault::Underscore),
+            _ => Ok(true),
+        }
+    }
+}
+
 /// Ranges of all fields, in the order sent. Cleared, it keeps its allocation.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FieldSection {
@@ -131,7 +146,13 @@ struct FieldSpan {
 pub(crate) enum Step {
     Incomplete(Progress),
     End(usize),
-    Field { name: Name, value: Span, next: usize },
+    Field {
+        name: Name,
+        value: Span,
+        next: usize,
+    },
+    /// A line that is not kept; where the next one starts.
+    Dropped(usize),
 }
 
 impl FieldSection {
@@ -145,20 +166,23 @@ impl FieldSection {
 
     /// Reads the line `progress` stands in and keeps its ranges.
     #[inline]
-    pub(crate) fn read_line(
+    pub(crate) fn read_line<const LENIENT: bool>(
         &mut self,
         buffer: &[u8],
         progress: Progress,
         underscores: Underscores,
     ) -> Result<Step, FieldFault> {
-        match line::read(buffer, progress, underscores)? {
+        match line::read::<LENIENT>(buffer, progress, underscores)? {
             Line::Incomplete(progress) => Ok(Step::Incomplete(progress)),
             Line::End(next) => Ok(Step::End(next)),
+            Line::Field { name, next, .. } if LENIENT && underscores.drop(name.of(buffer))? => Ok(Step::Dropped(next)),
             Line::Field { name: span, value, next } => {
                 let name = Name::of(span.of(buffer));
                 let plain = value.start() == span.end() + 2
                     && value.end() + 2 == next
                     && buffer[span.end() + 1] == b' '
+                    // A line that ends in LF alone may have a space in the CR's place.
+                    && (!LENIENT || buffer[value.end()] == b'\r')
                     && value.len() > 0;
                 self.spans.push(FieldSpan { name: span, value, kind: name.kind(), plain });
                 Ok(Step::Field { name, value, next })

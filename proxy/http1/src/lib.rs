@@ -1,4 +1,4 @@
-//! Strict HTTP/1.1 codec without IO, for both sides of a proxy (RFC 9110, RFC 9112).
+//! HTTP/1.1 codec without IO, strict unless told otherwise ([`ParsePolicy`]), for both sides of a proxy (RFC 9110, RFC 9112).
 //!
 //! The server side reads requests ([`RequestHead`]) and writes responses; the client side writes requests and reads
 //! responses ([`ResponseHead`]). Bodies go through [`BodyDecoder`] and [`BodyEncoder`], heads are written with
@@ -19,6 +19,7 @@ mod host;
 mod limits;
 mod line;
 mod octet;
+mod policy;
 mod reason;
 mod request;
 mod response;
@@ -30,7 +31,8 @@ pub use body::{BodyDecoder, BodyEncoder, BodyError, Decoded, EncodeError, Trunca
 pub use field::{Field, FieldKind};
 pub use framing::{BodyFraming, FramingFault, ResponseFraming};
 pub use limits::HeadLimits;
-pub use line::FieldFault;
+pub use line::{FieldFault, admit_field};
+pub use policy::ParsePolicy;
 pub use reason::canonical_reason;
 pub use request::{RequestError, RequestHead};
 pub use response::{Asked, ResponseError, ResponseHead};

@@ -4,7 +4,7 @@
 //! however small the pieces. Every fault is decided by a prefix of the line: the verdict does not depend on how the
 //! bytes were split into reads.
 
-use crate::octet;
+use crate::{ParsePolicy, octet};
 
 /// Why a field line is refused (RFC 9112 section 5).
 #[derive(thiserror::Error, Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub enum FieldFault {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Underscores {
     Refused,
+    /// Such a line is read and forgotten.
+    Dropped,
     Allowed,
 }
 
@@ -50,7 +52,7 @@ impl Underscores {
     fn name_class(self) -> u8 {
         match self {
             Self::Refused => octet::TOKEN_WITHOUT_UNDERSCORE,
-            Self::Allowed => octet::TOKEN,
+            Self::Dropped | Self::Allowed => octet::TOKEN,
         }
     }
 }
@@ -121,16 +123,20 @@ pub(crate) enum Line {
     Field { name: Span, value: Span, next: usize },
 }
 
-/// Reads the line `progress` stands in.
+/// Reads the line `progress` stands in. `LENIENT`: it may end in LF alone.
 #[inline]
-pub(crate) fn read(buffer: &[u8], progress: Progress, underscores: Underscores) -> Result<Line, FieldFault> {
+pub(crate) fn read<const LENIENT: bool>(
+    buffer: &[u8],
+    progress: Progress,
+    underscores: Underscores,
+) -> Result<Line, FieldFault> {
     let start = progress.start;
     let colon = match progress.colon {
         Some(colon) => colon,
         None => match buffer.get(start) {
             None => return Ok(Line::Incomplete(progress)),
             Some(b'\r' | b'\n') => {
-                return Ok(line_end(buffer, start)?.map_or(Line::Incomplete(progress), Line::End));
+                return Ok(line_end::<LENIENT>(buffer, start)?.map_or(Line::Incomplete(progress), Line::End));
             }
             Some(b' ' | b'\t') => return Err(FieldFault::Folded),
             Some(_) => {
@@ -148,12 +154,35 @@ pub(crate) fn read(buffer: &[u8], progress: Progress, underscores: Underscores) 
     let incomplete = Line::Incomplete(Progress { start, colon: Some(colon), checked: stop });
     match buffer.get(stop) {
         None => Ok(incomplete),
-        Some(b'\r' | b'\n') => Ok(line_end(buffer, stop)?.map_or(incomplete, |next| Line::Field {
+        Some(b'\r' | b'\n') => Ok(line_end::<LENIENT>(buffer, stop)?.map_or(incomplete, |next| Line::Field {
             name: Span::new(start, colon),
             value: trimmed(buffer, colon + 1, stop),
             next,
         })),
         Some(&byte) => Err(FieldFault::ValueByte(byte)),
+    }
+}
+
+/// Holds a field that came by another protocol to what a line of HTTP/1 may hold, since that is what it may be
+/// forwarded as. `false`: under this policy the field is to be forgotten. Spaces around a value, which belong to a line and
+/// not to a field (RFC 9113 section 8.2.1), are refused.
+pub fn admit_field(name: &[u8], value: &[u8], policy: ParsePolicy) -> Result<bool, FieldFault> {
+    let underscores = match policy {
+        ParsePolicy::Strict => Underscores::Refused,
+        ParsePolicy::Lenient => Underscores::Dropped,
+    };
+    match name.get(octet::run(name, underscores.name_class())) {
+        Some(&byte) => return Err(name_fault(byte)),
+        None if name.is_empty() => return Err(FieldFault::EmptyName),
+        None => {}
+    }
+    let edges = [value.first(), value.last()];
+    if let Some(byte) = edges.into_iter().flatten().find(|byte| matches!(byte, b' ' | b'\t')) {
+        return Err(FieldFault::ValueByte(*byte));
+    }
+    match value.get(octet::value_run(value)) {
+        Some(&byte) => Err(FieldFault::ValueByte(byte)),
+        None => Ok(!underscores.drop(name)?),
     }
 }
 
@@ -169,15 +198,22 @@ fn name_fault(byte: u8) -> FieldFault {
     }
 }
 
-/// Expects CRLF at `at` and gives the place after it. `None`: more bytes are needed.
+/// Expects CRLF at `at`, or with `LENIENT` LF alone, and gives the place after it. `None`: more bytes are needed.
 #[inline]
-pub(crate) fn line_end(buffer: &[u8], at: usize) -> Result<Option<usize>, FieldFault> {
+pub(crate) fn line_end<const LENIENT: bool>(buffer: &[u8], at: usize) -> Result<Option<usize>, FieldFault> {
     match (buffer.get(at), buffer.get(at + 1)) {
+        (Some(b'\n'), _) if LENIENT => Ok(Some(at + 1)),
         (Some(b'\n'), _) => Err(FieldFault::BareLineFeed),
         (Some(b'\r'), Some(b'\n')) => Ok(Some(at + 2)),
         (Some(b'\r'), None) | (None, _) => Ok(None),
         _ => Err(FieldFault::BareCarriageReturn),
     }
+}
+
+/// Whether the line at `at` is a field, so not the empty line that ends the section.
+#[inline]
+pub(crate) fn is_field<const LENIENT: bool>(buffer: &[u8], at: usize) -> bool {
+    buffer.get(at).is_some_and(|&byte| byte != b'\r' && (!LENIENT || byte != b'\n'))
 }
 
 #[inline]

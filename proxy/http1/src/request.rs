@@ -10,9 +10,12 @@ use crate::framing::{BodyFraming, FramingFields};
 use crate::line::{Progress, Span, Underscores};
 use crate::target::{Path, Target};
 use crate::upgrade::{Upgrade, UpgradeFields};
-use crate::{HeadLimits, Version, host, line, octet};
+use crate::{HeadLimits, HeadWriter, Output, ParsePolicy, Version, host, line, octet};
 
 const LONGEST_METHOD: usize = 32;
+/// Most empty lines in front of a request, and most spaces in one place of its first line, where several are accepted.
+/// They are looked at again with each read, so their number is kept small.
+const MOST_BLANKS: usize = 16;
 const HTTP2_PREFACE_LINE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// One request head, as ranges over the buffer it was read from.
@@ -60,11 +63,16 @@ impl RequestHead {
 
     /// Reads a head at the start of `buffer`.
     ///
-    /// `Ok(Some(length))`: the head is complete and takes `length` bytes, one tolerated CRLF in front of it included.
+    /// `Ok(Some(length))`: the head is complete and takes `length` bytes, tolerated empty lines in front included.
     /// `Ok(None)`: it is not; call again with the same bytes and more behind them. Work already done is not repeated.
     /// Once complete or refused the answer stays the same until [`clear`](Self::clear). The verdict does not depend
-    /// on how the bytes were split over calls.
-    pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits) -> Result<Option<usize>, RequestError> {
+    /// on how the bytes were split over calls. `policy` has to be the same in all of them.
+    pub fn parse(
+        &mut self,
+        buffer: &[u8],
+        limits: &HeadLimits,
+        policy: ParsePolicy,
+    ) -> Result<Option<usize>, RequestError> {
         match self.stage {
             Stage::RequestLine | Stage::Fields => {}
             Stage::Complete => return Ok(Some(self.progress.start)),
@@ -75,7 +83,11 @@ impl RequestHead {
             // Fewer bytes than before: nothing new to say about them.
             return Ok(None);
         }
-        match self.advance(bytes, limits) {
+        let outcome = match policy {
+            ParsePolicy::Strict => self.advance::<false>(bytes, limits),
+            ParsePolicy::Lenient => self.advance::<true>(bytes, limits),
+        };
+        match outcome {
             Ok(None) if is_full => Err(self.refuse(RequestError::HeadTooLarge)),
             Ok(outcome) => Ok(outcome),
             Err(error) => Err(self.refuse(error)),
@@ -207,6 +219,23 @@ impl RequestHead {
             .map(octet::text)
     }
 
+    /// Writes the head in its one canonical form, for somebody who parses it again: the request line, then all fields,
+    /// those about this hop included.
+    pub fn write(&self, buffer: &[u8], out: &mut impl Output) {
+        let version: &[u8] = match self.version() {
+            Version::Http10 => b" HTTP/1.0\r\n",
+            Version::Http11 => b" HTTP/1.1\r\n",
+        };
+        for part in [self.method.of(buffer), b" ", self.target.whole.of(buffer), version] {
+            out.put(part);
+        }
+        let mut writer = HeadWriter::new(out);
+        for field in self.classified(buffer) {
+            writer.forward(&field);
+        }
+        writer.end();
+    }
+
     fn has_body(&self) -> bool {
         !matches!(self.framing(), BodyFraming::None | BodyFraming::Length(0))
     }
@@ -216,17 +245,22 @@ impl RequestHead {
         error
     }
 
-    fn advance(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, RequestError> {
+    fn advance<const LENIENT: bool>(
+        &mut self,
+        bytes: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<Option<usize>, RequestError> {
+        let underscores = if LENIENT { Underscores::Dropped } else { Underscores::Refused };
         if matches!(self.stage, Stage::RequestLine) {
-            let Some(next) = self.read_request_line(bytes, limits)? else { return Ok(None) };
+            let Some(next) = self.read_request_line::<LENIENT>(bytes, limits)? else { return Ok(None) };
             self.progress = Progress::at(next);
             self.stage = Stage::Fields;
         }
         loop {
-            if self.fields.len() >= limits.fields && bytes.get(self.progress.start).is_some_and(|&byte| byte != b'\r') {
+            if self.fields.len() >= limits.fields && line::is_field::<LENIENT>(bytes, self.progress.start) {
                 return Err(RequestError::TooManyFields);
             }
-            match self.fields.read_line(bytes, self.progress, Underscores::Refused)? {
+            match self.fields.read_line::<LENIENT>(bytes, self.progress, underscores)? {
                 Step::Incomplete(progress) => {
                     self.progress = progress;
                     return Ok(None);
@@ -235,6 +269,7 @@ impl RequestHead {
                     self.accept(bytes, name, value)?;
                     self.progress = Progress::at(next);
                 }
+                Step::Dropped(next) => self.progress = Progress::at(next),
                 Step::End(next) => {
                     self.finish(bytes)?;
                     self.progress = Progress::at(next);
@@ -246,19 +281,28 @@ impl RequestHead {
     }
 
     /// Reads the request line, after one tolerated empty line (RFC 9112 section 2.2), and gives the place after it.
-    fn read_request_line(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<Option<usize>, RequestError> {
+    fn read_request_line<const LENIENT: bool>(
+        &mut self,
+        bytes: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<Option<usize>, RequestError> {
         let start = match bytes {
-            [] | [b'\r'] => return Ok(None),
+            _ if LENIENT => after_empty_lines(bytes),
             [b'\r', b'\n', ..] => 2,
             _ => 0,
         };
-        let Some(target_start) = self.read_method(bytes, start)? else { return Ok(None) };
-        let Some(version_start) = self.read_target(bytes, target_start, limits.target)? else { return Ok(None) };
-        let Some(version) = read_version(&bytes[version_start..])? else { return Ok(None) };
+        if matches!(bytes[start..], [] | [b'\r']) {
+            return Ok(None);
+        }
+        let Some(at) = self.read_method(bytes, start)? else { return Ok(None) };
+        let Some(at) = after_spaces::<LENIENT>(bytes, at)? else { return Ok(None) };
+        let Some(at) = self.read_target(bytes, at, limits.target)? else { return Ok(None) };
+        let Some(at) = after_spaces::<LENIENT>(bytes, at)? else { return Ok(None) };
+        let Some(version) = read_version::<LENIENT>(&bytes[at..])? else { return Ok(None) };
         self.version = Some(version);
-        let end = version_start + VERSION_LENGTH;
+        let Some(end) = after_spaces::<LENIENT>(bytes, at + VERSION_LENGTH)? else { return Ok(None) };
         match bytes.get(end) {
-            None | Some(b'\r' | b'\n') => Ok(line::line_end(bytes, end)?),
+            None | Some(b'\r' | b'\n') => Ok(line::line_end::<LENIENT>(bytes, end)?),
             Some(_) => Err(RequestError::Version),
         }
     }
@@ -354,8 +398,32 @@ impl RequestHead {
 /// Length of `HTTP/1.1`.
 pub(crate) const VERSION_LENGTH: usize = 8;
 
-/// Reads the version at the start of `bytes`; `None` when it is cut off.
-fn read_version(bytes: &[u8]) -> Result<Option<Version>, RequestError> {
+/// The place after the empty lines that `bytes` starts with.
+fn after_empty_lines(bytes: &[u8]) -> usize {
+    (0..MOST_BLANKS).fold(0, |at, _| match bytes[at..] {
+        [b'\n', ..] => at + 1,
+        [b'\r', b'\n', ..] => at + 2,
+        _ => at,
+    })
+}
+
+/// The place after further spaces at `at`, of which there are none unless `LENIENT`; `None` when more may come.
+#[inline]
+fn after_spaces<const LENIENT: bool>(bytes: &[u8], at: usize) -> Result<Option<usize>, RequestError> {
+    if !LENIENT {
+        return Ok(Some(at));
+    }
+    let rest = bytes.get(at..).unwrap_or_default();
+    match rest.iter().take(MOST_BLANKS).position(|&byte| byte != b' ') {
+        Some(count) => Ok(Some(at + count)),
+        None if rest.len() < MOST_BLANKS => Ok(None),
+        None => Err(RequestError::RequestLine),
+    }
+}
+
+/// Reads the version at the start of `bytes`; `None` when it is cut off. `LENIENT`: a minor version above 1 means 1.1
+/// (RFC 9110 section 2.5).
+fn read_version<const LENIENT: bool>(bytes: &[u8]) -> Result<Option<Version>, RequestError> {
     if bytes.starts_with(b"HTTP/1.1") {
         return Ok(Some(Version::Http11));
     }
@@ -369,6 +437,7 @@ fn read_version(bytes: &[u8]) -> Result<Option<Version>, RequestError> {
     match bytes.get(..VERSION_LENGTH) {
         None => Ok(None),
         Some(b"HTTP/1.0") => Ok(Some(Version::Http10)),
+        Some([b'H', b'T', b'T', b'P', b'/', b'1', ..]) if LENIENT => Ok(Some(Version::Http11)),
         Some(_) => Err(RequestError::VersionNotSupported),
     }
 }

@@ -7,7 +7,7 @@ use crate::framing::{FramingFault, FramingFields, ResponseFraming};
 use crate::line::{FieldFault, Progress, Span, Underscores};
 use crate::request::VERSION_LENGTH;
 use crate::upgrade::UpgradeFields;
-use crate::{HeadLimits, Version, line, octet};
+use crate::{HeadLimits, ParsePolicy, Version, line, octet};
 
 /// What the request was that a response answers: the same bytes mean different bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,14 @@ impl ResponseHead {
     /// `Ok(Some(length))`: complete. When [`is_informational`](Self::is_informational), the answer proper is still to
     /// come: drop `length` bytes, clear and parse again, and count, because an upstream may send such heads for ever.
     /// `Ok(None)`: call again with the same bytes and more behind them. An end of file in that state is a truncation.
-    pub fn parse(&mut self, buffer: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Option<usize>, ResponseError> {
+    /// `policy` has to be the same for all bytes of one head.
+    pub fn parse(
+        &mut self,
+        buffer: &[u8],
+        limits: &HeadLimits,
+        asked: Asked,
+        policy: ParsePolicy,
+    ) -> Result<Option<usize>, ResponseError> {
         match self.stage {
             Stage::StatusLine | Stage::Fields => {}
             Stage::Complete => return Ok(Some(self.progress.start)),
@@ -110,7 +117,11 @@ impl ResponseHead {
             // Fewer bytes than before: nothing new to say about them.
             return Ok(None);
         }
-        match self.advance(bytes, limits, asked) {
+        let outcome = match policy {
+            ParsePolicy::Strict => self.advance::<false>(bytes, limits, asked),
+            ParsePolicy::Lenient => self.advance::<true>(bytes, limits, asked),
+        };
+        match outcome {
             Ok(None) if is_full => Err(self.refuse(ResponseError::HeadTooLarge)),
             Ok(outcome) => Ok(outcome),
             Err(error) => Err(self.refuse(error)),
@@ -211,17 +222,22 @@ impl ResponseHead {
         error
     }
 
-    fn advance(&mut self, bytes: &[u8], limits: &HeadLimits, asked: Asked) -> Result<Option<usize>, ResponseError> {
+    fn advance<const LENIENT: bool>(
+        &mut self,
+        bytes: &[u8],
+        limits: &HeadLimits,
+        asked: Asked,
+    ) -> Result<Option<usize>, ResponseError> {
         if matches!(self.stage, Stage::StatusLine) {
-            let Some(next) = self.read_status_line(bytes)? else { return Ok(None) };
+            let Some(next) = self.read_status_line::<LENIENT>(bytes)? else { return Ok(None) };
             self.progress = Progress::at(next);
             self.stage = Stage::Fields;
         }
         loop {
-            if self.fields.len() >= limits.fields && bytes.get(self.progress.start).is_some_and(|&byte| byte != b'\r') {
+            if self.fields.len() >= limits.fields && line::is_field::<LENIENT>(bytes, self.progress.start) {
                 return Err(ResponseError::TooManyFields);
             }
-            match self.fields.read_line(bytes, self.progress, Underscores::Allowed)? {
+            match self.fields.read_line::<LENIENT>(bytes, self.progress, Underscores::Allowed)? {
                 Step::Incomplete(progress) => {
                     self.progress = progress;
                     return Ok(None);
@@ -230,6 +246,7 @@ impl ResponseHead {
                     self.accept(name, value.of(bytes))?;
                     self.progress = Progress::at(next);
                 }
+                Step::Dropped(next) => self.progress = Progress::at(next),
                 Step::End(next) => {
                     self.finish(bytes, asked)?;
                     self.progress = Progress::at(next);
@@ -242,8 +259,8 @@ impl ResponseHead {
 
     /// Reads the status line and gives the place after it. The space before an empty reason may be missing: some
     /// applications leave it out, and no other reading exists.
-    fn read_status_line(&mut self, bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
-        if !bytes.iter().take(STATUS_END).enumerate().all(is_status_line) {
+    fn read_status_line<const LENIENT: bool>(&mut self, bytes: &[u8]) -> Result<Option<usize>, ResponseError> {
+        if !bytes.iter().take(STATUS_END).enumerate().all(is_status_line::<LENIENT>) {
             return Err(ResponseError::StatusLine);
         }
         let Some(start) = bytes.get(..STATUS_END) else { return Ok(None) };
@@ -260,7 +277,7 @@ impl ResponseHead {
         self.progress.checked = reason_end;
         self.reason = Span::new(reason_start, reason_end);
         match bytes.get(reason_end) {
-            None | Some(b'\r' | b'\n') => Ok(line::line_end(bytes, reason_end)?),
+            None | Some(b'\r' | b'\n') => Ok(line::line_end::<LENIENT>(bytes, reason_end)?),
             Some(_) => Err(ResponseError::StatusLine),
         }
     }
@@ -311,9 +328,11 @@ impl ResponseHead {
 const STATUS_START: usize = VERSION_LENGTH + 1;
 const STATUS_END: usize = STATUS_START + 3;
 
-/// Whether `byte` may stand at `place` of a status line, as far as the end of the status.
-fn is_status_line((place, &byte): (usize, &u8)) -> bool {
+/// Whether `byte` may stand at `place` of a status line, as far as the end of the status. `LENIENT`: a minor version
+/// above 1 means 1.1.
+fn is_status_line<const LENIENT: bool>((place, &byte): (usize, &u8)) -> bool {
     match place {
+        7 if LENIENT => byte.is_ascii_digit(),
         7 => matches!(byte, b'0' | b'1'),
         STATUS_START => matches!(byte, b'1'..=b'5'),
         10.. => byte.is_ascii_digit(),

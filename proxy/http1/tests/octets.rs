@@ -2,8 +2,8 @@
 //! bytes written.
 
 use tidegate_http1::{
-    Asked, BadField, BodyDecoder, BodyError, BodyFraming, FieldKind, HeadLimits, HeadWriter, RequestHead, ResponseHead,
-    canonical_reason,
+    Asked, BadField, BodyDecoder, BodyError, BodyFraming, FieldKind, HeadLimits, HeadWriter, ParsePolicy, RequestHead,
+    ResponseHead, canonical_reason,
 };
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 1 << 20, fields: 100, target: 1 << 20 };
@@ -40,7 +40,7 @@ fn only_allowed_bytes_stand_in_each_place() {
             ),
         ];
         for (place, input, is_allowed) in places {
-            let verdict = RequestHead::new().parse(&input, &LIMITS);
+            let verdict = RequestHead::new().parse(&input, &LIMITS, ParsePolicy::Strict);
             assert_eq!(verdict == Ok(Some(input.len())), is_allowed, "{place}: byte {byte:#04x}: {verdict:?}");
             assert!(is_allowed || verdict.is_err(), "{place}: byte {byte:#04x}: {verdict:?}");
         }
@@ -55,7 +55,7 @@ fn only_allowed_bytes_stand_in_a_response() {
             ("reason", around(b"HTTP/1.1 200 O", byte, b"K\r\nX: y\r\n\r\n")),
             ("value", around(b"HTTP/1.1 200 OK\r\nX: y", byte, b"z\r\n\r\n")),
         ] {
-            let verdict = ResponseHead::new().parse(&input, &LIMITS, Asked::Other);
+            let verdict = ResponseHead::new().parse(&input, &LIMITS, Asked::Other, ParsePolicy::Strict);
             assert_eq!(verdict == Ok(Some(input.len())), is_value, "{place}: byte {byte:#04x}: {verdict:?}");
             assert!(is_value || verdict.is_err(), "{place}: byte {byte:#04x}: {verdict:?}");
         }
@@ -82,9 +82,9 @@ fn a_head_that_drips_costs_no_more_than_its_length() {
             .concat();
     let mut head = RequestHead::new();
     for end in 0..input.len() {
-        assert_eq!(head.parse(&input[..end], &LIMITS), Ok(None));
+        assert_eq!(head.parse(&input[..end], &LIMITS, ParsePolicy::Strict), Ok(None));
     }
-    assert_eq!(head.parse(&input, &LIMITS), Ok(Some(input.len())));
+    assert_eq!(head.parse(&input, &LIMITS, ParsePolicy::Strict), Ok(Some(input.len())));
 }
 
 #[test]
@@ -93,7 +93,9 @@ fn every_order_of_length_and_encoding_is_refused() {
     let mut orders = 0;
     for order in permutations(&fields) {
         let input = format!("POST / HTTP/1.1\r\n{}\r\n0\r\n\r\n", order.concat());
-        let error = RequestHead::new().parse(input.as_bytes(), &LIMITS).expect_err("ambiguous framing is refused");
+        let error = RequestHead::new()
+            .parse(input.as_bytes(), &LIMITS, ParsePolicy::Strict)
+            .expect_err("ambiguous framing is refused");
         assert_eq!(error.status(), 400);
         orders += 1;
     }
@@ -125,7 +127,7 @@ fn a_forwarded_field_is_written_in_one_spelling() {
     let input =
         b"GET / HTTP/1.1\r\nhOST: a\r\nA: plain\r\nB:no space\r\nC:\ttab\r\nD:  two\r\nE: behind \r\nF:\r\nG: \r\n\r\n";
     let mut head = RequestHead::new();
-    assert_eq!(head.parse(input, &LIMITS), Ok(Some(input.len())));
+    assert_eq!(head.parse(input, &LIMITS, ParsePolicy::Strict), Ok(Some(input.len())));
     let mut out = Vec::new();
     for field in head.forwardable(input) {
         HeadWriter::new(&mut out).forward(&field);
@@ -138,7 +140,7 @@ fn a_forwarded_field_is_written_in_one_spelling() {
 fn nominating_changes_only_fields_that_would_go_on() {
     let input = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: connection, te, x-a\r\nTE: x\r\nX-A: y\r\nX-B: z\r\n\r\n";
     let mut head = RequestHead::new();
-    assert_eq!(head.parse(input, &LIMITS), Ok(Some(input.len())));
+    assert_eq!(head.parse(input, &LIMITS, ParsePolicy::Strict), Ok(Some(input.len())));
     let kinds: Vec<FieldKind> = head.classified(input).map(|field| field.kind).collect();
     let wanted =
         [FieldKind::Host, FieldKind::Connection, FieldKind::HopByHop, FieldKind::Nominated, FieldKind::EndToEnd];

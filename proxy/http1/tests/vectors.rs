@@ -1,33 +1,77 @@
 //! Runs the files in `tests/vectors`: each vector whole, cut in two at every place, and byte by byte.
 
+#[path = "vectors/format.rs"]
+mod format;
+
+use std::collections::BTreeSet;
+
+use format::{Vector, load, unescape};
 use tidegate_http1::{
-    Asked, BodyDecoder, BodyError, BodyFraming, HeadLimits, RequestError, RequestHead, ResponseError, ResponseFraming,
-    ResponseHead,
+    Asked, BodyDecoder, BodyError, BodyFraming, HeadLimits, ParsePolicy, RequestError, RequestHead, ResponseError,
+    ResponseFraming, ResponseHead,
 };
 
-const LIMITS: HeadLimits = HeadLimits { bytes: 2048, fields: 20, target: 256 };
+const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 20, target: 256 };
+const REQUESTS: &str = include_str!("vectors/requests.txt");
+const RESPONSES: &str = include_str!("vectors/responses.txt");
+const BODIES: &str = include_str!("vectors/bodies.txt");
 
 #[test]
 fn requests() {
-    let vectors = load(include_str!("vectors/requests.txt"));
-    assert!(vectors.len() >= 200, "vectors: {}", vectors.len());
-    report(vectors.iter().filter_map(|vector| vector.check(request_verdict)));
+    let vectors = load(REQUESTS);
+    assert!(vectors.len() >= 250, "vectors: {}", vectors.len());
+    report(both(&vectors, |vector, policy, input, cuts| {
+        assert_eq!(vector.asked, "other", "{}", vector.name);
+        request_verdict(input, cuts, policy)
+    }));
 }
 
 #[test]
 fn responses() {
-    let vectors = load(include_str!("vectors/responses.txt"));
+    let vectors = load(RESPONSES);
+    assert!(vectors.len() >= 100, "vectors: {}", vectors.len());
+    report(both(&vectors, |vector, policy, input, cuts| response_verdict(input, cuts, asked(vector), policy)));
+}
+
+/// Bodies have one form under both policies.
+#[test]
+fn bodies() {
+    let vectors = load(BODIES);
     assert!(vectors.len() >= 50, "vectors: {}", vectors.len());
-    report(
-        vectors.iter().filter_map(|vector| vector.check(|input, cuts| response_verdict(input, cuts, asked(vector)))),
-    );
+    report(both(&vectors, |_, _, input, cuts| body_verdict(input, cuts)));
 }
 
 #[test]
-fn bodies() {
-    let vectors = load(include_str!("vectors/bodies.txt"));
-    assert!(vectors.len() >= 50, "vectors: {}", vectors.len());
-    report(vectors.iter().filter_map(|vector| vector.check(body_verdict)));
+fn every_rule_has_vectors() {
+    let vectors = [load(REQUESTS), load(RESPONSES), load(BODIES)].concat();
+    let rules: BTreeSet<&str> = vectors.iter().filter_map(|vector| vector.name.split(' ').next()).collect();
+    let missing: Vec<String> =
+        (1..=23).map(|rule| format!("S{rule}")).filter(|rule| !rules.contains(&**rule)).collect();
+    assert!(missing.is_empty(), "rules without a vector: {missing:?}");
+}
+
+/// Whatever the strict policy accepts, the lenient one accepts with the same meaning.
+#[test]
+fn lenient_accepts_more_and_nothing_else() {
+    for vector in [load(REQUESTS), load(RESPONSES), load(BODIES)].concat() {
+        let differs = vector.strict != vector.lenient;
+        assert!(!differs || !vector.strict.starts_with("ok"), "{}: accepted with two meanings", vector.name);
+    }
+}
+
+/// Runs vectors under both policies.
+fn both<'a>(
+    vectors: &'a [Vector],
+    run: impl Fn(&Vector, ParsePolicy, &[u8], &[usize]) -> Verdict + Copy + 'a,
+) -> impl Iterator<Item = String> + 'a {
+    vectors.iter().flat_map(move |vector| {
+        [(ParsePolicy::Strict, &vector.strict), (ParsePolicy::Lenient, &vector.lenient)].into_iter().filter_map(
+            move |(policy, wanted)| {
+                let failure = check(vector, wanted, |input, cuts| run(vector, policy, input, cuts))?;
+                Some(format!("{policy:?}: {failure}"))
+            },
+        )
+    })
 }
 
 /// Fails with all the vectors that failed.
@@ -46,9 +90,9 @@ fn asked(vector: &Vector) -> Asked {
 }
 
 /// `cuts` are the lengths of the input shown one after the other.
-fn request_verdict(input: &[u8], cuts: &[usize]) -> Verdict {
+fn request_verdict(input: &[u8], cuts: &[usize], policy: ParsePolicy) -> Verdict {
     let mut head = RequestHead::new();
-    match grow(input, cuts, |bytes| head.parse(bytes, &LIMITS)) {
+    match grow(input, cuts, |bytes| head.parse(bytes, &LIMITS, policy)) {
         Ok(None) => Verdict::More,
         Err(error) => Verdict::Refused(refused_request(error)),
         Ok(Some(length)) => {
@@ -77,9 +121,9 @@ fn refused_request(error: RequestError) -> String {
     format!("{} {error:?}", error.status())
 }
 
-fn response_verdict(input: &[u8], cuts: &[usize], asked: Asked) -> Verdict {
+fn response_verdict(input: &[u8], cuts: &[usize], asked: Asked, policy: ParsePolicy) -> Verdict {
     let mut head = ResponseHead::new();
-    match grow(input, cuts, |bytes| head.parse(bytes, &LIMITS, asked)) {
+    match grow(input, cuts, |bytes| head.parse(bytes, &LIMITS, asked, policy)) {
         Ok(None) => Verdict::More,
         Err::<_, ResponseError>(error) => Verdict::Refused(format!("502 {error:?}")),
         Ok(Some(length)) => {
@@ -160,111 +204,39 @@ enum Verdict {
     Accepted(Vec<(&'static str, String)>),
 }
 
-struct Vector {
-    name: String,
-    asked: String,
-    input: Vec<u8>,
-    verdict: String,
-}
-
-impl Vector {
-    /// Says how the vector failed.
-    fn check(&self, run: impl Fn(&[u8], &[usize]) -> Verdict) -> Option<String> {
-        let length = self.input.len();
-        let whole = run(&self.input, &[length]);
-        if let Some(difference) = self.difference(&whole) {
-            return Some(format!("{}: {difference}", self.name));
-        }
-        // Long inputs are runs of one byte: a cut in thirteen is enough for those.
-        let step = if length > 1000 { 13 } else { 1 };
-        for cut in (0..length).step_by(step) {
-            let verdict = run(&self.input, &[cut, length]);
-            if verdict != whole {
-                return Some(format!("{}: cut at {cut}: {verdict:?}, whole: {whole:?}", self.name));
-            }
-        }
-        let drip: Vec<usize> = (0..=length).collect();
-        let verdict = run(&self.input, &drip);
-        (verdict != whole).then(|| format!("{}: byte by byte: {verdict:?}, whole: {whole:?}", self.name))
+/// Says how the vector failed.
+fn check(vector: &Vector, wanted: &str, run: impl Fn(&[u8], &[usize]) -> Verdict) -> Option<String> {
+    let Vector { name, input, .. } = vector;
+    let length = input.len();
+    let whole = run(input, &[length]);
+    if let Some(difference) = difference(wanted, &whole) {
+        return Some(format!("{}: {difference}", name));
     }
-
-    fn difference(&self, verdict: &Verdict) -> Option<String> {
-        let wanted = self.verdict.as_str();
-        match verdict {
-            Verdict::More if wanted == "more" => None,
-            Verdict::Refused(error) if error == wanted => None,
-            Verdict::Accepted(facts) if wanted.starts_with("ok") => {
-                wanted["ok".len()..].split_whitespace().find_map(|pair| {
-                    let (key, value) = pair.split_once('=').expect("pairs are key=value");
-                    let value = lossy(&unescape(value));
-                    let fact = facts.iter().find(|fact| fact.0 == key).expect("keys are known");
-                    (fact.1 != value).then(|| format!("{key}: wanted {value:?}, got {:?}", fact.1))
-                })
-            }
-            _ => Some(format!("wanted {wanted:?}, got {verdict:?}")),
+    // Long inputs are runs of one byte: a cut in thirteen is enough for those.
+    let step = if length > 1000 { 13 } else { 1 };
+    for cut in (0..length).step_by(step) {
+        let verdict = run(input, &[cut, length]);
+        if verdict != whole {
+            return Some(format!("{}: cut at {cut}: {verdict:?}, whole: {whole:?}", name));
         }
     }
+    let drip: Vec<usize> = (0..=length).collect();
+    let verdict = run(input, &drip);
+    (verdict != whole).then(|| format!("{}: byte by byte: {verdict:?}, whole: {whole:?}", name))
 }
 
-fn load(text: &str) -> Vec<Vector> {
-    let vectors: Vec<Vector> = text.split("\n\n").filter(|block| !block.trim().is_empty()).map(vector).collect();
-    let mut names: Vec<&str> = vectors.iter().map(|vector| vector.name.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    assert_eq!(names.len(), vectors.len(), "names are unique");
-    vectors
-}
-
-fn vector(block: &str) -> Vector {
-    let mut lines = block.trim_start_matches('\n').lines();
-    let name = lines.next().expect("a block starts with its name").to_owned();
-    let mut vector = Vector { name, asked: "other".to_owned(), input: Vec::new(), verdict: String::new() };
-    for line in lines {
-        match line.split_at(line.len().min(2)) {
-            ("> ", bytes) => vector.input.extend(unescape(bytes)),
-            ("= ", verdict) => vector.verdict = verdict.to_owned(),
-            ("@ ", asked) => vector.asked = asked.to_owned(),
-            _ => panic!("{}: unknown line: {line:?}", vector.name),
+fn difference(wanted: &str, verdict: &Verdict) -> Option<String> {
+    match verdict {
+        Verdict::More if wanted == "more" => None,
+        Verdict::Refused(error) if error == wanted => None,
+        Verdict::Accepted(facts) if wanted.starts_with("ok") => {
+            wanted["ok".len()..].split_whitespace().find_map(|pair| {
+                let (key, value) = pair.split_once('=').expect("pairs are key=value");
+                let value = lossy(&unescape(value));
+                let fact = facts.iter().find(|fact| fact.0 == key).expect("keys are known");
+                (fact.1 != value).then(|| format!("{key}: wanted {value:?}, got {:?}", fact.1))
+            })
         }
+        _ => Some(format!("wanted {wanted:?}, got {verdict:?}")),
     }
-    assert!(!vector.verdict.is_empty(), "{}: no verdict", vector.name);
-    vector
-}
-
-fn unescape(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let taken = match first {
-            '\\' => escape(rest, &mut bytes),
-            '{' => repetition(rest, &mut bytes),
-            _ => {
-                bytes.extend_from_slice(first.to_string().as_bytes());
-                first.len_utf8()
-            }
-        };
-        rest = &rest[taken..];
-    }
-    bytes
-}
-
-fn escape(text: &str, bytes: &mut Vec<u8>) -> usize {
-    let (byte, length) = match text.as_bytes()[1] {
-        b'r' => (b'\r', 2),
-        b'n' => (b'\n', 2),
-        b't' => (b'\t', 2),
-        b'0' => (0, 2),
-        b'\\' => (b'\\', 2),
-        b'x' => (u8::from_str_radix(&text[2..4], 16).expect("two hexadecimal digits"), 4),
-        other => panic!("unknown escape: {}", char::from(other)),
-    };
-    bytes.push(byte);
-    length
-}
-
-fn repetition(text: &str, bytes: &mut Vec<u8>) -> usize {
-    let end = text.find('}').expect("a repetition is closed");
-    let (piece, count) = text[1..end].rsplit_once('*').expect("a repetition has a count");
-    bytes.extend(unescape(piece).repeat(count.parse().expect("a count is a number")));
-    end + 1
 }

@@ -103,6 +103,11 @@ impl BodyEncoder {
         }
     }
 
+    /// Whether who reads the body can tell an end that came early from its proper end.
+    pub fn tells_its_end(&self) -> bool {
+        matches!(self.state, State::Length(1..) | State::Chunked)
+    }
+
     /// Whether the announced length has been written or the body was finished: nothing more is to come.
     pub fn is_done(&self) -> bool {
         self.remaining() == Some(0)
