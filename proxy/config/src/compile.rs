@@ -3,11 +3,13 @@
 //! A value that is missing because it was faulty is passed over in silence: its fault is known already. Every raw
 //! struct is taken apart without `..`, so a key that is read but not used does not compile.
 
+mod buffer;
 mod listener;
 mod names;
 mod process;
 mod route;
 mod site;
+mod tls_policy;
 mod upstream;
 mod worker;
 
@@ -32,7 +34,7 @@ pub(crate) struct Scene<'a> {
 
 /// Compiles a whole file. The model counts only when the report is clean afterwards.
 pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, report: &mut Report) -> Option<Model> {
-    let raw::SiteFile { include, listeners, sites, upstreams, admin, logging, server } = raw;
+    let raw::SiteFile { include, listeners, sites, upstreams, tls_policies, admin, logging, server } = raw;
     // Acted on while reading.
     drop(include);
     let server = process::server(server.unwrap_or_default(), spot.key("server"), report);
@@ -42,17 +44,21 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
     let upstreams = upstreams.unwrap_or_default();
     let listeners = listeners.unwrap_or_default();
     let sites = sites.unwrap_or_default();
-    let mut names = Names::collect(spot, &listeners, &sites, &upstreams, report);
+    let tls_policies = tls_policies.unwrap_or_default();
+    let mut names = Names::collect(spot, &listeners, &sites, &upstreams, &tls_policies, report);
 
     let upstreams = upstream::upstreams(upstreams, spot.key("upstreams"), scene, report);
+    let tls_policies = tls_policy::tls_policies(tls_policies, spot.key("tls_policies"), report);
     let sites = site::sites(sites, spot.key("sites"), &mut names, report);
-    let listeners = listener::listeners(listeners, spot.key("listeners"), &names, report);
+    let listeners = listener::listeners(listeners, spot.key("listeners"), &mut names, report);
+    tls_policy::check_plain_listeners(&sites, &listeners, &tls_policies, |site| names.site_span(site), report);
     names.report_unused(spot, report);
 
     let model = Model {
         listeners,
         sites,
         upstreams: upstreams.into_iter().collect(),
+        tls_policies,
         admin: admin?,
         logging: logging?,
         server: server?,
@@ -89,6 +95,18 @@ fn server_spots<'m>(upstream: &'m Upstream, spot: Spot<'_>) -> Vec<(&'m Address,
     let servers_spot = spot.key("upstreams").key(&upstream.name).key("servers");
     let place = |index| servers_spot.item(index).key("address").span();
     servers.iter().enumerate().map(|(index, server)| (&server.address, place(index))).collect()
+}
+
+/// Names of the file's own choice become folders of sockets and labels of metrics; `what` is `an upstream`, say.
+fn check_name(name: &str, what: &str, spot: Spot<'_>, report: &mut Report) {
+    let is_name = (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && !name.starts_with('.');
+    if !is_name {
+        let problem = format!("\"{}\" cannot be the name of {what}", crate::walk::shorten(name));
+        let hint = "names have 1 to 64 letters, digits, \"_\", \".\" and \"-\", and do not start with a dot";
+        report.fault(spot.key_span(), Code::BadValue, problem).hint(hint);
+    }
 }
 
 /// Keeps the value, or reports why the text at `spot` is none.

@@ -12,9 +12,10 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::{
-    Admin, ClientTimeouts, ConnectionLimits, HeadLimits, Listener, Logging, Model, Route, RouteAction, Server,
-    ShardCount, Site, Transport,
+    Admin, BodyRate, Buffer, ClientTimeouts, ConnectionLimits, ForwardedHeader, HeadLimits, Http2, Listener, Logging,
+    Model, ProxyProtocol, Route, RouteAction, Server, ShardCount, Site, TlsPolicy, Transport, TrustedProxies,
 };
+use crate::units::{format_duration, format_size};
 pub use settings::Setting;
 use settings::Settings;
 pub use upstream::{Reweighted, UpstreamChange, WorkersChange};
@@ -28,6 +29,8 @@ pub struct Diff {
     pub sites: Changes<ThingChange>,
     /// Upstreams, by name.
     pub upstreams: Changes<UpstreamChange>,
+    /// TLS policies, by name.
+    pub tls_policies: Changes<ThingChange>,
     /// Settings of the admin endpoint.
     pub admin: Vec<Setting>,
     /// Settings of the logs.
@@ -91,16 +94,17 @@ impl fmt::Display for LiveRefusal {
 }
 
 /// The settings of `server` that cannot change live.
-const FIXED: [&str; 4] = ["shards", "user", "state_dir", "runtime_dir"];
+const FIXED: [&str; 5] = ["shards", "user", "state_dir", "runtime_dir", "spool.dir"];
 
 /// What changes from `old` to `new`.
 #[must_use]
 pub fn diff(old: &Model, new: &Model) -> Diff {
-    let Model { listeners, sites, upstreams, admin, logging, server } = old;
+    let Model { listeners, sites, upstreams, tls_policies, admin, logging, server } = old;
     Diff {
         listeners: things(listeners, &new.listeners, |listener| &listener.name, listener),
         sites: things(sites, &new.sites, |site| &site.name, site),
         upstreams: upstream::upstreams(upstreams, &new.upstreams),
+        tls_policies: self::tls_policies(tls_policies, &new.tls_policies),
         admin: self::admin(admin, &new.admin),
         logging: self::logging(logging, &new.logging),
         server: self::server(server, &new.server),
@@ -111,10 +115,11 @@ impl Diff {
     /// Whether nothing changes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let Self { listeners, sites, upstreams, admin, logging, server } = self;
+        let Self { listeners, sites, upstreams, tls_policies, admin, logging, server } = self;
         listeners.is_empty()
             && sites.is_empty()
             && upstreams.is_empty()
+            && tls_policies.is_empty()
             && admin.is_empty()
             && logging.is_empty()
             && server.is_empty()
@@ -137,7 +142,7 @@ impl Diff {
 impl fmt::Display for Diff {
     /// A line for each change, marked `+` (added), `-` (removed) or `~` (changed); `no changes` without any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { listeners, sites, upstreams, admin, logging, server } = self;
+        let Self { listeners, sites, upstreams, tls_policies, admin, logging, server } = self;
         if self.is_empty() {
             return writeln!(f, "no changes");
         }
@@ -152,6 +157,10 @@ impl fmt::Display for Diff {
         write_names(f, "upstream", upstreams)?;
         for change in &upstreams.changed {
             write!(f, "{change}")?;
+        }
+        write_names(f, "tls_policy", tls_policies)?;
+        for ThingChange { name, settings } in &tls_policies.changed {
+            write_settings(f, &format!("tls_policy {name}: "), settings)?;
         }
         write_settings(f, "admin.", admin)?;
         write_settings(f, "logging.", logging)?;
@@ -203,13 +212,36 @@ fn things<T>(
 }
 
 fn listener(old: &Listener, new: &Listener) -> Vec<Setting> {
-    let Listener { name: _, address, transport, default_site, timeouts, head_limits } = old;
+    let Listener {
+        name: _,
+        address,
+        transport,
+        tls_policy,
+        default_site,
+        max_connections,
+        proxy_protocol,
+        trusted_proxies,
+        half_close,
+        timeouts,
+        head_limits,
+        http2,
+        parsing,
+    } = old;
     let mut settings = Settings::default();
     settings.compare("address", address, &new.address, ToString::to_string);
     settings.compare("transport", transport, &new.transport, describe_transport);
+    settings.compare("tls.policy", tls_policy, &new.tls_policy, String::clone);
     settings.compare("default_site", default_site, &new.default_site, settings::optional);
+    settings.compare("max_connections", max_connections, &new.max_connections, |most| {
+        most.map_or_else(|| "none".to_owned(), |most| most.to_string())
+    });
+    settings.compare("proxy_protocol", proxy_protocol, &new.proxy_protocol, describe_proxy_protocol);
+    settings.compare("trusted_proxies", trusted_proxies, &new.trusted_proxies, describe_trusted_proxies);
+    settings.debug("half_close", half_close, &new.half_close);
     client_timeouts(timeouts, &new.timeouts, &mut settings);
     limits(head_limits, &new.head_limits, &mut settings);
+    http2_limits(http2, &new.http2, &mut settings);
+    settings.debug("parsing", parsing, &new.parsing);
     settings.0
 }
 
@@ -221,14 +253,48 @@ fn describe_transport(transport: &Transport) -> String {
     }
 }
 
+fn describe_proxy_protocol(protocol: &Option<ProxyProtocol>) -> String {
+    match protocol {
+        None => "none".to_owned(),
+        Some(ProxyProtocol { from, timeout }) => format!("from {from} within {}", format_duration(*timeout)),
+    }
+}
+
+fn describe_trusted_proxies(proxies: &Option<TrustedProxies>) -> String {
+    let word = |header| match header {
+        ForwardedHeader::XForwardedFor => "x_forwarded_for",
+        ForwardedHeader::Forwarded => "forwarded",
+    };
+    match proxies {
+        None => "none".to_owned(),
+        Some(TrustedProxies { from, header }) => format!("{from} by {}", word(*header)),
+    }
+}
+
+fn describe_body_rate(rate: &Option<BodyRate>) -> String {
+    match rate {
+        None => "off".to_owned(),
+        Some(BodyRate { rate, over }) => format!("{}/s over {}", format_size(*rate), format_duration(*over)),
+    }
+}
+
 fn client_timeouts(old: &ClientTimeouts, new: &ClientTimeouts, settings: &mut Settings) {
-    let ClientTimeouts { handshake, head, idle, body_idle, write_idle, tunnel_idle } = old;
+    let ClientTimeouts { handshake, head, idle, body_idle, body_rate, write_idle, tunnel_idle } = old;
     settings.time("timeouts.handshake", handshake, &new.handshake);
     settings.time("timeouts.head", head, &new.head);
     settings.time("timeouts.idle", idle, &new.idle);
     settings.time("timeouts.body_idle", body_idle, &new.body_idle);
+    settings.compare("timeouts.body_rate", body_rate, &new.body_rate, describe_body_rate);
     settings.time("timeouts.write_idle", write_idle, &new.write_idle);
     settings.time("timeouts.tunnel_idle", tunnel_idle, &new.tunnel_idle);
+}
+
+fn http2_limits(old: &Http2, new: &Http2, settings: &mut Settings) {
+    let Http2 { streams, resets, stream_window, connection_window } = old;
+    settings.compare("http2.streams", streams, &new.streams, ToString::to_string);
+    settings.compare("http2.resets", resets, &new.resets, ToString::to_string);
+    settings.compare("http2.stream_window", stream_window, &new.stream_window, ToString::to_string);
+    settings.compare("http2.connection_window", connection_window, &new.connection_window, ToString::to_string);
 }
 
 fn limits(old: &HeadLimits, new: &HeadLimits, settings: &mut Settings) {
@@ -239,13 +305,14 @@ fn limits(old: &HeadLimits, new: &HeadLimits, settings: &mut Settings) {
 }
 
 fn site(old: &Site, new: &Site) -> Vec<Setting> {
-    let Site { name: _, hosts, listeners, tls, routes } = old;
+    let Site { name: _, hosts, listeners, tls, tls_policy, routes } = old;
     let mut settings = Settings::default();
     settings.compare("hosts", hosts, &new.hosts, |hosts| {
         settings::list(hosts.iter().map(crate::model::HostPattern::to_text))
     });
     settings.compare("listeners", listeners, &new.listeners, |names| settings::list(names.iter().cloned()));
     settings.debug("tls", tls, &new.tls);
+    settings.compare("tls_policy", tls_policy, &new.tls_policy, settings::optional);
     self::routes("routes", routes, &new.routes, &mut settings);
     settings.0
 }
@@ -277,7 +344,7 @@ fn order(routes: &[Route]) -> String {
 }
 
 fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
-    let Route { name: _, path: pattern, conditions, action, max_body, forward_path } = old;
+    let Route { name: _, path: pattern, conditions, action, max_body, buffer, forward_path } = old;
     settings.debug(&format!("{path}.path"), pattern, &new.path);
     settings.debug(&format!("{path}.conditions"), conditions, &new.conditions);
     match (action, &new.action) {
@@ -285,7 +352,14 @@ fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
         (old, new) => settings.compare(&format!("{path}.action"), old, new, describe_action),
     }
     settings.compare(&format!("{path}.max_body"), max_body, &new.max_body, |&size| crate::units::format_size(size));
+    let Buffer { request, response } = buffer;
+    settings.compare(&format!("{path}.buffer.request"), request, &new.buffer.request, held);
+    settings.compare(&format!("{path}.buffer.response"), response, &new.buffer.response, held);
     settings.debug(&format!("{path}.forward_path"), forward_path, &new.forward_path);
+}
+
+fn held(bytes: &u64) -> String {
+    if *bytes == 0 { "off".to_owned() } else { crate::units::format_size(*bytes) }
 }
 
 fn describe_action(action: &RouteAction) -> String {
@@ -294,6 +368,32 @@ fn describe_action(action: &RouteAction) -> String {
         RouteAction::Respond(response) => format!("respond {} ({} bytes)", response.status, response.body.len()),
         RouteAction::Nested(routes) => format!("{} inner routes", routes.len()),
     }
+}
+
+/// Matches policies by name.
+fn tls_policies(old: &BTreeMap<String, TlsPolicy>, new: &BTreeMap<String, TlsPolicy>) -> Changes<ThingChange> {
+    let change = |(name, new): (&String, &TlsPolicy)| {
+        let settings = tls_policy(old.get(name)?, new);
+        (!settings.is_empty()).then(|| ThingChange { name: name.clone(), settings })
+    };
+    Changes {
+        added: new.keys().filter(|name| !old.contains_key(*name)).cloned().collect(),
+        removed: old.keys().filter(|name| !new.contains_key(*name)).cloned().collect(),
+        changed: new.iter().filter_map(change).collect(),
+    }
+}
+
+fn tls_policy(old: &TlsPolicy, new: &TlsPolicy) -> Vec<Setting> {
+    let TlsPolicy { min_version, cipher_suites, key_exchange, alpn, client_certificates, tickets, session_cache } = old;
+    let mut settings = Settings::default();
+    settings.debug("min_version", min_version, &new.min_version);
+    settings.debug("cipher_suites", cipher_suites, &new.cipher_suites);
+    settings.debug("key_exchange", key_exchange, &new.key_exchange);
+    settings.debug("alpn", alpn, &new.alpn);
+    settings.debug("client_certificates", client_certificates, &new.client_certificates);
+    settings.debug("tickets", tickets, &new.tickets);
+    settings.compare("session_cache", session_cache, &new.session_cache, ToString::to_string);
+    settings.0
 }
 
 fn admin(old: &Admin, new: &Admin) -> Vec<Setting> {
@@ -314,7 +414,7 @@ fn logging(old: &Logging, new: &Logging) -> Vec<Setting> {
 }
 
 fn server(old: &Server, new: &Server) -> Vec<Setting> {
-    let Server { shards, user, state_dir, runtime_dir, connections, drain_timeout, shutdown_timeout } = old;
+    let Server { shards, user, state_dir, runtime_dir, connections, spool, drain_timeout, shutdown_timeout } = old;
     let mut settings = Settings::default();
     let folder = |path: &Option<std::path::PathBuf>| {
         path.as_ref().map_or("default".to_owned(), |path| path.display().to_string())
@@ -326,13 +426,16 @@ fn server(old: &Server, new: &Server) -> Vec<Setting> {
     settings.compare("user", user, &new.user, settings::optional);
     settings.compare("state_dir", state_dir, &new.state_dir, folder);
     settings.compare("runtime_dir", runtime_dir, &new.runtime_dir, folder);
-    let ConnectionLimits { total, per_address, fd_reserve } = connections;
+    let ConnectionLimits { total, per_address, handshakes, fd_reserve } = connections;
     let new_limits = &new.connections;
     settings.compare("connections.total", total, &new_limits.total, |total| {
         total.map_or("descriptor limit".to_owned(), |total| total.to_string())
     });
     settings.compare("connections.per_address", per_address, &new_limits.per_address, ToString::to_string);
+    settings.compare("connections.handshakes", handshakes, &new_limits.handshakes, ToString::to_string);
     settings.compare("connections.fd_reserve", fd_reserve, &new_limits.fd_reserve, ToString::to_string);
+    settings.compare("spool.dir", &spool.dir, &new.spool.dir, folder);
+    settings.compare("spool.total", &spool.total, &new.spool.total, |&size| crate::units::format_size(size));
     settings.time("drain_timeout", drain_timeout, &new.drain_timeout);
     settings.time("shutdown_timeout", shutdown_timeout, &new.shutdown_timeout);
     settings.0

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::network::Networks;
+
 /// One whole site file, its includes merged in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
@@ -19,6 +21,8 @@ pub struct Model {
     pub sites: Vec<Site>,
     /// By name, so that every user of the model sees them in one order.
     pub upstreams: BTreeMap<String, Upstream>,
+    /// By name; `default` is always there.
+    pub tls_policies: BTreeMap<String, TlsPolicy>,
     /// The admin endpoint.
     pub admin: Admin,
     /// Program log and access log.
@@ -36,12 +40,48 @@ pub struct Listener {
     pub address: Address,
     /// What is spoken on an accepted connection.
     pub transport: Transport,
+    /// Name of the TLS policy for sites without one of their own; means nothing without TLS.
+    pub tls_policy: String,
     /// Name of the site that answers when no site's host matches; `None` answers 421 (TLS, name differs) or 404.
     pub default_site: Option<String>,
+    /// Most connections at a time.
+    pub max_connections: Option<usize>,
+    /// Who has to send a PROXY protocol header first.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// Whose word about the client is taken.
+    pub trusted_proxies: Option<TrustedProxies>,
+    /// What becomes of a request whose HTTP/1.1 client has ended its sending side.
+    pub half_close: HalfClose,
     /// Deadlines of a downstream connection.
     pub timeouts: ClientTimeouts,
     /// Sizes a request head may have.
     pub head_limits: HeadLimits,
+    /// What an HTTP/2 connection may use.
+    pub http2: Http2,
+    /// How HTTP/1.1 requests are read.
+    pub parsing: Parsing,
+}
+
+/// What an HTTP/2 connection may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Http2 {
+    /// Streams at once.
+    pub streams: u32,
+    /// Streams that a client may break off or get wrong within ten seconds.
+    pub resets: u32,
+    /// Bytes that one stream's body may be ahead of us.
+    pub stream_window: u32,
+    /// The same for all streams together; not less than `stream_window`.
+    pub connection_window: u32,
+}
+
+/// How HTTP/1.1 heads are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Parsing {
+    /// As RFC 9112 asks senders to write them.
+    Strict,
+    /// As nginx reads them; ambiguous framing is refused all the same.
+    Lenient,
 }
 
 /// A listening or dialling address.
@@ -65,6 +105,181 @@ pub enum Transport {
     Tls,
 }
 
+/// Name of the TLS policy where nothing is said.
+pub const DEFAULT_TLS_POLICY: &str = "default";
+
+/// How clients do TLS. Two policies share no session, whatever they have in common.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsPolicy {
+    /// Oldest version that is spoken.
+    pub min_version: TlsVersion,
+    /// Never empty; at least one is for TLS 1.3 when that is the oldest version.
+    pub cipher_suites: Vec<CipherSuite>,
+    /// Never empty; the preferred one first.
+    pub key_exchange: Vec<KeyExchange>,
+    /// Never empty; the preferred one first.
+    pub alpn: Vec<Alpn>,
+    /// What clients must or may show; `None` does not ask.
+    pub client_certificates: Option<ClientCertificates>,
+    /// Whether clients get tickets.
+    pub tickets: bool,
+    /// Sessions kept for clients without tickets.
+    pub session_cache: usize,
+}
+
+impl Default for TlsPolicy {
+    fn default() -> Self {
+        Self {
+            min_version: TlsVersion::V1_2,
+            cipher_suites: CipherSuite::ALL.to_vec(),
+            key_exchange: KeyExchange::ALL.to_vec(),
+            alpn: vec![Alpn::H2, Alpn::Http1],
+            client_certificates: None,
+            tickets: true,
+            session_cache: 8_192,
+        }
+    }
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// 1.2
+    V1_2,
+    /// 1.3
+    V1_3,
+}
+
+/// A cipher suite; the words are those of its IANA name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CipherSuite {
+    /// TLS_AES_256_GCM_SHA384
+    Aes256Gcm,
+    /// TLS_AES_128_GCM_SHA256
+    Aes128Gcm,
+    /// TLS_CHACHA20_POLY1305_SHA256
+    Chacha20Poly1305,
+    /// TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384
+    EcdheEcdsaAes256Gcm,
+    /// TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+    EcdheEcdsaAes128Gcm,
+    /// TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256
+    EcdheEcdsaChacha20Poly1305,
+    /// TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384
+    EcdheRsaAes256Gcm,
+    /// TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+    EcdheRsaAes128Gcm,
+    /// TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256
+    EcdheRsaChacha20Poly1305,
+}
+
+impl CipherSuite {
+    /// Every suite, the strongest of each version first.
+    pub const ALL: [Self; 9] = [
+        Self::Aes256Gcm,
+        Self::Aes128Gcm,
+        Self::Chacha20Poly1305,
+        Self::EcdheEcdsaAes256Gcm,
+        Self::EcdheEcdsaAes128Gcm,
+        Self::EcdheEcdsaChacha20Poly1305,
+        Self::EcdheRsaAes256Gcm,
+        Self::EcdheRsaAes128Gcm,
+        Self::EcdheRsaChacha20Poly1305,
+    ];
+
+    /// The version that it belongs to.
+    #[must_use]
+    pub const fn version(self) -> TlsVersion {
+        match self {
+            Self::Aes256Gcm | Self::Aes128Gcm | Self::Chacha20Poly1305 => TlsVersion::V1_3,
+            _ => TlsVersion::V1_2,
+        }
+    }
+}
+
+/// A key exchange group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KeyExchange {
+    /// Curve25519.
+    X25519,
+    /// NIST P-256.
+    Secp256r1,
+    /// NIST P-384.
+    Secp384r1,
+    /// Curve25519 and ML-KEM-768; TLS 1.3 only.
+    X25519MlKem768,
+}
+
+impl KeyExchange {
+    /// Every group, the cheapest first.
+    pub const ALL: [Self; 4] = [Self::X25519, Self::Secp256r1, Self::Secp384r1, Self::X25519MlKem768];
+}
+
+/// A protocol inside TLS (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Alpn {
+    /// HTTP/2.
+    H2,
+    /// HTTP/1.1.
+    Http1,
+}
+
+/// Certificates that clients are asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificates {
+    /// PEM file with those who may issue them; absolute. Compile has not read it.
+    pub ca: PathBuf,
+    /// A client without one fails its handshake.
+    pub required: bool,
+    /// Endpoints are told by the field `Client-Cert` (RFC 9440).
+    pub forward: bool,
+}
+
+/// The PROXY protocol of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Who must send the header.
+    pub from: Networks,
+    /// From the connection to the end of the header.
+    pub timeout: Duration,
+}
+
+/// Proxies whose word about the client is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustedProxies {
+    /// Who they are.
+    pub from: Networks,
+    /// The field they write.
+    pub header: ForwardedHeader,
+}
+
+/// What becomes of a request whose client has ended its sending side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfClose {
+    /// It is answered.
+    Serve,
+    /// It is given up.
+    Abort,
+}
+
+/// A field that names the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`, with `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
+
+/// The slowest pace of a request body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyRate {
+    /// Bytes in a second; not zero.
+    pub rate: u64,
+    /// Time of waiting for the client over which it is measured; not zero.
+    pub over: Duration,
+}
+
 /// Deadlines of a client's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientTimeouts {
@@ -76,6 +291,8 @@ pub struct ClientTimeouts {
     pub idle: Duration,
     /// Between two reads of a request body.
     pub body_idle: Duration,
+    /// Slowest pace of a request body.
+    pub body_rate: Option<BodyRate>,
     /// A response write without any progress.
     pub write_idle: Duration,
     /// An upgraded connection (WebSocket) on which neither side sends.
@@ -104,6 +321,8 @@ pub struct Site {
     pub listeners: Vec<String>,
     /// Where its certificate comes from; `None` is possible only when none of its listeners has TLS.
     pub tls: Option<SiteTls>,
+    /// Name of the TLS policy that its clients must have used; `None` is that of the listener.
+    pub tls_policy: Option<String>,
     /// Never empty.
     pub routes: Vec<Route>,
 }
@@ -146,8 +365,20 @@ pub struct Route {
     pub action: RouteAction,
     /// Bodies longer than this are answered with 413.
     pub max_body: u64,
+    /// Which bodies are held for slow clients.
+    pub buffer: Buffer,
     /// In which form the path is forwarded.
     pub forward_path: ForwardPath,
+}
+
+/// How much of a route's bodies is held, so that a slow client keeps no endpoint busy. Zero holds nothing: the body is
+/// passed on as it comes. Both are zero for a route whose upstream speaks HTTP/2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Buffer {
+    /// Most bytes of a request body that are collected before an endpoint is chosen; never more than `max_body`.
+    pub request: u64,
+    /// Most bytes of a response body that are held while the client does not take them.
+    pub response: u64,
 }
 
 /// Which canonical paths a route takes, and with which precedence (nginx's `location`).
@@ -249,6 +480,10 @@ pub struct Upstream {
     pub name: String,
     /// What its endpoints speak.
     pub protocol: UpstreamProtocol,
+    /// Set when it is spoken over TLS.
+    pub tls: Option<UpstreamTls>,
+    /// Which header tells it of the client; a connection serves one request then.
+    pub proxy_protocol: Option<ProxyHeader>,
     /// How one of them is chosen.
     pub balance: Balance,
     /// Who they are.
@@ -257,6 +492,39 @@ pub struct Upstream {
     pub timeouts: UpstreamTimeouts,
     /// Idle connections kept, for each endpoint and shard; 0 keeps none.
     pub idle_connections: usize,
+    /// How HTTP/1.1 answers are read.
+    pub parsing: Parsing,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProxyHeader {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// TLS with endpoints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// PEM file with those who may issue their certificates, absolute and not read by compile; `None` is the system's CAs.
+    pub ca: Option<PathBuf>,
+    /// A DNS name or an IP address; `None` is the endpoint's own address, which has a port then.
+    pub server_name: Option<String>,
+    /// Whether certificates are verified.
+    pub verify: bool,
+    /// What we show when asked.
+    pub identity: Option<CertificateFiles>,
+}
+
+/// A certificate with its key in PEM files, absolute and not read by compile.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct CertificateFiles {
+    /// Leaf first, then intermediates.
+    pub certificate: PathBuf,
+    /// PKCS#8, PKCS#1 or SEC1.
+    pub key: PathBuf,
 }
 
 /// What an endpoint speaks.
@@ -577,10 +845,21 @@ pub struct Server {
     pub runtime_dir: Option<PathBuf>,
     /// Caps on connections.
     pub connections: ConnectionLimits,
+    /// Temporary files of bodies.
+    pub spool: SpoolSettings,
     /// In-flight exchanges may finish for this long.
     pub drain_timeout: Duration,
     /// From the stop signal to exit, in all.
     pub shutdown_timeout: Duration,
+}
+
+/// Where bodies are held that are too long for memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpoolSettings {
+    /// Folder of the files; `None` is `spool` in the folder of state.
+    pub dir: Option<PathBuf>,
+    /// Bytes of all files together.
+    pub total: u64,
 }
 
 /// Threads of the data plane.
@@ -595,10 +874,12 @@ pub enum ShardCount {
 /// Caps on connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConnectionLimits {
-    /// All clients together; `None` is what the descriptor limit less the reserve allows.
+    /// All clients together; `None` is what the descriptor limit allows.
     pub total: Option<usize>,
     /// For each client address (IPv6 by /64).
     pub per_address: usize,
-    /// Descriptors kept free for upstreams, files and the admin endpoint.
+    /// TLS handshakes under way at a time.
+    pub handshakes: usize,
+    /// Descriptors kept free for files, logs and the admin endpoint.
     pub fd_reserve: usize,
 }

@@ -20,21 +20,30 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("SiteFile", "acme") => NotAvailable(
             "automatic certificates are not available in this version: use tls: internal or tls: { certificate: f, key: f } in the site",
         ),
-        ("SiteFile", "limits" | "filters" | "defaults" | "tracing" | "metrics" | "cluster" | "dns" | "tls") => {
+        ("SiteFile", "limits" | "filters" | "defaults" | "tracing" | "metrics" | "cluster" | "dns") => {
             NotAvailable(LATER)
         }
+        ("SiteFile", "tls" | "tls_policy" | "ssl") => Called("tls_policies"),
         ("SiteFile", "listen" | "entrypoints" | "binds") => Called("listeners"),
         ("SiteFile", "hosts" | "servers" | "vhosts" | "routes") => Called("sites"),
         ("SiteFile", "backends" | "services" | "pools" | "clusters") => Called("upstreams"),
         ("SiteFile", "log" | "logs" | "access_log") => Called("logging"),
         ("Listener", "kind") => NotAvailable("not available in this version: every listener speaks HTTP, remove it"),
-        ("Listener", "proxy_protocol" | "http3" | "quic" | "acme" | "trusted_proxies" | "protocols") => {
-            NotAvailable(LATER)
-        }
+        ("Listener", "http3" | "quic" | "acme" | "protocols") => NotAvailable(LATER),
+        ("Listener", "real_ip" | "set_real_ip_from") => Called("trusted_proxies"),
         ("Listener", "listen" | "bind" | "port" | "addr") => Called("address"),
-        ("ListenerTls", _) => NotAvailable(
-            "not available in this version: a listener's TLS has no settings, write tls: {} and put certificates into the sites",
+        ("ListenerTls", "certificate" | "key" | "cert") => NotAvailable(
+            "a listener has no certificate of its own: put it into its sites, tls: { certificate: f, key: f }",
         ),
+        ("ListenerTls", "min_version" | "cipher_suites" | "alpn" | "client_certificates" | "tickets") => {
+            NotAvailable("it stands in a policy: tls_policies: { NAME: { ... } }, and here tls: { policy: NAME }")
+        }
+        ("TlsPolicy", "ciphers" | "ssl_ciphers") => Called("cipher_suites"),
+        ("TlsPolicy", "protocols" | "versions" | "ssl_protocols" | "version") => Called("min_version"),
+        ("TlsPolicy", "curves" | "groups" | "ecdh_curve") => Called("key_exchange"),
+        ("TlsPolicy", "client_auth" | "client_ca" | "mtls") => Called("client_certificates"),
+        ("TlsPolicy", "max_version" | "early_data" | "ocsp" | "crl") => NotAvailable(LATER),
+        ("ClientCertificates", "crl" | "depth" | "header") => NotAvailable(LATER),
         ("Site", "acme") => NotAvailable(
             "automatic certificates are not available in this version: use tls: internal or tls: { certificate: f, key: f }",
         ),
@@ -51,17 +60,22 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
             "Route",
             "rate_limit" | "redirect" | "return" | "rewrite" | "strip_prefix" | "auth" | "basic_auth" | "forward_auth"
             | "cache" | "compress" | "cors" | "request_headers" | "response_headers" | "filters" | "timeouts" | "retry"
-            | "buffering" | "limits" | "allow" | "deny" | "internal",
+            | "limits" | "allow" | "deny" | "internal",
         ) => NotAvailable(LATER),
         ("Route", "proxy_pass" | "upstream" | "backend") => Called("proxy"),
         ("Route", "location" | "match" | "prefix") => Called("path"),
+        ("Site" | "Route", "buffering" | "proxy_buffering" | "proxy_request_buffering") => Called("buffer"),
         ("Route", "method") => Called("methods"),
         ("Route", "locations") => Called("routes"),
         (
             "Upstream",
             "health_check" | "health" | "retry" | "retries" | "max_fails" | "fail_timeout" | "discovery" | "queue"
-            | "tls" | "sticky" | "breaker" | "max_connections" | "slow_start" | "hash",
+            | "sticky" | "breaker" | "max_connections" | "slow_start" | "hash",
         ) => NotAvailable(LATER),
+        ("UpstreamTls", "sni" | "name" | "host") => Called("server_name"),
+        ("UpstreamTls", "cert") => Called("certificate"),
+        ("UpstreamTls", "insecure" | "insecure_skip_verify" | "skip_verify") => Called("verify"),
+        ("UpstreamTls", "min_version" | "cipher_suites" | "alpn") => NotAvailable(LATER),
         ("Upstream", "keepalive") => Called("idle_connections"),
         ("Upstream", "policy" | "lb" | "strategy") => Called("balance"),
         ("Upstream", "endpoints" | "targets" | "nodes") => Called("servers"),
@@ -106,6 +120,13 @@ pub(crate) fn word(words: &str, word: &str) -> Option<&'static str> {
             "Balance",
             "ip_hash" | "hash" | "random" | "random_two" | "ewma" | "least_time" | "p2c" | "first" | "sticky",
         ) => "not available in this version: use round_robin or least_conn",
+        ("CipherSuite", weak)
+            if ["CBC", "RC4", "3DES", "NULL", "EXPORT", "TLS_RSA_", "DHE_RSA_"]
+                .iter()
+                .any(|word| weak.contains(word) && !weak.contains("GCM")) =>
+        {
+            "suites of this kind are not safe and not spoken here"
+        }
         ("Balance", "least_connections" | "leastconn" | "least-conn") => "write least_conn",
         ("Balance", "roundrobin" | "rr" | "round-robin" | "weighted") => "write round_robin",
         ("WorkerTransport", "fd" | "socket_activation") => "not available in this version: use unix or port",

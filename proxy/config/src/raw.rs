@@ -14,6 +14,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize as DeriveDeserialize;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
 
 /// A site file: what listens, which sites there are and where their requests go.
@@ -33,6 +34,10 @@ pub(crate) struct SiteFile {
     /// Groups of endpoints by name (1 to 64 letters, digits, `_`, `.`, `-`). Default: none.
     #[schemars(extend("default" = {}))]
     pub(crate) upstreams: Option<Named<Upstream>>,
+    /// Kinds of TLS by name (1 to 64 letters, digits, `_`, `.`, `-`), for listeners and sites to refer to. `default` is the
+    /// one where nothing is said, and may be given here too. Default: none but that one.
+    #[schemars(extend("default" = {}))]
+    pub(crate) tls_policies: Option<Named<TlsPolicy>>,
     /// The admin endpoint. Default: a private unix socket.
     pub(crate) admin: Option<Admin>,
     /// Program log and access log. Default: both on, access log to standard output.
@@ -61,16 +66,205 @@ pub(crate) struct Listener {
     /// requests are refused with 404 or 421.
     #[schemars(length(min = 1))]
     pub(crate) default_site: Option<String>,
+    /// Most connections at a time; more are closed at once. Default: no cap of its own. Unit: connections.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) max_connections: Option<usize>,
+    /// Expect a PROXY protocol header (version 1 or 2) before anything else. Default: absent, none is accepted.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// Whom to believe about the client's address. Default: absent, nobody but the connection itself.
+    pub(crate) trusted_proxies: Option<TrustedProxies>,
+    /// A client that ends its sending side after an HTTP/1.1 request: `serve` it all the same, or `abort` the request.
+    /// Until an answer is written, one that has closed for good looks the same. Default: serve.
+    #[schemars(extend("default" = "serve"))]
+    pub(crate) half_close: Option<HalfClose>,
     /// Deadlines of a client's connection.
     pub(crate) timeouts: Option<ClientTimeouts>,
     /// Sizes a request head may have.
     pub(crate) head_limits: Option<HeadLimits>,
+    /// What an HTTP/2 connection may use. For listeners with `tls` or `h2c`.
+    pub(crate) http2: Option<Http2>,
+    /// How HTTP/1.1 requests are read: `lenient` takes what nginx takes besides, namely lines that end in LF alone, spare
+    /// empty lines and spaces around the request line, and HTTP/1.2 to 1.9 for 1.1; fields with an underscore in their
+    /// name are dropped. Ambiguous framing is refused by both. Default: strict.
+    #[schemars(extend("default" = "strict"))]
+    pub(crate) parsing: Option<Parsing>,
 }
 
-/// TLS of a listener; it has no settings yet: write `tls: {}`.
+/// How HTTP/1.1 heads are read. Ambiguous framing is refused by both.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Parsing {
+    /// As RFC 9112 asks senders to write them.
+    Strict,
+    /// As nginx reads them.
+    Lenient,
+}
+
+/// TLS of a listener: `tls: {}` takes every default.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct ListenerTls {}
+pub(crate) struct ListenerTls {
+    /// Name of the TLS policy for sites without one of their own. Default: default.
+    #[schemars(length(min = 1), extend("default" = "default"))]
+    pub(crate) policy: Option<String>,
+}
+
+/// How clients do TLS: versions, algorithms, client certificates, resumption. Sessions are resumed within one policy only.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TlsPolicy {
+    /// Oldest version that is spoken: `1.2` or `1.3`. Default: 1.2.
+    #[schemars(extend("default" = "1.2"))]
+    pub(crate) min_version: Option<Text>,
+    /// Cipher suites that are used, by their IANA names. Default: all nine that are known here.
+    #[schemars(length(min = 1))]
+    pub(crate) cipher_suites: Option<Vec<CipherSuite>>,
+    /// Key exchange groups that are used, the preferred one first. Default: X25519, secp256r1, secp384r1,
+    /// X25519MLKEM768.
+    #[schemars(length(min = 1))]
+    pub(crate) key_exchange: Option<Vec<KeyExchange>>,
+    /// Protocols that are offered, the preferred one first; a client that asks for none speaks HTTP/1.1. Default: h2,
+    /// http/1.1.
+    #[schemars(length(min = 1))]
+    pub(crate) alpn: Option<Vec<Alpn>>,
+    /// Ask clients for a certificate. Default: absent, clients are not asked.
+    pub(crate) client_certificates: Option<ClientCertificates>,
+    /// Give clients tickets to resume their sessions with; the keys live in memory and change every 12 hours. Default:
+    /// true.
+    #[schemars(extend("default" = true))]
+    pub(crate) tickets: Option<bool>,
+    /// Sessions kept for clients that resume without a ticket; 0 keeps none. Default: 8192. Unit: sessions.
+    #[schemars(range(min = 0, max = 1_000_000), extend("default" = 8192))]
+    pub(crate) session_cache: Option<usize>,
+}
+
+/// A cipher suite by its IANA name.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+pub(crate) enum CipherSuite {
+    /// TLS 1.3.
+    #[serde(rename = "TLS_AES_256_GCM_SHA384")]
+    TlsAes256GcmSha384,
+    /// TLS 1.3.
+    #[serde(rename = "TLS_AES_128_GCM_SHA256")]
+    TlsAes128GcmSha256,
+    /// TLS 1.3.
+    #[serde(rename = "TLS_CHACHA20_POLY1305_SHA256")]
+    TlsChacha20Poly1305Sha256,
+    /// TLS 1.2, ECDSA or Ed25519 certificates.
+    #[serde(rename = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384")]
+    TlsEcdheEcdsaWithAes256GcmSha384,
+    /// TLS 1.2, ECDSA or Ed25519 certificates.
+    #[serde(rename = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256")]
+    TlsEcdheEcdsaWithAes128GcmSha256,
+    /// TLS 1.2, ECDSA or Ed25519 certificates.
+    #[serde(rename = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256")]
+    TlsEcdheEcdsaWithChacha20Poly1305Sha256,
+    /// TLS 1.2, RSA certificates.
+    #[serde(rename = "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384")]
+    TlsEcdheRsaWithAes256GcmSha384,
+    /// TLS 1.2, RSA certificates.
+    #[serde(rename = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256")]
+    TlsEcdheRsaWithAes128GcmSha256,
+    /// TLS 1.2, RSA certificates.
+    #[serde(rename = "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256")]
+    TlsEcdheRsaWithChacha20Poly1305Sha256,
+}
+
+/// A key exchange group by its IANA name.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+pub(crate) enum KeyExchange {
+    /// Curve25519.
+    X25519,
+    /// NIST P-256.
+    #[serde(rename = "secp256r1")]
+    Secp256r1,
+    /// NIST P-384.
+    #[serde(rename = "secp384r1")]
+    Secp384r1,
+    /// Curve25519 and ML-KEM-768 together, safe from quantum computers; TLS 1.3.
+    X25519MLKEM768,
+}
+
+/// A protocol inside TLS.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+pub(crate) enum Alpn {
+    /// HTTP/2.
+    #[serde(rename = "h2")]
+    H2,
+    /// HTTP/1.1.
+    #[serde(rename = "http/1.1")]
+    Http1,
+}
+
+/// Certificates that clients are asked for.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientCertificates {
+    /// Who may issue them: certificates in PEM; relative to this file's folder. Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) ca: Option<String>,
+    /// Whether a client without one is turned away. Default: require.
+    #[schemars(extend("default" = "require"))]
+    pub(crate) mode: Option<ClientCertificateMode>,
+    /// Tell endpoints by the field `Client-Cert` (RFC 9440), which is never taken from clients. Default: false.
+    #[schemars(extend("default" = false))]
+    pub(crate) forward: Option<bool>,
+}
+
+/// Whether a client without a certificate is turned away.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ClientCertificateMode {
+    /// Its handshake fails.
+    Require,
+    /// It is served; a certificate that does not verify fails the handshake all the same.
+    Optional,
+}
+
+/// The PROXY protocol of a listener: balancers before us tell by it whom they speak for.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProxyProtocol {
+    /// Who must send the header: networks (`10.0.0.0/8`), addresses, `private`, `loopback` or `unix`. Others are
+    /// ordinary clients, from whom a header is refused. Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) from: Option<Vec<String>>,
+    /// From the connection to the end of the header. Default: 5s. Unit: duration.
+    #[schemars(extend("default" = "5s"))]
+    pub(crate) timeout: Option<PositiveTime>,
+}
+
+/// Proxies before us whose word about the client is taken.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrustedProxies {
+    /// Who they are: networks (`10.0.0.0/8`), addresses, `private`, `loopback` or `unix`. Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) from: Option<Vec<String>>,
+    /// The field they write; it is read from its end, as far as it was written by them. Default: x_forwarded_for.
+    #[schemars(extend("default" = "x_forwarded_for"))]
+    pub(crate) header: Option<ForwardedHeader>,
+}
+
+/// What becomes of a request whose client sends nothing more.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum HalfClose {
+    /// It is answered.
+    Serve,
+    /// It is given up.
+    Abort,
+}
+
+/// A field that names the client.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ForwardedHeader {
+    /// `X-Forwarded-For`, with `X-Forwarded-Proto` and `X-Forwarded-Host`.
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+}
 
 /// Deadlines of a client's connection; none may be zero.
 #[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
@@ -88,12 +282,45 @@ pub(crate) struct ClientTimeouts {
     /// Between two reads of a request body. Default: 30s. Unit: duration.
     #[schemars(extend("default" = "30s"))]
     pub(crate) body_idle: Option<PositiveTime>,
+    /// Slowest pace of a request body: `off`, or a rate and the time over which it is measured. Default:
+    /// `{ rate: 500B/s, over: 30s }`.
+    pub(crate) body_rate: Option<BodyRate>,
     /// A response write without any progress. Default: 30s. Unit: duration.
     #[schemars(extend("default" = "30s"))]
     pub(crate) write_idle: Option<PositiveTime>,
     /// An upgraded connection (WebSocket) on which neither side sends. Default: 1h. Unit: duration.
     #[schemars(extend("default" = "1h"))]
     pub(crate) tunnel_idle: Option<PositiveTime>,
+}
+
+/// The slowest pace of a request body.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum BodyRate {
+    /// A word.
+    Word(BodyRateWord),
+    /// A rate.
+    Least(LeastRate),
+}
+
+/// No slowest pace.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum BodyRateWord {
+    /// Any pace will do.
+    Off,
+}
+
+/// The slowest pace of a request body; time in which we do not wait for the client does not count.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LeastRate {
+    /// Bytes in a second. Default: 500B/s. Unit: size per second.
+    #[schemars(extend("default" = "500B/s"))]
+    pub(crate) rate: Option<ByteRate>,
+    /// Time over which it is measured, of waiting for the client. Default: 30s. Unit: duration.
+    #[schemars(extend("default" = "30s"))]
+    pub(crate) over: Option<PositiveTime>,
 }
 
 /// Sizes a request head may have; over them the answer is 431 or, for the target, 414.
@@ -109,6 +336,27 @@ pub(crate) struct HeadLimits {
     /// Bytes of the request target. Default: 8KiB. Unit: size, 256B to 64KiB, less than `bytes`.
     #[schemars(extend("default" = "8KiB"))]
     pub(crate) target: Option<PositiveSize>,
+}
+
+/// What an HTTP/2 connection may use.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Http2 {
+    /// Requests under way at once; more are refused, which a client may try again. Default: 100. Unit: streams, 1 to 1000.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 100))]
+    pub(crate) streams: Option<u32>,
+    /// Requests that a client may break off, or get wrong, within 10s; a connection with more is ended. Default: 100. Unit:
+    /// streams, 10 to 10000.
+    #[schemars(range(min = 10, max = 10000), extend("default" = 100))]
+    pub(crate) resets: Option<u32>,
+    /// Bytes of one request body that may be on their way before we have read them; more make uploads over long distances
+    /// faster. Default: 256KiB. Unit: size, 16KiB to 16MiB.
+    #[schemars(extend("default" = "256KiB"))]
+    pub(crate) stream_window: Option<PositiveSize>,
+    /// The same for all streams of a connection together. Default: 1MiB, or four times `stream_window`. Unit: size, 64KiB to
+    /// 64MiB, not less than `stream_window`.
+    #[schemars(extend("default" = "1MiB"))]
+    pub(crate) connection_window: Option<PositiveSize>,
 }
 
 /// Host names, a certificate and ordered routes.
@@ -127,9 +375,14 @@ pub(crate) struct Site {
     pub(crate) listeners: Option<Vec<String>>,
     /// Where its certificate comes from. Required when one of its listeners has TLS, refused when none has.
     pub(crate) tls: Option<SiteTls>,
+    /// Name of the TLS policy that its clients must have used. Default: that of the listener.
+    #[schemars(length(min = 1))]
+    pub(crate) tls_policy: Option<String>,
     /// Longest request body of its routes. Default: 1MiB. Unit: size.
     #[schemars(extend("default" = "1MiB"))]
     pub(crate) max_body: Option<PositiveSize>,
+    /// Which bodies of its routes are held while a client sends or takes them slowly.
+    pub(crate) buffer: Option<Box<Buffer>>,
     /// In which form its routes forward the path. Default: canonical.
     #[schemars(extend("default" = "canonical"))]
     pub(crate) forward_path: Option<ForwardPath>,
@@ -192,6 +445,8 @@ pub(crate) struct Route {
     pub(crate) cookies: Option<Named<Text>>,
     /// Longest request body; longer ones are answered with 413. Default: that of the outer route or site. Unit: size.
     pub(crate) max_body: Option<PositiveSize>,
+    /// Which bodies are held while a client sends or takes them slowly. Default: as the outer route or site.
+    pub(crate) buffer: Option<Box<Buffer>>,
     /// In which form the path is forwarded. Default: that of the outer route or site.
     pub(crate) forward_path: Option<ForwardPath>,
     /// Forward to the upstream of this name.
@@ -202,6 +457,21 @@ pub(crate) struct Route {
     /// Inner routes, tried among themselves; their paths lie under this one, and what matches none gets 404.
     #[schemars(length(min = 1))]
     pub(crate) routes: Option<Vec<Self>>,
+}
+
+/// Bodies that are held, in memory first and then in an unlinked temporary file, so that a slow client keeps no worker
+/// busy. Not for upstreams with `protocol: h2`.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Buffer {
+    /// A request body is complete before an endpoint is chosen: `on` (whole, up to `max_body`), `off` (passed on as it
+    /// comes), or the most bytes to hold, the rest of which is passed on as it comes. Default: on for workers, off for
+    /// servers. Unit: size.
+    pub(crate) request: Option<Holding>,
+    /// What a client does not take yet of a response body is held: `on` (16MiB), `off`, or the most bytes. What has come
+    /// is always passed on at once. Event streams and answers with `X-Accel-Buffering: no` are not held. Default: on
+    /// with HTTP/1.1 endpoints. Unit: size.
+    pub(crate) response: Option<Holding>,
 }
 
 /// In which form a path is forwarded.
@@ -238,6 +508,11 @@ pub(crate) struct Upstream {
     /// How an endpoint is chosen. Default: round_robin.
     #[schemars(extend("default" = "round_robin"))]
     pub(crate) balance: Option<Balance>,
+    /// Speak TLS with the servers; over HTTP/1.1 only. Default: absent, plaintext.
+    pub(crate) tls: Option<UpstreamTls>,
+    /// Begin each connection with a PROXY protocol header of this version, which names the client; such a connection
+    /// serves one request, because the next one may be of another client. Over HTTP/1.1 only. Default: none.
+    pub(crate) proxy_protocol: Option<ProxyHeader>,
     /// Fixed addresses.
     #[schemars(length(min = 1))]
     pub(crate) servers: Option<Vec<StaticServer>>,
@@ -248,6 +523,43 @@ pub(crate) struct Upstream {
     /// Idle connections kept, for each endpoint and shard; 0 keeps none. Default: 32. Unit: connections.
     #[schemars(range(min = 0, max = 100_000), extend("default" = 32))]
     pub(crate) idle_connections: Option<usize>,
+    /// How HTTP/1.1 answers are read: `lenient` takes heads whose lines end in LF alone, and HTTP/1.2 to 1.9 for 1.1.
+    /// Ambiguous framing is refused by both; answers that end with their connection are taken by both. Not for
+    /// `protocol: h2`. Default: strict.
+    #[schemars(extend("default" = "strict"))]
+    pub(crate) parsing: Option<Parsing>,
+}
+
+/// A version of the PROXY protocol.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum ProxyHeader {
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// TLS with servers: `tls: {}` verifies them against the system's CAs, by their address.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpstreamTls {
+    /// Who may issue the servers' certificates: certificates in PEM; relative to this file's folder. Default: the
+    /// system's CAs.
+    #[schemars(length(min = 1))]
+    pub(crate) ca: Option<String>,
+    /// Name that is asked for and that the certificate must have. Default: the server's IP address.
+    #[schemars(length(min = 1, max = 253))]
+    pub(crate) server_name: Option<String>,
+    /// Whether the certificate is verified; without, anybody in between can be the server. Default: true.
+    #[schemars(extend("default" = true))]
+    pub(crate) verify: Option<bool>,
+    /// Certificate chain in PEM that we show, leaf first; relative to this file's folder. Default: none is shown.
+    #[schemars(length(min = 1))]
+    pub(crate) certificate: Option<String>,
+    /// Private key of `certificate` in PEM; relative to this file's folder. Default: none.
+    #[schemars(length(min = 1))]
+    pub(crate) key: Option<String>,
 }
 
 /// What endpoints speak.
@@ -527,12 +839,27 @@ pub(crate) struct Server {
     pub(crate) runtime_dir: Option<String>,
     /// Caps on connections.
     pub(crate) connections: Option<Connections>,
+    /// Temporary files of bodies that `buffer` holds.
+    pub(crate) spool: Option<Spool>,
     /// Requests under way may finish for this long when something is replaced or stopped. Default: 30s. Unit: duration.
     #[schemars(extend("default" = "30s"))]
     pub(crate) drain_timeout: Option<Time>,
     /// From the stop signal to exit, in all. Default: 60s. Unit: duration.
     #[schemars(extend("default" = "60s"))]
     pub(crate) shutdown_timeout: Option<PositiveTime>,
+}
+
+/// Temporary files of bodies that are held; they have no names, so none outlives the process.
+#[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Spool {
+    /// Folder of the files, an absolute path to a private folder on a disk. Cannot change live. Default: `spool` in
+    /// `state_dir`.
+    #[schemars(length(min = 1))]
+    pub(crate) dir: Option<String>,
+    /// Bytes of all files together; beyond them bodies are passed on as they come. Default: 1GiB. Unit: size.
+    #[schemars(extend("default" = "1GiB"))]
+    pub(crate) total: Option<PositiveSize>,
 }
 
 /// How many shards.
@@ -549,13 +876,18 @@ pub(crate) enum ShardCount {
 #[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Connections {
-    /// All clients together. Default: what the descriptor limit allows, less the reserve. Unit: connections.
+    /// All clients together. Default: what the descriptor limit allows, less the reserve and room for upstreams. Unit:
+    /// connections.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(crate) total: Option<usize>,
     /// For each client address (IPv6 by /64). Default: 1024. Unit: connections.
     #[schemars(range(min = 1, max = 10_000_000), extend("default" = 1024))]
     pub(crate) per_address: Option<usize>,
-    /// Descriptors kept free for upstreams, files and the admin endpoint. Default: 128. Unit: descriptors.
+    /// TLS handshakes under way; more wait for their turn within their own time. One that waits for its client for more
+    /// than a second counts no longer. Default: 4096. Unit: handshakes.
+    #[schemars(range(min = 1, max = 1_000_000), extend("default" = 4096))]
+    pub(crate) handshakes: Option<usize>,
+    /// Descriptors kept free for files, logs and the admin endpoint. Default: 128. Unit: descriptors.
     #[schemars(range(min = 16, max = 1_000_000), extend("default" = 128))]
     pub(crate) fd_reserve: Option<usize>,
 }
@@ -637,10 +969,13 @@ pub(crate) enum Format {
     Time,
     PositiveTime,
     PositiveSize,
+    Holding,
+    ByteRate,
 }
 
 impl Format {
-    const ALL: [Self; 4] = [Self::Text, Self::Time, Self::PositiveTime, Self::PositiveSize];
+    const ALL: [Self; 6] =
+        [Self::Text, Self::Time, Self::PositiveTime, Self::PositiveSize, Self::Holding, Self::ByteRate];
 
     /// The word in the schema.
     pub(crate) const fn name(self) -> &'static str {
@@ -649,6 +984,8 @@ impl Format {
             Self::Time => "duration",
             Self::PositiveTime => "positive-duration",
             Self::PositiveSize => "positive-size",
+            Self::Holding => "holding",
+            Self::ByteRate => "byte-rate",
         }
     }
 
@@ -663,6 +1000,8 @@ impl Format {
             Self::Text => "text",
             Self::Time | Self::PositiveTime => "a duration such as 30s",
             Self::PositiveSize => "a size such as 1MiB",
+            Self::Holding => "on, off or a size such as 1MiB",
+            Self::ByteRate => "a rate such as 500B/s",
         }
     }
 
@@ -673,6 +1012,8 @@ impl Format {
             Self::Time => parse_duration(text).map(drop),
             Self::PositiveTime => positive_time(text).map(drop),
             Self::PositiveSize => positive_size(text).map(drop),
+            Self::Holding => holding(text).map(drop),
+            Self::ByteRate => byte_rate(text).map(drop),
         }
     }
 }
@@ -697,6 +1038,45 @@ fn positive_size(text: &str) -> Result<u64, Reason> {
     }
 }
 
+fn holding(text: &str) -> Result<HoldingSize, Reason> {
+    match text {
+        "on" => Ok(HoldingSize::On),
+        "off" => Ok(HoldingSize::Off),
+        "0" => Err(Reason::new("is no size to hold", "write off to hold nothing")),
+        text if text.starts_with(|first: char| first.is_ascii_digit()) => positive_size(text).map(HoldingSize::UpTo),
+        text => {
+            let hint =
+                did_you_mean(text, ["on", "off"]).unwrap_or_else(|| "write on, off or a size such as 16MiB".to_owned());
+            Err(Reason::new("is neither on, off nor a size", hint))
+        }
+    }
+}
+
+/// How much of a body is held.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holding(pub(crate) HoldingSize);
+
+/// What `on`, `off` or a size mean.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum HoldingSize {
+    /// As much as is sensible.
+    On,
+    /// Nothing.
+    Off,
+    /// So many bytes.
+    UpTo(u64),
+}
+
+fn byte_rate(text: &str) -> Result<u64, Reason> {
+    let form = "rates are written like 500B/s, 64KiB/s or 1MiB/s";
+    let size = text.strip_suffix("/s").ok_or_else(|| Reason::new("is not a rate", form))?;
+    match parse_size(size) {
+        Ok(0) => Err(Reason::new("must not be zero", "write off where any pace will do")),
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err(Reason::new("is not a rate", form)),
+    }
+}
+
 /// A duration that may be zero.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Time(pub(crate) Duration);
@@ -708,6 +1088,10 @@ pub(crate) struct PositiveTime(pub(crate) Duration);
 /// A size in bytes that may not be zero.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PositiveSize(pub(crate) u64);
+
+/// Bytes in a second, not zero.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ByteRate(pub(crate) u64);
 
 /// Gives a type that is written as text its reader and its schema.
 macro_rules! written_as_text {
@@ -752,4 +1136,12 @@ written_as_text!(PositiveTime, Format::PositiveTime, positive_time, {
 written_as_text!(PositiveSize, Format::PositiveSize, positive_size, {
     "type": "string",
     "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB|[kKmMgG])$"
+});
+written_as_text!(Holding, Format::Holding, holding, {
+    "type": "string",
+    "pattern": "^(on|off|[0-9]+(B|KiB|MiB|GiB|TiB|[kKmMgG]))$"
+});
+written_as_text!(ByteRate, Format::ByteRate, byte_rate, {
+    "type": "string",
+    "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB|[kKmMgG])/s$"
 });

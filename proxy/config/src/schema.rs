@@ -188,7 +188,8 @@ mod tests {
         for expected in [
             "include",
             "listeners[].timeouts.head",
-            "listeners[].tls",
+            "listeners[].tls.policy",
+            "tls_policies.<name>.client_certificates.ca",
             "sites[].tls",
             "sites[].tls.certificate",
             "sites[].routes[].headers",

@@ -464,6 +464,8 @@ fn boolean_hint(text: &str, words: &[&str]) -> Option<String> {
 fn describe_mapping(name: &str) -> &'static str {
     match name {
         "Listener" => "a listener",
+        "ProxyProtocol" => "the PROXY protocol",
+        "TrustedProxies" => "a list of trusted proxies",
         "Site" => "a site",
         "Route" => "a route",
         "StaticServer" => "a server",
@@ -479,6 +481,7 @@ fn describe_mapping(name: &str) -> &'static str {
 fn example(name: &str, key: &str) -> Option<&'static str> {
     Some(match (name, key) {
         ("SiteFile", "listeners") => "listeners: [{ address: \":8080\" }]",
+        ("ProxyProtocol" | "TrustedProxies", "from") => "from: [10.0.0.0/8]",
         ("Listener", "address") => "address: \":8080\"",
         ("Site", "hosts") => "hosts: [example.com]",
         ("Site", "routes") => "routes: [{ path: /, proxy: app }]",

@@ -108,6 +108,7 @@ fn kind(schema: &Value, value: &Value) -> String {
     match (value["format"].as_str(), value["type"].as_str()) {
         (Some("positive-duration" | "duration"), _) => "duration".to_owned(),
         (Some("positive-size"), _) => "size".to_owned(),
+        (Some("holding"), _) => "`on`, `off`, size".to_owned(),
         (_, Some("integer")) => "number".to_owned(),
         (_, Some("boolean")) => "`true`, `false`".to_owned(),
         (_, Some("array")) => format!("list of {}", plural(&kind(schema, &value["items"]))),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use crate::fault::Code;
+use crate::model::DEFAULT_TLS_POLICY;
 use crate::raw;
 use crate::report::Report;
 use crate::source::Span;
@@ -14,11 +15,15 @@ pub(crate) struct Names {
     pub(crate) listeners: Vec<ListenerName>,
     sites: Vec<SiteName>,
     upstreams: Vec<(String, Span)>,
+    kinds: HashMap<String, EndpointKind>,
     used_upstreams: BTreeSet<String>,
+    tls_policies: Vec<(String, Span)>,
+    used_tls_policies: BTreeSet<String>,
     /// Some entries were faulty and are missing here, so that an unknown name is no news.
     listeners_damaged: bool,
     sites_damaged: bool,
     upstreams_damaged: bool,
+    tls_policies_damaged: bool,
 }
 
 /// What sites need to know of a listener.
@@ -28,11 +33,33 @@ pub(crate) struct ListenerName {
     pub(crate) has_tls: bool,
 }
 
+/// What routes need to know of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EndpointKind {
+    /// A process that we start.
+    Worker,
+    /// A fixed address that speaks HTTP/1.1.
+    Server,
+    /// One that speaks HTTP/2.
+    H2,
+}
+
 /// What listeners need to know of a site.
 struct SiteName {
     name: String,
+    span: Span,
     /// `None` is all listeners.
     listeners: Option<Vec<String>>,
+}
+
+impl EndpointKind {
+    fn of(raw: &raw::Upstream) -> Self {
+        match raw.protocol {
+            Some(raw::UpstreamProtocol::H2) => Self::H2,
+            _ if raw.workers.is_some() => Self::Worker,
+            _ => Self::Server,
+        }
+    }
 }
 
 impl Names {
@@ -42,6 +69,7 @@ impl Names {
         listeners: &[raw::Listener],
         sites: &[raw::Site],
         upstreams: &raw::Named<raw::Upstream>,
+        tls_policies: &raw::Named<raw::TlsPolicy>,
         report: &mut Report,
     ) -> Self {
         let root_damaged = spot.is_damaged();
@@ -51,10 +79,15 @@ impl Names {
             listeners: Vec::new(),
             sites: Vec::new(),
             upstreams: Vec::new(),
+            kinds: HashMap::new(),
             used_upstreams: BTreeSet::new(),
+            tls_policies: Vec::new(),
+            // Used where nothing is said.
+            used_tls_policies: BTreeSet::from([DEFAULT_TLS_POLICY.to_owned()]),
             listeners_damaged: root_damaged || listeners_spot.is_damaged(),
             sites_damaged: root_damaged || sites_spot.is_damaged(),
             upstreams_damaged: root_damaged || upstreams_spot.is_damaged(),
+            tls_policies_damaged: root_damaged || spot.key("tls_policies").is_damaged(),
         };
         let mut unique = Unique::default();
         for (index, listener) in listeners.iter().enumerate() {
@@ -73,6 +106,10 @@ impl Names {
         names.collect_sites(sites, sites_spot, report);
         let entries = upstreams.0.iter().map(|(name, _)| (name.clone(), upstreams_spot.key(name).key_span()));
         names.upstreams = entries.collect();
+        names.kinds = upstreams.0.iter().map(|(name, raw)| (name.clone(), EndpointKind::of(raw))).collect();
+        let policies_spot = spot.key("tls_policies");
+        let entries = tls_policies.0.iter().map(|(name, _)| (name.clone(), policies_spot.key(name).key_span()));
+        names.tls_policies = entries.collect();
         names
     }
 
@@ -95,7 +132,7 @@ impl Names {
             if !same_host {
                 unique.insert("site", name, span, report);
             }
-            self.sites.push(SiteName { name: name.clone(), listeners: site.listeners.clone() });
+            self.sites.push(SiteName { name: name.clone(), span, listeners: site.listeners.clone() });
         }
     }
 
@@ -165,11 +202,37 @@ impl Names {
         exists
     }
 
+    /// What the endpoints of an upstream are; `None` when there is none of this name.
+    pub(crate) fn endpoint_kind(&self, upstream: &str) -> Option<EndpointKind> {
+        self.kinds.get(upstream).copied()
+    }
+
+    /// Where a site is defined.
+    pub(crate) fn site_span(&self, name: &str) -> Option<Span> {
+        self.sites.iter().find(|site| site.name == name).map(|site| site.span)
+    }
+
+    /// Notes that a TLS policy is used; reports when there is none of this name.
+    pub(crate) fn use_tls_policy(&mut self, name: &str, spot: Spot<'_>, report: &mut Report) {
+        self.used_tls_policies.insert(name.to_owned());
+        let mut known: Vec<&str> = self.tls_policies.iter().map(|(name, _)| name.as_str()).collect();
+        if !known.contains(&DEFAULT_TLS_POLICY) {
+            known.push(DEFAULT_TLS_POLICY);
+        }
+        if !known.contains(&name) && !self.tls_policies_damaged {
+            unknown("TLS policy", name, &known, spot, report);
+        }
+    }
+
     /// Warns of what is defined and never used.
     pub(crate) fn report_unused(&self, spot: Spot<'_>, report: &mut Report) {
         for (name, span) in self.upstreams.iter().filter(|(name, _)| !self.used_upstreams.contains(name)) {
             let problem = format!("no route uses the upstream \"{name}\"");
             report.warning(*span, Code::Unused, problem).hint("use it in a route (proxy:), or remove it");
+        }
+        for (name, span) in self.tls_policies.iter().filter(|(name, _)| !self.used_tls_policies.contains(name)) {
+            let problem = format!("no listener or site uses the TLS policy \"{name}\"");
+            report.warning(*span, Code::Unused, problem).hint("write tls_policy in a site, or remove it");
         }
         if self.sites.is_empty() && !self.sites_damaged {
             let problem = "there are no sites: every request is refused";

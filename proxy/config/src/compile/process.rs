@@ -9,7 +9,7 @@ use crate::address::{Use, parse_address};
 use crate::fault::Code;
 use crate::model::{
     AccessFormat, AccessLog, Address, Admin, ConnectionLimits, LogFormat, LogLevel, LogTarget, Logging, Secret, Server,
-    ShardCount,
+    ShardCount, SpoolSettings,
 };
 use crate::raw;
 use crate::report::Report;
@@ -111,15 +111,23 @@ fn log_target(text: &str, spot: Spot<'_>, report: &mut Report) -> Option<LogTarg
     }
 }
 
+/// Bytes of temporary files where nothing is said.
+const DEFAULT_SPOOL: u64 = 1 << 30;
+
 /// Compiles the settings of the process.
 pub(crate) fn server(raw: raw::Server, spot: Spot<'_>, report: &mut Report) -> Option<Server> {
-    let raw::Server { shards, user, state_dir, runtime_dir, connections, drain_timeout, shutdown_timeout } = raw;
+    let raw::Server { shards, user, state_dir, runtime_dir, connections, spool, drain_timeout, shutdown_timeout } = raw;
     let user = user.map(|name| account(name, spot.key("user"), report));
     let mut folder = |path: Option<String>, key: &str| -> Option<Option<PathBuf>> {
         path.map_or(Some(None), |path| absolute_path(&path, spot.key(key), report).map(Some))
     };
     let state_dir = folder(state_dir, "state_dir");
     let runtime_dir = folder(runtime_dir, "runtime_dir");
+    let raw::Spool { dir: spool_dir, total: spool_total } = spool.unwrap_or_default();
+    let spool_dir = match spool_dir {
+        None => Some(None),
+        Some(path) => absolute_path(&path, spot.key("spool").key("dir"), report).map(Some),
+    };
     let drain_timeout = drain_timeout.map_or(Duration::from_secs(30), |time| time.0);
     let shutdown_timeout = shutdown_timeout.map_or(Duration::from_secs(60), |time| time.0);
     if drain_timeout > shutdown_timeout {
@@ -135,6 +143,7 @@ pub(crate) fn server(raw: raw::Server, spot: Spot<'_>, report: &mut Report) -> O
         state_dir: state_dir?,
         runtime_dir: runtime_dir?,
         connections: connection_limits(connections.unwrap_or_default()),
+        spool: SpoolSettings { dir: spool_dir?, total: spool_total.map_or(DEFAULT_SPOOL, |size| size.0) },
         drain_timeout,
         shutdown_timeout,
     })
@@ -148,8 +157,13 @@ fn shard_count(raw: Option<raw::ShardCount>) -> ShardCount {
 }
 
 fn connection_limits(raw: raw::Connections) -> ConnectionLimits {
-    let raw::Connections { total, per_address, fd_reserve } = raw;
-    ConnectionLimits { total, per_address: per_address.unwrap_or(1024), fd_reserve: fd_reserve.unwrap_or(128) }
+    let raw::Connections { total, per_address, handshakes, fd_reserve } = raw;
+    ConnectionLimits {
+        total,
+        per_address: per_address.unwrap_or(1024),
+        handshakes: handshakes.unwrap_or(4096),
+        fd_reserve: fd_reserve.unwrap_or(128),
+    }
 }
 
 impl From<raw::LogLevel> for LogLevel {

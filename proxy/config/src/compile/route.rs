@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::buffer::Wishes;
 use super::keep;
 use super::names::{Names, Unique};
 use crate::fault::Code;
@@ -16,6 +17,7 @@ use crate::units::Reason;
 /// What a route takes over where it says nothing.
 pub(crate) struct Inherited<'a> {
     pub(crate) max_body: u64,
+    pub(crate) buffer: Wishes,
     pub(crate) forward_path: ForwardPath,
     /// Pattern of the route around it, and where it stands.
     pub(crate) outer: Option<(&'a PathPattern, Span)>,
@@ -67,8 +69,20 @@ fn route(
     names: &mut Names,
     report: &mut Report,
 ) -> Option<Route> {
-    let raw::Route { path, name, methods, headers, query, cookies, max_body, forward_path, proxy, respond, routes } =
-        raw;
+    let raw::Route {
+        path,
+        name,
+        methods,
+        headers,
+        query,
+        cookies,
+        max_body,
+        buffer,
+        forward_path,
+        proxy,
+        respond,
+        routes,
+    } = raw;
     let path_spot = spot.key("path");
     let pattern = path.as_ref().and_then(|text| keep(parse_path(text), text, path_spot, report));
     if let (Some(pattern), Some((outer, outer_span))) = (&pattern, inherited.outer) {
@@ -77,12 +91,19 @@ fn route(
     let conditions = conditions(Conditions { methods, headers, query, cookies }, spot, report);
     let max_body = max_body.map_or(inherited.max_body, |size| size.0);
     let forward_path = forward_path.map_or(inherited.forward_path, ForwardPath::from);
-    let inner =
-        Inherited { max_body, forward_path, outer: pattern.as_ref().map(|pattern| (pattern, path_spot.span())) };
+    let wishes = inherited.buffer.with(buffer, spot.key("buffer"));
+    let kind = proxy.as_deref().and_then(|upstream| names.endpoint_kind(upstream));
+    let buffer = wishes.settle(kind, max_body, spot, report);
+    let inner = Inherited {
+        max_body,
+        buffer: wishes,
+        forward_path,
+        outer: pattern.as_ref().map(|pattern| (pattern, path_spot.span())),
+    };
     let action = action(Actions { proxy, respond, routes }, spot, &inner, names, report);
     let conditions = conditions?;
     let name = name.or_else(|| path.as_deref().map(|path| default_name(path, &conditions)))?;
-    Some(Route { name, path: pattern?, conditions, action: action?, max_body, forward_path })
+    Some(Route { name, path: pattern?, conditions, action: action?, max_body, buffer, forward_path })
 }
 
 fn check_nesting(inner: &PathPattern, outer: &PathPattern, span: Span, outer_span: Span, report: &mut Report) {

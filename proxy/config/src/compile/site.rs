@@ -1,5 +1,6 @@
 //! Sites: hosts, the listeners they are on, and certificates.
 
+use super::buffer::Wishes;
 use super::names::{Names, Unique};
 use super::route::{self, Inherited};
 use super::{file_path, keep};
@@ -20,7 +21,7 @@ pub(crate) fn sites(raw: Vec<raw::Site>, spot: Spot<'_>, names: &mut Names, repo
 }
 
 fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, report: &mut Report) -> Option<Site> {
-    let raw::Site { name, hosts, listeners, tls, max_body, forward_path, routes } = raw;
+    let raw::Site { name, hosts, listeners, tls, tls_policy, max_body, buffer, forward_path, routes } = raw;
     let name = name.or_else(|| hosts.as_ref()?.first().cloned());
     let hosts_spot = spot.key("hosts");
     let listeners = site_listeners(listeners, spot.key("listeners"), names, report);
@@ -32,14 +33,18 @@ fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, r
         })
     });
     let tls = certificate(tls, spot, report);
+    if let Some(policy) = &tls_policy {
+        names.use_tls_policy(policy, spot.key("tls_policy"), report);
+    }
     check_tls(&listeners, tls.is_some(), spot, names, report);
     let inherited = Inherited {
         max_body: max_body.map_or(DEFAULT_MAX_BODY, |size| size.0),
+        buffer: Wishes::default().with(buffer, spot.key("buffer")),
         forward_path: forward_path.map_or(ForwardPath::Canonical, ForwardPath::from),
         outer: None,
     };
     let routes = routes.map(|routes| route::routes(routes, spot.key("routes"), &inherited, names, report));
-    Some(Site { name: name?, hosts: hosts?, listeners, tls, routes: routes? })
+    Some(Site { name: name?, hosts: hosts?, listeners, tls, tls_policy, routes: routes? })
 }
 
 /// The names of the listeners the site is on; all of them when it names none.
@@ -99,6 +104,11 @@ fn check_tls(listeners: &[String], has_certificate: bool, spot: Spot<'_>, names:
             finding.related(listener.span, "the listener is here");
             finding
                 .hint("write tls: { certificate: fullchain.pem, key: privkey.pem }, or tls: internal while developing");
+        }
+        None if spot.has("tls_policy") && names.knows_all_listeners() => {
+            let problem = "this policy is never used: none of the site's listeners has TLS";
+            let span = spot.key("tls_policy").key_span();
+            report.fault(span, Code::Conflict, problem).hint("write tls: {} in the listener, or remove it here");
         }
         None if spot.has("tls") && names.knows_all_listeners() => {
             let problem = "this certificate is never used: none of the site's listeners has TLS";

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use super::names::Unique;
-use super::{Scene, keep, worker};
+use super::{Scene, file_path, keep, worker};
 use crate::address::{Use, parse_address};
 use crate::fault::Code;
-use crate::model::{Address, Balance, EndpointSource, StaticServer, Upstream, UpstreamProtocol, UpstreamTimeouts};
+use crate::model::{
+    Address, Balance, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, StaticServer, Upstream,
+    UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
+};
 use crate::raw;
 use crate::report::Report;
 use crate::tree::Spot;
@@ -22,22 +25,10 @@ pub(crate) fn upstreams(
     let mut upstreams = Vec::new();
     for (name, raw) in raw.0 {
         let spot = spot.key(&name);
-        check_name(&name, spot, report);
+        super::check_name(&name, "an upstream", spot, report);
         upstreams.extend(upstream(&name, raw, spot, scene, report).map(|upstream| (name, upstream)));
     }
     upstreams
-}
-
-/// Names become folders of sockets and labels of metrics.
-fn check_name(name: &str, spot: Spot<'_>, report: &mut Report) {
-    let is_name = (1..=64).contains(&name.len())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-        && !name.starts_with('.');
-    if !is_name {
-        let problem = format!("\"{}\" cannot be the name of an upstream", crate::walk::shorten(name));
-        let hint = "names have 1 to 64 letters, digits, \"_\", \".\" and \"-\", and do not start with a dot";
-        report.fault(spot.key_span(), Code::BadValue, problem).hint(hint);
-    }
 }
 
 fn upstream(
@@ -47,7 +38,8 @@ fn upstream(
     scene: &Scene<'_>,
     report: &mut Report,
 ) -> Option<Upstream> {
-    let raw::Upstream { protocol, balance, servers, workers, timeouts, idle_connections } = raw;
+    let raw::Upstream { protocol, tls, proxy_protocol, balance, servers, workers, timeouts, idle_connections, parsing } =
+        raw;
     let has_workers = spot.has("workers");
     let protocol = protocol.map_or(UpstreamProtocol::Http1, UpstreamProtocol::from);
     let timeouts = upstream_timeouts(timeouts.unwrap_or_default(), has_workers, spot.key("timeouts"), report);
@@ -56,16 +48,26 @@ fn upstream(
     if let Some(timeouts) = &timeouts {
         check_h2(protocol, timeouts, spot, report);
     }
+    let tls = match tls {
+        Some(tls) => Some(upstream_tls(tls, protocol, spot, report)?),
+        None => None,
+    };
     let servers = servers.and_then(|servers| static_servers(servers, protocol, spot.key("servers"), report));
     let workers = workers.and_then(|workers| worker::workers(workers, spot.key("workers"), scene, report));
+    if let (Some(tls), Some(servers)) = (&tls, &servers) {
+        check_server_name(tls, servers, spot, report);
+    }
     let source = servers.map(EndpointSource::Servers).or_else(|| workers.map(EndpointSource::Workers));
     Some(Upstream {
         name: name.to_owned(),
         protocol,
+        tls,
+        proxy_protocol: proxy_protocol.map(ProxyHeader::from),
         balance: balance.map_or(Balance::RoundRobin, Balance::from),
         source: source?,
         timeouts: timeouts?,
         idle_connections: idle_connections.unwrap_or(32),
+        parsing: parsing.map_or(Parsing::Strict, Parsing::from),
     })
 }
 
@@ -101,10 +103,89 @@ fn check_h2(protocol: UpstreamProtocol, timeouts: &UpstreamTimeouts, spot: Spot<
         let key = if times.has("head") { "head" } else { "read" };
         report.fault(times.key(key).span(), Code::Conflict, problem).hint("write both, with the same time");
     }
+    if spot.has("proxy_protocol") {
+        let problem = "a connection to an HTTP/2 endpoint carries requests of many clients, and the header names one";
+        report
+            .fault(spot.key("proxy_protocol").key_span(), Code::Conflict, problem)
+            .hint("write protocol: http1, or remove it");
+    }
     if spot.has("idle_connections") {
         let problem = "idle connections to HTTP/2 endpoints cannot be counted in this version";
         let hint = "remove the key: few connections carry many requests";
         report.fault(spot.key("idle_connections").key_span(), Code::NotAvailable, problem).hint(hint);
+    }
+    if spot.has("parsing") {
+        let problem = "\"parsing\" is about HTTP/1.1 answers, and these endpoints speak HTTP/2";
+        let hint = "remove the key: frames have one form";
+        report.fault(spot.key("parsing").key_span(), Code::Conflict, problem).hint(hint);
+    }
+}
+
+fn upstream_tls(
+    raw: raw::UpstreamTls,
+    protocol: UpstreamProtocol,
+    upstream: Spot<'_>,
+    report: &mut Report,
+) -> Option<UpstreamTls> {
+    let raw::UpstreamTls { ca, server_name, verify, certificate, key } = raw;
+    let spot = upstream.key("tls");
+    if upstream.has("workers") {
+        let problem = "workers are on this machine and spoken to without TLS";
+        report.fault(spot.key_span(), Code::NotAvailable, problem).hint("remove tls");
+    }
+    if protocol == UpstreamProtocol::H2 {
+        let problem = "towards HTTP/2 endpoints there is no TLS in this version: its engine would read CA and key anew for \
+                       each connection";
+        report.fault(spot.key_span(), Code::NotAvailable, problem).hint("write protocol: http1, or remove tls");
+    }
+    let verify = verify.unwrap_or(true);
+    if !verify {
+        let problem = "certificates of these servers are not verified: anybody in between can be them";
+        report
+            .warning(spot.key("verify").span(), Code::Suspicious, problem)
+            .hint("name their CA instead: tls: { ca: FILE }");
+        if ca.is_some() {
+            let problem = "this CA is never used: verify is false";
+            report.fault(spot.key("ca").span(), Code::Conflict, problem).hint("remove one of both");
+        }
+    }
+    let server_name = match server_name {
+        Some(name) => Some(keep(parse_server_name(&name), &name, spot.key("server_name"), report)?),
+        None => None,
+    };
+    let file = |path: String, key: &str| file_path(&path, spot.key(key), report);
+    let ca = ca.map(|path| file(path, "ca"));
+    let identity = match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            Some(CertificateFiles { certificate: file(certificate, "certificate"), key: file(key, "key") })
+        }
+        (None, None) => None,
+        (certificate, _) => {
+            let (has, lacks) = if certificate.is_some() { ("certificate", "key") } else { ("key", "certificate") };
+            let problem = format!("\"{has}\" needs \"{lacks}\" beside it");
+            report.fault(spot.key(has).key_span(), Code::MissingKey, problem).hint("write both, or none");
+            return None;
+        }
+    };
+    Some(UpstreamTls { ca, server_name, verify, identity })
+}
+
+/// A DNS name without wildcard, or an IP address.
+fn parse_server_name(text: &str) -> Result<String, Reason> {
+    match crate::host::parse_host(text)? {
+        HostPattern::Exact(name) => Ok(name),
+        HostPattern::Wildcard(_) | HostPattern::Any => {
+            Err(Reason::new("is not one name", "write the name that the servers' certificate has"))
+        }
+    }
+}
+
+/// The file of a socket is no name that a certificate could have.
+fn check_server_name(tls: &UpstreamTls, servers: &[StaticServer], spot: Spot<'_>, report: &mut Report) {
+    let nameless = servers.iter().any(|server| matches!(server.address, Address::Unix(_)));
+    if nameless && tls.server_name.is_none() {
+        let problem = "a server on a unix socket has no address that its certificate could name";
+        report.fault(spot.key("tls").span(), Code::MissingKey, problem).hint("write tls: { server_name: NAME }");
     }
 }
 
@@ -175,6 +256,15 @@ impl From<raw::Balance> for Balance {
         match raw {
             raw::Balance::RoundRobin => Self::RoundRobin,
             raw::Balance::LeastConn => Self::LeastConn,
+        }
+    }
+}
+
+impl From<raw::ProxyHeader> for ProxyHeader {
+    fn from(raw: raw::ProxyHeader) -> Self {
+        match raw {
+            raw::ProxyHeader::V1 => Self::V1,
+            raw::ProxyHeader::V2 => Self::V2,
         }
     }
 }

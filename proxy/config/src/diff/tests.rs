@@ -107,12 +107,19 @@ fn each_change_is_one_line() {
         (
             "path: /in/a, proxy: app",
             "path: /in/a, proxy: pool",
-            "~ site api: routes[/in/].routes[/in/a].action: proxy app -> proxy pool\n",
+            // Requests to workers are held unless the file says otherwise.
+            "~ site api: routes[/in/].routes[/in/a].action: proxy app -> proxy pool\n\
+             ~ site api: routes[/in/].routes[/in/a].buffer.request: off -> 1MiB\n",
         ),
         (
             "{ path: /, proxy: app }",
             "{ path: /, max_body: 2m, proxy: app }",
             "~ site api: routes[/].max_body: 1MiB -> 2MiB\n",
+        ),
+        (
+            "{ path: /, proxy: app }",
+            "{ path: /, buffer: { response: off }, proxy: app }",
+            "~ site api: routes[/].buffer.response: 16MiB -> off\n",
         ),
         (
             "10.0.0.1:80",
@@ -125,7 +132,13 @@ fn each_change_is_one_line() {
         ("A: one", "A: two", "~ upstream pool: workers.env.A: (hidden) -> (hidden, another one) (new workers)\n"),
         ("[app, ", "[app2, ", "~ upstream pool: workers.command: [app, {socket}] -> [app2, {socket}] (new workers)\n"),
         ("upstreams:\n", "admin: { token: abc }\nupstreams:\n", "~ admin.token: none -> (hidden)\n"),
+        (
+            "upstreams:\n",
+            "tls_policies: { default: { tickets: false } }\nupstreams:\n",
+            "~ tls_policy default: tickets: true -> false\n",
+        ),
         ("upstreams:\n", "logging: { level: debug }\nupstreams:\n", "~ logging.level: info -> debug\n"),
+        ("upstreams:\n", "server: { spool: { total: 2GiB } }\nupstreams:\n", "~ server.spool.total: 1GiB -> 2GiB\n"),
         ("upstreams:\n", "server: { drain_timeout: 1s }\nupstreams:\n", "~ server.drain_timeout: 30s -> 1s\n"),
     ] {
         let difference = change(from, to);

@@ -87,12 +87,15 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     if old == new {
         return None;
     }
-    let Upstream { name, protocol, balance, source, timeouts, idle_connections } = old;
+    let Upstream { name, protocol, tls, proxy_protocol, balance, source, timeouts, idle_connections, parsing } = old;
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
+    settings.debug("tls", tls, &new.tls);
+    settings.debug("proxy_protocol", proxy_protocol, &new.proxy_protocol);
     settings.debug("balance", balance, &new.balance);
     upstream_timeouts(timeouts, &new.timeouts, &mut settings);
     settings.compare("idle_connections", idle_connections, &new.idle_connections, ToString::to_string);
+    settings.debug("parsing", parsing, &new.parsing);
     let mut change = UpstreamChange {
         name: name.clone(),
         settings: Vec::new(),
