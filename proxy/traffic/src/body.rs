@@ -2,7 +2,9 @@
 //!
 //! A pipe counts and limits; it holds no bytes and does no input or output, so it serves every codec.
 
-use crate::head::BodyLength;
+use tidegate_config::model::Buffer;
+
+use crate::head::{BodyLength, Fields};
 use crate::refusal::{Refusal, RefusalKind};
 
 /// What is done with both bodies.
@@ -14,6 +16,9 @@ pub struct BodyPlan {
     pub response: ResponseBody,
 }
 
+/// Bytes of a body that are held in memory before a file is used.
+pub const MEMORY: usize = 128 * 1024;
+
 /// What is done with a request body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestBody {
@@ -22,13 +27,25 @@ pub enum RequestBody {
         /// Most bytes.
         limit: u64,
     },
+    /// Held until it is complete, before an endpoint is chosen. What goes over `hold` is passed on as it arrives.
+    Collect {
+        /// Most bytes.
+        limit: u64,
+        /// Most bytes that are held.
+        hold: u64,
+    },
 }
 
 /// What is done with a response body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResponseBody {
-    /// Passed on as it arrives.
+    /// Passed on as it arrives, and no faster than the client takes it.
     Stream,
+    /// Passed on as it arrives. What the client does not take is held, so that the endpoint need not wait.
+    Hold {
+        /// Most bytes.
+        most: u64,
+    },
 }
 
 impl BodyPlan {
@@ -38,28 +55,72 @@ impl BodyPlan {
         Self { request: RequestBody::Stream { limit }, response: ResponseBody::Stream }
     }
 
+    /// The request's body up to `limit` bytes, and both held as far as `buffer` says.
+    #[must_use]
+    pub fn of(limit: u64, buffer: Buffer) -> Self {
+        let request = match buffer.request {
+            0 => RequestBody::Stream { limit },
+            hold => RequestBody::Collect { limit, hold },
+        };
+        let response = match buffer.response {
+            0 => ResponseBody::Stream,
+            most => ResponseBody::Hold { most },
+        };
+        Self { request, response }
+    }
+
     /// Refuses a length that is known to be over the limit, before a byte of the body is read.
     pub fn admit(&self, length: BodyLength) -> Result<(), Refusal> {
-        let RequestBody::Stream { limit } = self.request;
+        let limit = self.limit();
         match length {
             BodyLength::Known(length) if length > limit => Err(too_large(limit)),
             BodyLength::None | BodyLength::Known(_) | BodyLength::Unknown => Ok(()),
         }
     }
 
+    /// Most bytes to collect of a request body before an endpoint is chosen; `None` when there is nothing to wait for.
+    #[must_use]
+    pub fn collects(&self, length: BodyLength) -> Option<u64> {
+        match (self.request, length) {
+            (RequestBody::Stream { .. }, _) | (_, BodyLength::None | BodyLength::Known(0)) => None,
+            (RequestBody::Collect { hold, .. }, BodyLength::Known(_) | BodyLength::Unknown) => Some(hold),
+        }
+    }
+
     /// The pipe of the request body.
     #[must_use]
     pub fn request_pipe(&self) -> BodyPipe {
-        let RequestBody::Stream { limit } = self.request;
-        BodyPipe { passed: 0, limit }
+        BodyPipe { passed: 0, limit: self.limit() }
     }
 
     /// The pipe of the response body.
     #[must_use]
     pub fn response_pipe(&self) -> BodyPipe {
-        let ResponseBody::Stream = self.response;
         BodyPipe { passed: 0, limit: u64::MAX }
     }
+
+    fn limit(&self) -> u64 {
+        match self.request {
+            RequestBody::Stream { limit } | RequestBody::Collect { limit, .. } => limit,
+        }
+    }
+}
+
+/// Most bytes of a response body to hold. Nothing of one that its endpoint wants passed on at once: an event stream, or
+/// `X-Accel-Buffering: no`. Both are endless as a rule, and a client that is behind should learn it.
+#[must_use]
+pub fn response_hold(plan: ResponseBody, fields: &dyn Fields) -> u64 {
+    let ResponseBody::Hold { most } = plan else { return 0 };
+    let says_no = fields.first(ACCEL_BUFFERING).is_some_and(|value| value.eq_ignore_ascii_case(b"no"));
+    if says_no || fields.first("content-type").is_some_and(is_event_stream) { 0 } else { most }
+}
+
+/// nginx's field by which an endpoint says whether its answer may be held; it ends here.
+pub const ACCEL_BUFFERING: &str = "x-accel-buffering";
+
+fn is_event_stream(content_type: &[u8]) -> bool {
+    let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// Counts the bytes of one body and stops them at the limit. Bytes are of the content, not of its framing.
@@ -94,6 +155,7 @@ fn too_large(limit: u64) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixtures::fields;
 
     #[test]
     fn a_known_length_is_refused_at_once() {
@@ -104,6 +166,41 @@ mod tests {
             (BodyLength::Known(11), false),
         ] {
             assert_eq!(BodyPlan::stream(10).admit(length).is_ok(), fits, "{length:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_says_what_is_waited_for() {
+        let plan = |request, response| BodyPlan::of(10, Buffer { request, response });
+        assert_eq!(plan(0, 0), BodyPlan::stream(10));
+        for (request, length, expected) in [
+            (0, BodyLength::Known(5), None),
+            (7, BodyLength::None, None),
+            (7, BodyLength::Known(0), None),
+            (7, BodyLength::Known(5), Some(7)),
+            (7, BodyLength::Known(9), Some(7)),
+            (7, BodyLength::Unknown, Some(7)),
+        ] {
+            assert_eq!(plan(request, 0).collects(length), expected, "{request} {length:?}");
+        }
+        assert_eq!(plan(7, 3).admit(BodyLength::Known(11)).unwrap_err().kind, RefusalKind::BodyTooLarge);
+        assert_eq!(plan(0, 3).response, ResponseBody::Hold { most: 3 });
+    }
+
+    #[test]
+    fn what_must_pass_at_once_is_not_held() {
+        let hold = ResponseBody::Hold { most: 9 };
+        for (plan, field, expected) in [
+            (ResponseBody::Stream, ("content-type", "text/html"), 0),
+            (hold, ("content-type", "text/html"), 9),
+            (hold, ("content-type", "text/event-stream"), 0),
+            (hold, ("content-type", "Text/Event-Stream; charset=utf-8"), 0),
+            (hold, ("content-type", "text/event-stream-not"), 9),
+            (hold, ("x-accel-buffering", "no"), 0),
+            (hold, ("X-Accel-Buffering", "No"), 0),
+            (hold, ("x-accel-buffering", "yes"), 9),
+        ] {
+            assert_eq!(response_hold(plan, &fields(&[field])), expected, "{field:?}");
         }
     }
 

@@ -1,18 +1,21 @@
 //! Models and heads for the tests of this package.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_config::model::{
-    Address, Admin, Balance, ClientTimeouts, ConnectionLimits, EndpointSource, EnvInherit, FixedResponse, ForwardPath,
-    HeadLimits, HostPattern, Listener, LogFormat, LogLevel, Logging, Model, PathPattern, Readiness, Route, RouteAction,
-    Server, ShardCount, Site, StaticServer, Transport, Upstream, UpstreamProtocol, UpstreamTimeouts, WorkerCount,
-    WorkerSpec, WorkerTransport,
+    Address, Admin, Balance, Buffer, ClientTimeouts, ConnectionLimits, DEFAULT_TLS_POLICY, EndpointSource, EnvInherit,
+    FixedResponse, ForwardPath, HalfClose, HeadLimits, HostPattern, Http2, Listener, LogFormat, LogLevel, Logging,
+    Model, Parsing, PathPattern, Readiness, Route, RouteAction, Server, ShardCount, Site, SpoolSettings, StaticServer,
+    TlsPolicy, Transport, Upstream, UpstreamProtocol, UpstreamTimeouts, WorkerCount, WorkerSpec, WorkerTransport,
 };
 
 use crate::edits::HeadEdits;
-use crate::head::{BodyLength, Client, Fields, HeadView, HttpVersion, ListenerId, TlsClient};
+use crate::head::{
+    BodyLength, Client, Fields, HeadView, HttpVersion, ListenerId, TlsClient, TlsPolicyId, TlsPolicyRef,
+};
 use crate::host::Host;
 use crate::refusal::Refusal;
 use crate::target::Target;
@@ -96,7 +99,11 @@ impl Request {
             list.insert(0, ("Host".to_owned(), host));
         }
         let list = FieldList(list);
-        let tls = self.server_name.map(|name| TlsClient { server_name: Some(name.into()) });
+        let tls = self.server_name.map(|name| TlsClient {
+            server_name: Some(name.into()),
+            policy: default_policy(),
+            certificate: None,
+        });
         let client = Client::new(IpAddr::from([192, 0, 2, 7]), 40_000, ListenerId(self.listener), tls);
         Ok(look(&HeadView {
             method: self.method,
@@ -112,6 +119,11 @@ impl Request {
     }
 }
 
+/// The policy of connections that name none.
+pub(crate) fn default_policy() -> TlsPolicyRef {
+    TlsPolicyRef { id: TlsPolicyId(0), name: Arc::from(DEFAULT_TLS_POLICY) }
+}
+
 pub(crate) fn tcp(port: u16) -> Address {
     Address::Tcp(([127, 0, 0, 1], port).into())
 }
@@ -122,16 +134,24 @@ pub(crate) fn listener(name: &str, default_site: Option<&str>) -> Listener {
         name: name.to_owned(),
         address: tcp(80),
         transport: Transport::Plain { h2c: false },
+        tls_policy: DEFAULT_TLS_POLICY.to_owned(),
         default_site: default_site.map(str::to_owned),
+        max_connections: None,
+        proxy_protocol: None,
+        trusted_proxies: None,
+        half_close: HalfClose::Serve,
         timeouts: ClientTimeouts {
             handshake: second,
             head: second,
             idle: second,
             body_idle: second,
+            body_rate: None,
             write_idle: second,
             tunnel_idle: second,
         },
         head_limits: HeadLimits { bytes: 1 << 15, fields: 100, target: 1 << 13 },
+        http2: Http2 { streams: 100, resets: 100, stream_window: 1 << 18, connection_window: 1 << 20 },
+        parsing: Parsing::Strict,
     }
 }
 
@@ -147,6 +167,7 @@ pub(crate) fn site(name: &str, hosts: &[&str], routes: Vec<Route>) -> Site {
         hosts: hosts.iter().map(pattern).collect(),
         listeners: vec!["main".to_owned()],
         tls: None,
+        tls_policy: None,
         routes,
     }
 }
@@ -165,6 +186,7 @@ pub(crate) fn route(pattern: &str, action: RouteAction) -> Route {
         conditions: Vec::new(),
         action,
         max_body: 1 << 20,
+        buffer: Buffer { request: 0, response: 0 },
         forward_path: ForwardPath::Canonical,
     }
 }
@@ -182,6 +204,8 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
     Upstream {
         name: name.to_owned(),
         protocol: UpstreamProtocol::Http1,
+        tls: None,
+        proxy_protocol: None,
         balance: Balance::RoundRobin,
         source,
         timeouts: UpstreamTimeouts {
@@ -193,6 +217,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
             idle: 50 * second,
         },
         idle_connections: 8,
+        parsing: Parsing::Strict,
     }
 }
 
@@ -226,6 +251,7 @@ pub(crate) fn model(sites: Vec<Site>, upstreams: Vec<Upstream>) -> Model {
         listeners: vec![listener("main", None)],
         sites,
         upstreams: upstreams.into_iter().map(|upstream| (upstream.name.clone(), upstream)).collect(),
+        tls_policies: BTreeMap::from([(DEFAULT_TLS_POLICY.to_owned(), TlsPolicy::default())]),
         admin: Admin { listen: tcp(1), token: None },
         logging: Logging { level: LogLevel::Info, format: LogFormat::Auto, access: None },
         server: Server {
@@ -233,7 +259,8 @@ pub(crate) fn model(sites: Vec<Site>, upstreams: Vec<Upstream>) -> Model {
             user: None,
             state_dir: None,
             runtime_dir: None,
-            connections: ConnectionLimits { total: None, per_address: 1024, fd_reserve: 128 },
+            connections: ConnectionLimits { total: None, per_address: 1024, handshakes: 100, fd_reserve: 128 },
+            spool: SpoolSettings { dir: None, total: 1 << 30 },
             drain_timeout: second,
             shutdown_timeout: second,
         },

@@ -5,10 +5,12 @@
 //! the driver implements [`Fields`] over whatever it has read.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::edits::Inline;
 use crate::host::Host;
 use crate::target::Target;
+use crate::trusted::Said;
 
 /// The fields of a head, in order, with repetitions.
 pub trait Fields: Sync {
@@ -40,14 +42,16 @@ impl Fields for http::HeaderMap {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub u32);
 
-/// The client's connection: the same for every request on it.
+/// The client: the same for every request on a connection, unless trusted proxies say otherwise.
 #[derive(Debug, Clone)]
 pub struct Client {
     peer: IpAddr,
     peer_port: u16,
-    peer_text: Inline,
+    address: IpAddr,
+    address_text: Inline,
     listener: ListenerId,
     tls: Option<TlsClient>,
+    said: Option<Said>,
 }
 
 impl Client {
@@ -56,25 +60,66 @@ impl Client {
     #[must_use]
     pub fn new(peer: IpAddr, peer_port: u16, listener: ListenerId, tls: Option<TlsClient>) -> Self {
         let peer = peer.to_canonical();
-        Self { peer, peer_port, peer_text: Inline::display(&peer), listener, tls }
+        let address_text = Inline::display(&peer);
+        Self { peer, peer_port, address: peer, address_text, listener, tls, said: None }
     }
 
-    /// Its address.
+    /// The same connection with what trusted proxies said of one request on it.
+    pub(crate) fn told(&self, address: IpAddr, said: Said) -> Self {
+        let address_text = Inline::display(&address);
+        Self { address, address_text, tls: self.tls.clone(), said: Some(said), ..*self }
+    }
+
+    /// Its address: that of the connection, or the one that trusted proxies vouch for.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Its address as text.
+    #[must_use]
+    pub fn address_text(&self) -> &[u8] {
+        self.address_text.as_bytes()
+    }
+
+    /// The client and the proxies it came through, as far as they are known for sure.
+    #[must_use]
+    pub fn chain(&self) -> &[u8] {
+        match &self.said {
+            Some(said) if !said.chain.is_empty() => said.chain.as_bytes(),
+            Some(_) | None => self.address_text(),
+        }
+    }
+
+    /// `http` or `https`: what it speaks, with us or with the first trusted proxy.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        let own = if self.tls.is_some() { "https" } else { "http" };
+        self.said.as_ref().and_then(|said| said.scheme).unwrap_or(own)
+    }
+
+    /// The host that it asked a trusted proxy for.
+    #[must_use]
+    pub fn forwarded_host(&self) -> Option<&str> {
+        self.said.as_ref()?.host.as_deref()
+    }
+
+    /// Whether trusted proxies named its address.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        self.said.as_ref().is_some_and(|said| !said.chain.is_empty())
+    }
+
+    /// The address of the connection, after its PROXY protocol header.
     #[must_use]
     pub fn peer(&self) -> IpAddr {
         self.peer
     }
 
-    /// Its port.
+    /// The port of the connection.
     #[must_use]
     pub fn peer_port(&self) -> u16 {
         self.peer_port
-    }
-
-    /// Its address as text.
-    #[must_use]
-    pub fn peer_text(&self) -> &[u8] {
-        self.peer_text.as_bytes()
     }
 
     /// Which listener accepted it.
@@ -95,6 +140,23 @@ impl Client {
 pub struct TlsClient {
     /// Server name it asked for, if it named one.
     pub server_name: Option<Box<str>>,
+    /// Policy that the handshake went by.
+    pub policy: TlsPolicyRef,
+    /// Its verified certificate as a value of `Client-Cert` (RFC 9440), where the policy tells endpoints.
+    pub certificate: Option<Arc<str>>,
+}
+
+/// Number of a TLS policy at run time: a policy whose content changes gets another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TlsPolicyId(pub u64);
+
+/// A TLS policy at run time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsPolicyRef {
+    /// Name and content.
+    pub id: TlsPolicyId,
+    /// Name only.
+    pub name: Arc<str>,
 }
 
 /// HTTP version of a request.
@@ -159,13 +221,13 @@ mod tests {
     fn a_mapped_address_is_the_ipv4_client() {
         let mapped: IpAddr = "::ffff:192.0.2.7".parse().unwrap();
         let client = Client::new(mapped, 4000, ListenerId(0), None);
-        assert_eq!(client.peer_text(), b"192.0.2.7");
+        assert_eq!(client.address_text(), b"192.0.2.7");
         assert_eq!(client.peer(), "192.0.2.7".parse::<IpAddr>().unwrap());
     }
 
     #[test]
     fn the_longest_address_fits() {
         let long: IpAddr = "1111:2222:3333:4444:5555:6666:7777:8888".parse().unwrap();
-        assert_eq!(Client::new(long, 1, ListenerId(0), None).peer_text(), long.to_string().as_bytes());
+        assert_eq!(Client::new(long, 1, ListenerId(0), None).address_text(), long.to_string().as_bytes());
     }
 }

@@ -6,27 +6,33 @@
 //! actions ask for, so that every client protocol and every upstream protocol shares one set of decisions.
 
 pub mod body;
+pub mod body_rate;
 pub mod edits;
 pub mod exchange;
 pub mod filter;
 pub mod head;
 pub mod host;
 pub mod pool;
+pub mod proxy_header;
 pub mod refusal;
 pub mod request_id;
 pub mod retry;
 pub mod router;
+pub mod stream_budget;
 pub mod target;
 pub mod traffic;
+pub mod trusted;
 
 #[cfg(test)]
 mod fixtures;
 
 pub use exchange::{Action, Answer, Attempt, Event, Exchange};
-pub use head::{BodyLength, Client, Fields, HeadView, HttpVersion, ListenerId, ResponseView, TlsClient};
+pub use head::{
+    BodyLength, Client, Fields, HeadView, HttpVersion, ListenerId, ResponseView, TlsClient, TlsPolicyId, TlsPolicyRef,
+};
 pub use host::Host;
 pub use refusal::{Fault, Refusal, RefusalKind};
 pub use request_id::RequestId;
 pub use router::{PoolId, RouteId};
 pub use target::Target;
-pub use traffic::Traffic;
+pub use traffic::{Identities, Traffic, TransportId};

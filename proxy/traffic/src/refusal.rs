@@ -136,6 +136,8 @@ refusal_kinds! {
     ConnectFailed: Upstream, true, "connect_failed", "the application could not be reached";
     /// No endpoint accepted a connection in time.
     ConnectTimeout: Upstream, true, "connect_timeout", "the application did not accept the connection in time";
+    /// No TLS with the endpoint: its certificate does not verify, or it refused ours.
+    UpstreamTls: Upstream, true, "upstream_tls", "the application could not be reached safely";
     /// The endpoint did not take the request in time.
     UpstreamWriteTimeout: Upstream, true, "upstream_write_timeout", "the application stopped reading the request";
     /// The endpoint did not begin to answer in time.

@@ -46,6 +46,8 @@ pub enum Cause {
     TimedOut,
     /// What arrived is not HTTP.
     Malformed,
+    /// The handshake failed: it is not whom we know, or does not know us.
+    Tls,
     /// Every connection that the endpoint may have is in use; another endpoint may have room.
     Full,
     /// A limit of our own process: descriptors, local ports. No endpoint is better than another then.
@@ -152,6 +154,7 @@ mod tests {
             ("connect timeout, post", Failure { cause: Cause::TimedOut, ..CONNECT }, POST, Next),
             ("out of connect time", CONNECT, LATE, GiveUp),
             ("connect failure, body gone", Failure { body_replayable: false, ..CONNECT }, GET, GiveUp),
+            ("not whom we know, post", Failure { cause: Cause::Tls, ..CONNECT }, POST, Next),
             ("endpoint is full, post", Failure { cause: Cause::Full, ..CONNECT }, POST, Next),
             ("out of descriptors", Failure { cause: Cause::Local, ..CONNECT }, GET, GiveUp),
             ("closed after a get", FAILURE, GET, Next),

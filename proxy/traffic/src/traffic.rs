@@ -6,8 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use tidegate_config::model::{FixedResponse, Model, Upstream, UpstreamProtocol, UpstreamTimeouts};
+use tidegate_config::model::{
+    FixedResponse, Model, Parsing, ProxyHeader, Upstream, UpstreamProtocol, UpstreamTimeouts,
+};
 
+use crate::head::TlsPolicyId;
 use crate::pool::{EndpointIds, Pool};
 use crate::router::{PoolId, Router};
 
@@ -23,6 +26,25 @@ pub struct Traffic {
     options: Arc<FixedResponse>,
 }
 
+/// What the adapters made of the model, by name: things that are equal in the model may differ in the files it names.
+#[derive(Debug, Clone, Default)]
+pub struct Identities {
+    /// TLS policies.
+    pub policies: HashMap<String, TlsPolicyId>,
+    /// How the endpoints of upstreams are spoken to, where not in plaintext.
+    pub transports: HashMap<String, TransportId>,
+}
+
+/// How endpoints are spoken to: TLS with one CA, name and certificate has one number, plaintext is 0. Connections of
+/// different transports are never taken for one another.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TransportId(pub u64);
+
+impl TransportId {
+    /// Without TLS.
+    pub const PLAIN: Self = Self(0);
+}
+
 /// What an upstream's attempts go by. Of the snapshot, not of the pool: a request sees one set from start to end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolSettings {
@@ -30,14 +52,20 @@ pub struct PoolSettings {
     pub protocol: UpstreamProtocol,
     /// Deadlines towards an endpoint.
     pub timeouts: UpstreamTimeouts,
+    /// How the endpoints are spoken to.
+    pub transport: TransportId,
+    /// Which header tells the endpoints of the client.
+    pub proxy_protocol: Option<ProxyHeader>,
     /// Idle connections kept, for each endpoint and shard.
     pub idle_connections: usize,
+    /// How HTTP/1.1 answers are read.
+    pub parsing: Parsing,
 }
 
 impl Traffic {
     /// Routes and pools for a model. Upstreams that `previous` has by name keep their pools, unchanged for now.
     #[must_use]
-    pub fn build(model: &Model, previous: Option<&Self>) -> Self {
+    pub fn build(model: &Model, previous: Option<&Self>, identities: &Identities) -> Self {
         let ids = previous.map(|traffic| traffic.ids.clone()).unwrap_or_default();
         let known: HashMap<&str, &Arc<Pool>> =
             previous.into_iter().flat_map(|traffic| &traffic.pools).map(|pool| (pool.name().as_ref(), pool)).collect();
@@ -46,9 +74,9 @@ impl Traffic {
             None => Pool::new(ids.clone(), upstream),
         };
         Self {
-            router: Router::new(model),
+            router: Router::new(model, identities),
             pools: model.upstreams.values().map(pool).collect(),
-            settings: model.upstreams.values().map(PoolSettings::of).collect(),
+            settings: model.upstreams.values().map(|upstream| PoolSettings::of(upstream, identities)).collect(),
             ids,
             options: Arc::new(options_response()),
         }
@@ -82,8 +110,15 @@ impl Traffic {
 }
 
 impl PoolSettings {
-    fn of(upstream: &Upstream) -> Self {
-        Self { protocol: upstream.protocol, timeouts: upstream.timeouts, idle_connections: upstream.idle_connections }
+    fn of(upstream: &Upstream, identities: &Identities) -> Self {
+        Self {
+            protocol: upstream.protocol,
+            timeouts: upstream.timeouts,
+            idle_connections: upstream.idle_connections,
+            proxy_protocol: upstream.proxy_protocol,
+            transport: identities.transports.get(&upstream.name).copied().unwrap_or_default(),
+            parsing: upstream.parsing,
+        }
     }
 }
 

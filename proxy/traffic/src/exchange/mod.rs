@@ -4,7 +4,7 @@
 //! route, the lease on the endpoint and the list of endpoints tried; it never keeps the snapshot, so a tunnel that
 //! lasts for days holds nothing of the configuration it began under.
 //!
-//! `Head` is the first event. `Queue` is answered by `EndpointReady` or `WaitExpired`; `Forward` by `AttemptFailed` or
+//! `Head` is the first event. `Collect` is answered by `Collected`, or the driver answers by itself. `Queue` is answered by `EndpointReady` or `WaitExpired`; `Forward` by `AttemptFailed` or
 //! `ResponseHead`; everything ends with `Finished`, which may come at any time (the client may go away at any time).
 //! Dropping the exchange at any point gives back what it holds.
 
@@ -12,13 +12,13 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_config::model::{FixedResponse, ForwardPath, UpstreamProtocol, UpstreamTimeouts};
+use tidegate_config::model::{FixedResponse, ForwardPath, Parsing, ProxyHeader, UpstreamProtocol, UpstreamTimeouts};
 
 use crate::body::BodyPlan;
 use crate::edits::HeadEdits;
 use crate::filter::{self, RequestContext};
 use crate::head::{HeadView, HttpVersion, ResponseView};
-use crate::pool::endpoint::{Endpoint, EndpointId};
+use crate::pool::endpoint::{Endpoint, EndpointId, Origin};
 use crate::pool::lease::{Lease, Outcome, TunnelLease};
 use crate::pool::queue::Ticket;
 use crate::pool::{Acquired, Pool};
@@ -26,7 +26,7 @@ use crate::refusal::{Refusal, RefusalKind};
 use crate::request_id::RequestId;
 use crate::retry::{self, Cause, Failure, History, Stage, Verdict};
 use crate::router::{PoolId, RouteAction, RouteId, RouteInfo};
-use crate::traffic::{PoolSettings, Traffic};
+use crate::traffic::{PoolSettings, Traffic, TransportId};
 
 /// How long a request waits for workers that are starting.
 pub const READY_WAIT: Duration = Duration::from_secs(10);
@@ -38,6 +38,8 @@ const MAX_METHOD: usize = 32;
 pub enum Event<'a> {
     /// The request head has arrived and is well formed.
     Head(&'a HeadView<'a>),
+    /// As much of the body as `Collect` asks for is held.
+    Collected,
     /// The ticket of `Queue` says that it is worth asking again.
     EndpointReady,
     /// The time of `Queue` is over.
@@ -55,6 +57,12 @@ pub enum Event<'a> {
 pub enum Action {
     /// Answer without an endpoint.
     Respond(Answer),
+    /// Hold the request's body, until it is complete or so much is held or no more can be. Nothing is taken from the
+    /// pool meanwhile: however slow the client is, it costs no endpoint anything.
+    Collect {
+        /// Most bytes to hold.
+        most: u64,
+    },
     /// Wait for the ticket, but not beyond the given time.
     Queue {
         /// Place in the pool's queue.
@@ -95,8 +103,14 @@ pub struct Attempt {
     pub protocol: UpstreamProtocol,
     /// Its deadlines. `connect` is already cut to what is left of `total_connect`.
     pub timeouts: UpstreamTimeouts,
+    /// How it is spoken to; an idle connection must have been made in the same way.
+    pub transport: TransportId,
+    /// Which header tells it of the client; then no connection is shared, neither taken nor kept.
+    pub proxy_protocol: Option<ProxyHeader>,
     /// Idle connections to keep, for each endpoint and shard.
     pub idle_connections: usize,
+    /// How HTTP/1.1 answers are read.
+    pub parsing: Parsing,
     /// Use a new connection, not an idle one.
     pub fresh: bool,
     /// 1 for the first.
@@ -140,6 +154,7 @@ pub struct Exchange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
+    Collecting,
     Waiting,
     Attempting,
     Relaying,
@@ -206,9 +221,16 @@ impl Exchange {
             (_, Event::Finished(outcome)) => self.finish(outcome),
             (State::New, Event::Head(head)) => match self.begin(traffic, head) {
                 Ok(Some(answer)) => self.respond(answer),
-                Ok(None) => self.seek(now),
+                Ok(None) => match self.collects(head) {
+                    Some(most) => {
+                        self.state = State::Collecting;
+                        Action::Collect { most }
+                    }
+                    None => self.seek(now),
+                },
                 Err(refusal) => self.refuse(refusal),
             },
+            (State::Collecting, Event::Collected) => self.seek(now),
             (State::Waiting, Event::EndpointReady) => self.seek(now),
             (State::Waiting, Event::WaitExpired) => self.wait_expired(),
             (State::Attempting, Event::AttemptFailed(failure)) => self.attempt_failed(&failure, now),
@@ -278,6 +300,7 @@ impl Exchange {
             id: self.id,
             protocol: proxied.map_or(UpstreamProtocol::Http1, |proxied| proxied.settings.protocol),
             websocket: proxied.is_some_and(|proxied| proxied.websocket),
+            worker: self.endpoint().is_some_and(|endpoint| matches!(endpoint.origin(), Origin::Worker { .. })),
             default_host: self.request.as_ref().and_then(|request| request.default_host.as_deref()),
         };
         filter::request_edits(head, &context)
@@ -323,6 +346,11 @@ impl Exchange {
         }
     }
 
+    /// Most bytes of the body to hold before the pool is asked.
+    fn collects(&self, head: &HeadView<'_>) -> Option<u64> {
+        self.request.as_ref()?.plan.collects(head.body)
+    }
+
     /// Asks the pool for an endpoint that was not tried.
     fn seek(&mut self, now: Instant) -> Action {
         let Some(proxied) = self.proxied() else {
@@ -363,7 +391,10 @@ impl Exchange {
             endpoint,
             protocol: settings.protocol,
             timeouts,
+            transport: settings.transport,
+            proxy_protocol: settings.proxy_protocol,
             idle_connections: settings.idle_connections,
+            parsing: settings.parsing,
             fresh,
             number: self.attempts,
         })
@@ -490,7 +521,7 @@ impl Request {
             route: route.id,
             forward_path: route.forward_path,
             default_host: route.default_host.clone(),
-            plan: BodyPlan::stream(route.max_body),
+            plan: BodyPlan::of(route.max_body, route.buffer),
             idempotent: retry::is_idempotent(head.method),
             proxied: None,
         }
@@ -529,6 +560,7 @@ fn refusal_of(failure: &Failure, endpoint: &Endpoint) -> Refusal {
         (_, Cause::Local) => RefusalKind::Internal,
         (_, Cause::Full) => RefusalKind::NoEndpoint,
         (_, Cause::Malformed) => RefusalKind::UpstreamBadResponse,
+        (_, Cause::Tls) => RefusalKind::UpstreamTls,
         (Stage::Connect, Cause::TimedOut) => RefusalKind::ConnectTimeout,
         (Stage::Connect, Cause::Closed) => RefusalKind::ConnectFailed,
         (Stage::Send, Cause::TimedOut) => RefusalKind::UpstreamWriteTimeout,
@@ -542,7 +574,7 @@ fn refusal_of(failure: &Failure, endpoint: &Endpoint) -> Refusal {
 fn outcome_of(cause: Cause) -> Outcome {
     match cause {
         Cause::Local | Cause::Full => Outcome::Cancelled,
-        Cause::Closed | Cause::TimedOut | Cause::Malformed => Outcome::UpstreamFault,
+        Cause::Closed | Cause::TimedOut | Cause::Malformed | Cause::Tls => Outcome::UpstreamFault,
     }
 }
 

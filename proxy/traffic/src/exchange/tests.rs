@@ -10,7 +10,7 @@ use crate::fixtures::{
 use crate::pool::Expectation;
 use crate::pool::endpoint::WorkerKey;
 use crate::retry::Sent;
-use crate::traffic::Traffic;
+use crate::traffic::{Identities, Traffic};
 
 const CLOSED: Failure = Failure {
     stage: Stage::Head,
@@ -25,7 +25,7 @@ const STALE: Failure = Failure { reused: true, ..CLOSED };
 const SLOW: Failure = Failure { cause: Cause::TimedOut, ..CLOSED };
 
 fn traffic(ports: &[(u16, u32)]) -> Traffic {
-    Traffic::build(&app(upstream("app", servers(ports))), None)
+    Traffic::build(&app(upstream("app", servers(ports))), None, &Identities::default())
 }
 
 fn app(upstream: Upstream) -> Model {
@@ -80,6 +80,7 @@ impl Run {
         match action {
             Action::Respond(Answer::Refused(refusal)) => refusal.reason().to_owned(),
             Action::Respond(Answer::Fixed(response)) => format!("fixed {}", response.status),
+            Action::Collect { most } => format!("collect {most}"),
             Action::Queue { ticket, until } => {
                 self.ticket = Some(ticket);
                 format!("queue {:?}", until - self.now)
@@ -123,6 +124,33 @@ fn a_request_is_forwarded_relayed_and_given_back() {
     assert_eq!(run.step(Event::Finished(Outcome::Ok)), "done");
     assert_eq!(run.loads(), [(0, 0)]);
     assert!(run.exchange.timings().response_head.is_some());
+}
+
+#[test]
+fn a_body_is_collected_before_an_endpoint_is_taken() {
+    let mut model = app(upstream("app", servers(&[(1, 1)])));
+    for route in &mut model.sites[0].routes {
+        route.buffer.request = 7;
+    }
+    for (body, expected) in [
+        (crate::head::BodyLength::None, "to 1"),
+        (crate::head::BodyLength::Known(0), "to 1"),
+        (crate::head::BodyLength::Known(5), "collect 7"),
+        (crate::head::BodyLength::Unknown, "collect 7"),
+    ] {
+        let mut run = Run::new(Traffic::build(&model, None, &Identities::default()));
+        assert_eq!(run.head(&Asked { body, ..get("h", "/app") }), expected);
+        if expected.starts_with("collect") {
+            assert_eq!(run.loads(), [(0, 0)], "nothing is taken from the pool meanwhile");
+            assert_eq!(run.step(Event::Collected), "to 1");
+        }
+        assert_eq!(run.loads(), [(1, 0)]);
+        assert_eq!(run.step(Event::Collected), "internal", "once only");
+    }
+    let mut run = Run::new(Traffic::build(&model, None, &Identities::default()));
+    run.head(&Asked { body: crate::head::BodyLength::Unknown, ..get("h", "/app") });
+    assert_eq!(run.step(Event::Finished(Outcome::Cancelled)), "done", "a client may leave while it sends");
+    assert_eq!(run.loads(), [(0, 0)]);
 }
 
 #[test]
@@ -262,7 +290,7 @@ fn answers_of_our_own() {
 
 fn worker_pool() -> Run {
     let spec = upstream("app", EndpointSource::Workers(fixtures::worker_spec()));
-    Run::new(Traffic::build(&app(spec), None))
+    Run::new(Traffic::build(&app(spec), None, &Identities::default()))
 }
 
 #[test]

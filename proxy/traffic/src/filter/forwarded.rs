@@ -1,8 +1,9 @@
 //! What an endpoint is told about the client: `X-Forwarded-For`, `-Proto`, `-Host`, `X-Real-IP` and `Host`.
 //!
 //! No client is trusted, so everything that could speak for another client is taken out, whatever its spelling, and
-//! written anew with one address: that of the connection.
+//! written anew from what is known: the connection, and what trusted proxies said (`trusted`).
 
+use super::RequestContext;
 use crate::edits::{HeadEdits, NameSet};
 use crate::head::HeadView;
 
@@ -18,15 +19,17 @@ pub(super) fn remove(edits: &mut HeadEdits<'_>) {
 }
 
 /// Adds what we know. Comes after every removal.
-pub(super) fn add<'a>(head: &HeadView<'a>, default_host: Option<&'a str>, edits: &mut HeadEdits<'a>) {
+pub(super) fn add<'a>(head: &HeadView<'a>, context: &RequestContext<'a>, edits: &mut HeadEdits<'a>) {
     let client = head.client;
-    edits.add("x-forwarded-for", client.peer_text());
-    edits.add("x-forwarded-proto", if client.tls().is_some() { "https" } else { "http" });
-    if let Some(host) = head.host {
-        edits.add("x-forwarded-host", host.authority());
+    // Application servers trust their unix socket and take whichever address comes first, or last.
+    edits.add("x-forwarded-for", if context.worker { client.address_text() } else { client.chain() });
+    edits.add("x-forwarded-proto", client.scheme());
+    let asked = head.host.map(|host| host.authority());
+    if let Some(host) = client.forwarded_host().or(asked) {
+        edits.add("x-forwarded-host", host);
     }
-    edits.add("x-real-ip", client.peer_text());
-    let host = head.host.map_or(default_host.unwrap_or(""), |host| host.authority());
+    edits.add("x-real-ip", client.address_text());
+    let host = asked.or(context.default_host).unwrap_or("");
     // Most requests bring their canonical host already; it then stays where it is, as the first field.
     if head.fields.first("host") != Some(host.as_bytes()) {
         edits.set("host", host);

@@ -26,7 +26,8 @@ static OF_REQUEST: NameSet<11> = NameSet::new([
     "transfer-encoding",
 ]);
 
-static OF_RESPONSE: NameSet<8> = NameSet::new([
+/// Besides those: nginx's field about buffering, which is about us and nobody else.
+static OF_RESPONSE: NameSet<9> = NameSet::new([
     "te",
     "trailer",
     "upgrade",
@@ -34,6 +35,7 @@ static OF_RESPONSE: NameSet<8> = NameSet::new([
     "keep-alive",
     "content-length",
     "proxy-connection",
+    "x-accel-buffering",
     "transfer-encoding",
 ]);
 

@@ -24,6 +24,8 @@ pub struct RequestContext<'a> {
     pub protocol: UpstreamProtocol,
     /// The request is to become a WebSocket.
     pub websocket: bool,
+    /// The endpoint is a worker of ours.
+    pub worker: bool,
     /// `Host` for a request that came without one.
     pub default_host: Option<&'a str>,
 }
@@ -44,8 +46,11 @@ pub fn request_edits<'a>(head: &HeadView<'a>, context: &RequestContext<'a>) -> H
     request_id::remove(&mut edits);
     hop_by_hop::add_to_request(head, context, &mut edits);
     cookie::join_crumbs(head, context.protocol, &mut edits);
-    forwarded::add(head, context.default_host, &mut edits);
+    forwarded::add(head, context, &mut edits);
     request_id::add(context.id, &mut edits);
+    if let Some(certificate) = head.client.tls().and_then(|tls| tls.certificate.as_deref()) {
+        edits.add("client-cert", certificate);
+    }
     edits
 }
 

@@ -1,12 +1,20 @@
 //! What an endpoint and a client see of a head.
 
+use tidegate_config::model::{ForwardedHeader, TrustedProxies};
+
 use super::*;
 use crate::fixtures::{Request, fields, get, rendered};
 use crate::head::HttpVersion;
 use crate::refusal::RefusalKind;
+use crate::trusted;
 
-const PLAIN: RequestContext<'static> =
-    RequestContext { id: RequestId(0xab), protocol: UpstreamProtocol::Http1, websocket: false, default_host: None };
+const PLAIN: RequestContext<'static> = RequestContext {
+    id: RequestId(0xab),
+    protocol: UpstreamProtocol::Http1,
+    websocket: false,
+    worker: false,
+    default_host: None,
+};
 const OURS: &str = "x-forwarded-for=192.0.2.7 x-forwarded-proto=http x-forwarded-host=h x-real-ip=192.0.2.7";
 const ID: &str = "x-request-id=000000000000000000000000000000ab";
 
@@ -160,4 +168,28 @@ fn responses_lose_what_is_about_the_connection_and_get_the_id() {
     assert_eq!(plain, format!("Alt-Svc=kept Set-Cookie=a Set-Cookie=b {ID}"));
     let tunnel = rendered(&response_edits(&response, RequestId(0xab), true), &list);
     assert_eq!(tunnel, format!("Alt-Svc=kept Set-Cookie=a Set-Cookie=b connection=upgrade upgrade=websocket {ID}"));
+}
+
+#[test]
+fn a_worker_gets_the_client_and_a_server_the_whole_chain() {
+    let policy = TrustedProxies { from: "192.0.2.0/24".parse().unwrap(), header: ForwardedHeader::XForwardedFor };
+    let request = get("h", "/")
+        .with("X-Forwarded-For", "1.1.1.1, 203.0.113.9, 192.0.2.8")
+        .with("X-Forwarded-Proto", "https")
+        .with("X-Forwarded-Host", "Shop.example")
+        .with("X-Forwarded-Port", "1")
+        .with("X-Real-IP", "1.1.1.1")
+        .with("Forwarded", "for=1.1.1.1");
+    let edited = |worker: bool| {
+        request
+            .view(|head| {
+                let client = trusted::resolve(&policy, Some(head.client.peer()), head.client, head.fields);
+                let head = HeadView { client: &client, ..*head };
+                rendered(&request_edits(&head, &RequestContext { worker, ..PLAIN }), head.fields)
+            })
+            .unwrap()
+    };
+    let rest = "x-forwarded-proto=https x-forwarded-host=shop.example x-real-ip=203.0.113.9";
+    assert_eq!(edited(true), format!("Host=h x-forwarded-for=203.0.113.9 {rest} {ID}"));
+    assert_eq!(edited(false), format!("Host=h x-forwarded-for=203.0.113.9, 192.0.2.8, 192.0.2.7 {rest} {ID}"));
 }

@@ -4,16 +4,19 @@
 //! metrics are registered before the first request. Host and path are looked up in their canonical form only.
 
 mod condition;
+mod policies;
 mod prefixes;
 mod sites;
 mod table;
 
 use std::sync::Arc;
 
-use tidegate_config::model::{self, FixedResponse, ForwardPath, Model, SiteTls};
+use tidegate_config::model::{self, Buffer, FixedResponse, ForwardPath, Model, SiteTls};
 
 use crate::head::{HeadView, HttpVersion};
 use crate::refusal::{Refusal, RefusalKind};
+use crate::traffic::Identities;
+use policies::Policies;
 use sites::SiteIndex;
 use table::Table;
 
@@ -38,6 +41,8 @@ pub struct RouteInfo {
     pub upstream: Option<PoolId>,
     /// Longest request body in bytes.
     pub max_body: u64,
+    /// What is held of both bodies.
+    pub buffer: Buffer,
     /// In which form the path is forwarded.
     pub forward_path: ForwardPath,
     /// What becomes of a request.
@@ -59,6 +64,7 @@ pub enum RouteAction {
 #[derive(Debug)]
 pub struct Router {
     listeners: Vec<SiteIndex>,
+    policies: Policies,
     sites: Vec<Site>,
     routes: Vec<RouteInfo>,
 }
@@ -73,11 +79,11 @@ struct Site {
 impl Router {
     /// Lays out the lookup structures of a model.
     #[must_use]
-    pub fn new(model: &Model) -> Self {
+    pub fn new(model: &Model, identities: &Identities) -> Self {
         let mut layout = Layout { model, routes: Vec::new() };
         let sites = model.sites.iter().map(|site| layout.site(site)).collect();
         let listeners = model.listeners.iter().map(|listener| SiteIndex::new(listener, &model.sites)).collect();
-        Self { listeners, sites, routes: layout.routes }
+        Self { listeners, policies: Policies::new(model, identities), sites, routes: layout.routes }
     }
 
     /// All leaf routes; a route's id is its place.
@@ -104,9 +110,10 @@ impl Router {
     }
 
     fn site(&self, head: &HeadView<'_>) -> Result<&Site, Refusal> {
+        let place = head.client.listener().0 as usize;
         let listener = self
             .listeners
-            .get(head.client.listener().0 as usize)
+            .get(place)
             .ok_or_else(|| Refusal::new(RefusalKind::Misdirected, "the listener was removed"))?;
         if head.host.is_none() && head.version > HttpVersion::Http10 {
             return Err(Refusal::bad_request("no host"));
@@ -115,7 +122,9 @@ impl Router {
             Some(host) => listener.by_host(host.name()),
             None => listener.without_host(),
         };
-        let site = found.map(|site| &self.sites[site]).ok_or_else(|| unknown_host(head))?;
+        let found = found.ok_or_else(|| unknown_host(head))?;
+        self.policies.check(place, found, head.client.tls())?;
+        let site = &self.sites[found];
         self.check_certificate(listener, site, head)?;
         Ok(site)
     }
@@ -212,6 +221,7 @@ impl Layout<'_> {
             name: Arc::from(name),
             upstream,
             max_body: route.max_body,
+            buffer: route.buffer,
             forward_path: route.forward_path,
             action,
             default_host: site.default_host.clone(),

@@ -10,7 +10,7 @@ use super::*;
 use crate::fixtures::{self, Request, get, listener, model, proxy, respond, route, site, upstream};
 
 fn router(sites: Vec<Site>) -> Router {
-    Router::new(&model(sites, vec![upstream("app", fixtures::servers(&[(1, 1)]))]))
+    Router::new(&model(sites, vec![upstream("app", fixtures::servers(&[(1, 1)]))]), &Identities::default())
 }
 
 /// The name of the route taken, or the reason of the refusal.
@@ -288,7 +288,7 @@ fn a_host_that_nobody_has_never_meets_the_first_site() {
     let bare = router(sites());
     let mut with_default = model(sites(), Vec::new());
     with_default.listeners = vec![listener("main", Some("last")), listener("other", None)];
-    let with_default = Router::new(&with_default);
+    let with_default = Router::new(&with_default, &Identities::default());
     let named = |host: &str, server_name| Request { server_name, ..get(host, "/") };
     let no_host = |version| Request { host: None, version, ..get("", "/") };
 

@@ -10,12 +10,12 @@ fn one(upstreams: Vec<Upstream>) -> Model {
 #[test]
 fn pools_are_carried_over_by_name() {
     let old_model = one(vec![upstream("app", servers(&[(1, 1)])), upstream("zoo", servers(&[(5, 1)]))]);
-    let old = Traffic::build(&old_model, None);
+    let old = Traffic::build(&old_model, None, &Identities::default());
     let kept = old.pools[0].endpoints();
     let mut changed = upstream("app", servers(&[(2, 1), (1, 3)]));
     changed.idle_connections = 99;
     let new_model = one(vec![upstream("aaa", servers(&[(9, 1)])), changed]);
-    let new = Traffic::build(&new_model, Some(&old));
+    let new = Traffic::build(&new_model, Some(&old), &Identities::default());
 
     assert!(Arc::ptr_eq(old.pool_named("app").unwrap(), new.pool_named("app").unwrap()));
     assert!(new.pool_named("zoo").is_none());
@@ -40,7 +40,7 @@ fn pools_are_carried_over_by_name() {
 #[test]
 fn routes_point_at_their_pools() {
     let model = one(vec![upstream("zoo", servers(&[])), upstream("app", servers(&[])), upstream("bar", servers(&[]))]);
-    let traffic = Traffic::build(&model, None);
+    let traffic = Traffic::build(&model, None, &Identities::default());
     let id = traffic.router.routes()[0].upstream.unwrap();
     assert_eq!(traffic.upstream(id).unwrap().0.name().as_ref(), "app");
     assert!(traffic.upstream(PoolId(7)).is_none());
