@@ -1,20 +1,23 @@
 //! Takes connections from one listening socket of one shard.
 
 use super::admission::Admitted;
-use super::handshake;
-use super::listener::Listener;
+use super::handshake::{self, Unready};
+use super::listener::{Listener, Settings};
 use super::shard::Shard;
 use super::socket::Socket;
 use crate::exchange;
 use crate::observe::metrics::ListenerMetrics;
+use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate_config::model::{Address, Transport};
-use tidegate_traffic::TlsClient;
+use tidegate_traffic::{Client, Fields, ListenerId, TlsClient, trusted};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::watch;
 
@@ -75,13 +78,26 @@ pub(crate) async fn run(
     acceptor: Acceptor,
     mut stop: watch::Receiver<bool>,
 ) {
+    let mut resting = false;
     loop {
         tokio::select! {
             biased;
             () = turned(&mut stop) => break,
             accepted = acceptor.accept() => {
-                if let Err(error) = take(&shard, &listener, accepted) {
-                    tracing::warn!(listener = %listener.settings().name, %error, "cannot accept connections");
+                let taken = take(&shard, &listener, accepted);
+                // Said once for each time that accepting fails, not for each try.
+                match (&taken, resting) {
+                    (Err(error), false) => {
+                        tracing::warn!(listener = %listener.settings().name, %error, "cannot accept connections");
+                    }
+                    (Ok(()), true) => {
+                        tracing::info!(listener = %listener.settings().name, "connections are accepted again");
+                    }
+                    (Err(_), true) | (Ok(()), false) => {}
+                }
+                resting = taken.is_err();
+                if resting {
+                    // The kernel keeps them in its queue meanwhile. Asking it again at once would spin.
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
             }
@@ -109,31 +125,67 @@ fn take(
 ) -> io::Result<()> {
     let (socket, peer) = match accepted {
         Ok(accepted) => accepted,
-        // The client left before it was accepted.
-        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::NotConnected) => {
-            return Ok(());
-        }
+        Err(error) if concerns_one_connection(&error) => return Ok(()),
         Err(error) => return Err(error),
     };
     let settings = listener.settings();
-    match shard.shared.admission.admit(peer.map(|peer| peer.ip())) {
+    let expects_header = settings.proxy_protocol_for(peer).is_some();
+    // The client of a balancer is known only when its header has come.
+    let counted = if expects_header { None } else { settings.counts_for(peer) };
+    match shard.shared.admission.admit(counted, &listener.seats, settings.max_connections) {
         Ok(admitted) => {
             settings.metrics.accepted.inc();
-            tokio::spawn(serve(shard.clone(), listener.clone(), socket, peer, admitted));
+            // The same settings all along: who it counts for has been decided by these.
+            tokio::spawn(serve(shard.clone(), listener.clone(), settings, socket, peer, admitted));
         }
         Err(denied) => settings.metrics.refused(denied.reason()),
     }
     Ok(())
 }
 
+/// Whether the next connection can be accepted at once: the client left before it was accepted, or its network failed
+/// (accept(2) wants these to be met by trying again), or a firewall forbids it. Each takes one connection off the queue.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    let Some(errno) = Errno::from_io_error(error) else { return false };
+    let of_its_network = [
+        Errno::NETDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+        Errno::TIMEDOUT,
+    ];
+    let of_its_client = [Errno::CONNABORTED, Errno::CONNRESET, Errno::NOTCONN, Errno::INTR, Errno::PERM];
+    of_its_network.contains(&errno) || of_its_client.contains(&errno)
+}
+
 /// What an exchange needs to know of its connection.
 pub(crate) struct Origin {
     /// Who accepted it.
     pub(crate) listener: Arc<Listener>,
-    /// The client; a local one on a unix socket.
-    pub(crate) peer: SocketAddr,
+    /// The other end, after its PROXY protocol header; `None` on a unix socket.
+    pub(crate) peer: Option<SocketAddr>,
+    /// Its word about clients is taken.
+    pub(crate) trusted: bool,
     /// What TLS told.
     pub(crate) tls: Option<TlsClient>,
+}
+
+impl Origin {
+    /// The client, as long as nobody else is named. Whoever reaches a unix socket is on this host.
+    pub(crate) fn client(&self, listener: ListenerId) -> Client {
+        let peer = self.peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
+        Client::new(peer.ip(), peer.port(), listener, self.tls.clone())
+    }
+
+    /// The client of one request, where trusted proxies speak for it.
+    pub(crate) fn named_client(&self, settings: &Settings, client: &Client, fields: &dyn Fields) -> Option<Client> {
+        let policy = settings.trusted_proxies.as_ref().filter(|_| self.trusted)?;
+        Some(trusted::resolve(policy, self.peer.map(|peer| peer.ip()), client, fields))
+    }
 }
 
 /// Counts a connection while it is open.
@@ -152,35 +204,85 @@ impl Drop for Open {
     }
 }
 
+/// A connection whose protocol is known.
+enum Greeted {
+    Http1(Box<exchange::Resting>),
+    Http2(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+/// Serves a connection to its end. This future lives as long as the connection, so it holds little but boxes.
 async fn serve(
     shard: Arc<Shard>,
     listener: Arc<Listener>,
+    settings: Arc<Settings>,
     socket: Socket,
     peer: Option<SocketAddr>,
-    admitted: Admitted,
+    mut admitted: Admitted,
 ) {
-    let settings = listener.settings();
     let _open = Open::new(&settings.metrics);
-    let ready = match handshake::handshake(socket, peer, &settings, listener.closing()).await {
+    match Box::pin(greet(shard, listener, settings, socket, peer, &mut admitted)).await {
+        Some(Greeted::Http1(resting)) => exchange::serve_http1(resting).await,
+        Some(Greeted::Http2(serving)) => serving.await,
+        None => {}
+    }
+}
+
+/// Learns who it is and does the handshake; `None` when that failed.
+async fn greet(
+    shard: Arc<Shard>,
+    listener: Arc<Listener>,
+    settings: Arc<Settings>,
+    socket: Socket,
+    peer: Option<SocketAddr>,
+    admitted: &mut Admitted,
+) -> Option<Greeted> {
+    let admission = &shard.shared.admission;
+    let ready = match handshake::handshake(socket, peer, &settings, (admission, admitted), listener.closing()).await {
         Ok(ready) => ready,
-        Err(error) => {
+        Err(Unready::Refused { reason, detail }) => {
+            settings.metrics.refused(reason);
+            tracing::debug!(listener = %settings.name, ?peer, reason, detail, "connection refused");
+            return None;
+        }
+        Err(Unready::Failed(error)) => {
             if settings.transport == Transport::Tls {
                 settings.metrics.handshakes_failed.inc();
             }
             tracing::debug!(listener = %settings.name, ?peer, %error, "handshake failed");
-            return;
+            return None;
         }
     };
-    if settings.transport == Transport::Tls {
-        settings.metrics.handshakes_ok.inc();
-    }
-    // Whoever reaches a unix socket is on this host.
-    let peer = peer.unwrap_or(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
-    let origin = Origin { listener, peer, tls: ready.tls };
-    if ready.conn.is_http2() {
-        exchange::serve_http2(ready.conn, origin, shard, &settings).await;
+    let trusted = settings.trusts(ready.peer);
+    let origin = Origin { listener, peer: ready.peer, trusted, tls: ready.tls };
+    Some(if ready.conn.is_http2() {
+        Greeted::Http2(Box::pin(exchange::serve_http2(ready.conn, origin, shard, settings)))
     } else {
-        exchange::serve_http1(ready.conn, origin, shard, &settings).await;
+        Greeted::Http1(exchange::Resting::new(ready.conn, ready.head_until, origin, shard, settings))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::concerns_one_connection;
+    use rustix::io::Errno;
+    use std::io;
+
+    #[test]
+    fn only_what_one_connection_brought_is_tried_again_at_once() {
+        let rows = [
+            (Errno::CONNABORTED, true),
+            (Errno::HOSTUNREACH, true),
+            (Errno::PROTO, true),
+            (Errno::PERM, true),
+            (Errno::MFILE, false),
+            (Errno::NFILE, false),
+            (Errno::NOBUFS, false),
+            (Errno::NOMEM, false),
+            (Errno::INVAL, false),
+        ];
+        for (errno, expected) in rows {
+            assert_eq!(concerns_one_connection(&io::Error::from(errno)), expected, "{errno}");
+        }
+        assert!(!concerns_one_connection(&io::Error::other("somebody's")));
     }
-    drop(admitted);
 }

@@ -21,7 +21,7 @@ use std::os::fd::AsRawFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
@@ -33,6 +33,8 @@ const READ_CHUNK: usize = 16 * 1024;
 const PREFACE_BYTES: u64 = 24 + 9;
 /// What closing waits for while it drops what a client still sends.
 const LINGER_TIME: Duration = Duration::from_secs(5);
+/// The same for a session that has said why it ends.
+const HTTP2_LINGER: Duration = Duration::from_secs(1);
 /// What closing an idle connection may take; only TLS has something to say.
 const IDLE_LINGER: Duration = Duration::from_millis(200);
 
@@ -53,11 +55,16 @@ pub(crate) struct Conn {
     write_idle: Duration,
     write_blocked_since: Option<Instant>,
     write_timer: Timer,
-    preface_deadline: Option<Instant>,
-    preface_timer: Timer,
+    /// HTTP/2 only: when its preface must have come, and in the end until when closing lingers.
+    http2_deadline: Option<Instant>,
+    http2_timer: Timer,
     bytes_read: u64,
+    /// The end of the stream was sent.
+    shut: bool,
     /// When it is set as the connection is dropped, the client sees a reset.
     broken: Arc<AtomicBool>,
+    /// Set while a write waits for the client. Of HTTP/2 only, whose session keeps the connection to itself.
+    write_blocked: Option<Arc<AtomicBool>>,
 }
 
 impl Conn {
@@ -83,10 +90,12 @@ impl Conn {
             write_idle,
             write_blocked_since: None,
             write_timer: Timer::default(),
-            preface_deadline: None,
-            preface_timer: Timer::default(),
+            http2_deadline: None,
+            http2_timer: Timer::default(),
             bytes_read: 0,
+            shut: false,
             broken: Arc::default(),
+            write_blocked: None,
         }
     }
 
@@ -98,7 +107,7 @@ impl Conn {
     /// Hands the connection to HTTP/2; its preface must be complete by `deadline`.
     pub(crate) fn expect_http2(&mut self, deadline: Instant) {
         self.http2 = true;
-        self.preface_deadline = Some(deadline);
+        self.http2_deadline = Some(deadline);
     }
 
     /// Reads more into `read_buffer`; 0 is the end of the stream.
@@ -116,15 +125,29 @@ impl Conn {
         read
     }
 
+    /// Ready when there may be something to read, or the other side has gone; needs no buffer.
+    pub(crate) fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let socket = match &self.io {
+            Io::Plain(socket) => socket,
+            // Reading until nothing was left has emptied what TLS had decrypted.
+            Io::Tls(stream) => stream.get_ref().0,
+        };
+        // An error is met again by the read that follows.
+        socket.poll_read_ready(cx).map(drop)
+    }
+
+    /// Gives back what only a connection in use needs.
+    pub(crate) fn strip(&mut self) {
+        if self.read_buffer.is_empty() {
+            self.read_buffer = BytesMut::new();
+        }
+        self.write_timer = Timer::default();
+        self.http2_timer = Timer::default();
+    }
+
     /// Writes from both slices, the first one first, in one system call where the transport can.
     pub(crate) fn poll_write_two(&mut self, cx: &mut Context<'_>, a: &[u8], b: &[u8]) -> Poll<io::Result<usize>> {
-        let slices = [io::IoSlice::new(a), io::IoSlice::new(b)];
-        let slices = if a.is_empty() { &slices[1..] } else { &slices[..] };
-        let written = match &mut self.io {
-            Io::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
-        };
-        self.bound_write(cx, written)
+        self.poll_write_three(cx, a, b, &[])
     }
 
     /// As [`Self::poll_write_two`], with a third slice.
@@ -135,9 +158,28 @@ impl Conn {
         b: &[u8],
         c: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let slices = [io::IoSlice::new(a), io::IoSlice::new(b), io::IoSlice::new(c)];
-        let slices = if a.is_empty() { &slices[1..] } else { &slices[..] };
-        Pin::new(self).poll_write_vectored(cx, slices)
+        // One slice costs the kernel less than a vector of one.
+        let written = match (a.is_empty(), c.is_empty()) {
+            (true, true) => self.poll_write_one(cx, b),
+            (false, true) => self.poll_write_slices(cx, &[a, b].map(io::IoSlice::new)),
+            (true, false) => self.poll_write_slices(cx, &[b, c].map(io::IoSlice::new)),
+            (false, false) => self.poll_write_slices(cx, &[a, b, c].map(io::IoSlice::new)),
+        };
+        self.bound_write(cx, written)
+    }
+
+    fn poll_write_one(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(socket) => Pin::new(socket).poll_write(cx, data),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, data),
+        }
+    }
+
+    fn poll_write_slices(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match &mut self.io {
+            Io::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
+            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
+        }
     }
 
     /// Pushes out what TLS holds back; a plain socket holds nothing.
@@ -149,6 +191,9 @@ impl Conn {
 
     /// Turns a write that has been pending for too long into an error.
     fn bound_write<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Some(blocked) = &self.write_blocked {
+            blocked.store(result.is_pending(), Ordering::Relaxed);
+        }
         if result.is_ready() {
             self.write_blocked_since = None;
             return result;
@@ -162,6 +207,9 @@ impl Conn {
 
     /// Closes a connection on which nothing is under way.
     pub(crate) async fn close_idle(mut self) {
+        if matches!(self.io, Io::Plain(_)) {
+            return;
+        }
         // A client that is gone already needs no farewell.
         let _ = tokio::time::timeout(IDLE_LINGER, self.shutdown_write()).await;
     }
@@ -186,6 +234,21 @@ impl Conn {
         let _ = tokio::time::timeout(LINGER_TIME, lingering).await;
     }
 
+    fn poll_linger(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        // Asked first: a client that sends without end must not keep it from being asked.
+        if self.http2_timer.poll_expired(cx, deadline) {
+            return Poll::Ready(());
+        }
+        loop {
+            self.read_buffer.clear();
+            match self.poll_fill(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
     async fn shutdown_write(&mut self) -> io::Result<()> {
         match &mut self.io {
             Io::Plain(socket) => socket.shutdown().await,
@@ -196,6 +259,11 @@ impl Conn {
     /// A flag for somebody who has the connection closed by others: once set, it ends with a reset.
     pub(crate) fn broken_flag(&self) -> Arc<AtomicBool> {
         self.broken.clone()
+    }
+
+    /// A flag for somebody who has the connection written by others: set while a write waits for the client.
+    pub(crate) fn write_blocked_flag(&mut self) -> Arc<AtomicBool> {
+        self.write_blocked.get_or_insert_default().clone()
     }
 
     /// Ends the connection with a reset: a client must not take what it has for a complete answer.
@@ -223,12 +291,12 @@ impl Conn {
 
     /// Fails once the HTTP/2 preface is overdue.
     fn check_preface(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let Some(deadline) = self.preface_deadline else { return Ok(()) };
+        let Some(deadline) = self.http2_deadline else { return Ok(()) };
         if self.bytes_read >= PREFACE_BYTES {
-            self.preface_deadline = None;
+            self.http2_deadline = None;
             return Ok(());
         }
-        if self.preface_timer.poll_expired(cx, deadline) {
+        if self.http2_timer.poll_expired(cx, deadline) {
             return Err(io::Error::new(io::ErrorKind::TimedOut, "no HTTP/2 preface"));
         }
         Ok(())
@@ -274,10 +342,7 @@ impl AsyncWrite for Conn {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let conn = self.get_mut();
-        let written = match &mut conn.io {
-            Io::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, slices),
-            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, slices),
-        };
+        let written = conn.poll_write_slices(cx, slices);
         conn.bound_write(cx, written)
     }
 
@@ -289,13 +354,23 @@ impl AsyncWrite for Conn {
         self.get_mut().poll_flush_io(cx)
     }
 
+    /// Over HTTP/2 it waits a moment for the client to close as well: see [`Conn::close`], whose caller has the
+    /// connection in hand, while this one is inside the session.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let conn = self.get_mut();
-        let closed = match &mut conn.io {
-            Io::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
-        };
-        conn.bound_write(cx, closed)
+        if !conn.shut {
+            let closed = match &mut conn.io {
+                Io::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+                Io::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
+            };
+            ready!(conn.bound_write(cx, closed))?;
+            conn.shut = true;
+            conn.http2_deadline = conn.http2.then(|| Instant::now() + HTTP2_LINGER);
+        }
+        match conn.http2_deadline {
+            Some(deadline) => conn.poll_linger(cx, deadline).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
     }
 }
 

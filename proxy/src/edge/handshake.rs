@@ -1,14 +1,21 @@
-//! From an accepted socket to a connection whose protocol is known, under one deadline.
+//! From an accepted socket to a connection whose protocol is known: who it is from, then what it speaks, each under a
+//! deadline.
 
 use super::accept::turned;
+use super::admission::{Admission, Admitted};
 use super::conn::Conn;
 use super::listener::Settings;
+use super::proxy_header;
 use super::socket::Socket;
-use crate::tls::policy::TlsPolicy;
+use crate::tls::policy::{ListenerTls, Presented};
 use crate::tls::sni::UNRECOGNIZED_NAME_ALERT;
+use rustls::pki_types::UnixTime;
+use rustls::{HandshakeKind, ServerConnection};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tidegate_config::model::Transport;
 use tidegate_traffic::TlsClient;
@@ -20,6 +27,9 @@ use tokio_rustls::LazyConfigAcceptor;
 /// What an HTTP/2 client sends first (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// How long a handshake keeps others waiting: its costly part is ours, done at once, while the rest waits for the client.
+const HANDSHAKE_TURN: Duration = Duration::from_secs(1);
+
 /// How long a connection that has just been made may take for its first bytes when its listener closes.
 pub(crate) const FIRST_BYTES_GRACE: Duration = Duration::from_secs(1);
 
@@ -27,8 +37,32 @@ pub(crate) const FIRST_BYTES_GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Ready {
     /// The connection; `is_http2` tells the protocol.
     pub(crate) conn: Conn,
+    /// The other end, after its PROXY protocol header.
+    pub(crate) peer: Option<SocketAddr>,
+    /// When the head of its first request must be there, if that time runs already.
+    pub(crate) head_until: Option<Instant>,
     /// What TLS told about the client.
     pub(crate) tls: Option<TlsClient>,
+}
+
+/// Why a connection does not get to speak HTTP.
+#[derive(Debug)]
+pub(crate) enum Unready {
+    /// It is not let in.
+    Refused {
+        /// Word for metrics.
+        reason: &'static str,
+        /// For the operator.
+        detail: String,
+    },
+    /// It has not managed to begin, or has gone.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for Unready {
+    fn from(error: io::Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Does the handshake that the listener's transport asks for.
@@ -37,15 +71,18 @@ pub(crate) async fn handshake(
     socket: Socket,
     peer: Option<SocketAddr>,
     settings: &Settings,
+    (admission, admitted): (&Admission, &mut Admitted),
     mut closing: watch::Receiver<bool>,
-) -> io::Result<Ready> {
-    if let Transport::Plain { h2c: false } = settings.transport {
-        return Ok(Ready { conn: Conn::plain(socket, peer, settings.timeouts.write_idle), tls: None });
+) -> Result<Ready, Unready> {
+    let named = settings.proxy_protocol_for(peer).is_some();
+    if let (Transport::Plain { h2c: false }, false) = (settings.transport, named) {
+        let conn = Conn::plain(socket, peer, settings.timeouts.write_idle);
+        return Ok(Ready { conn, peer, head_until: None, tls: None });
     }
     tokio::select! {
         biased;
-        ready = greet(socket, peer, settings) => ready,
-        () = closed_for(&mut closing, FIRST_BYTES_GRACE) => Err(io::Error::other("the listener closes")),
+        ready = introduce(socket, peer, settings, admission, admitted) => ready,
+        () = closed_for(&mut closing, FIRST_BYTES_GRACE) => Err(io::Error::other("the listener closes").into()),
     }
 }
 
@@ -55,16 +92,49 @@ pub(crate) async fn closed_for(closing: &mut watch::Receiver<bool>, grace: Durat
     tokio::time::sleep(grace).await;
 }
 
-async fn greet(socket: Socket, peer: Option<SocketAddr>, settings: &Settings) -> io::Result<Ready> {
+/// Learns whom a balancer speaks for, then what they speak.
+async fn introduce(
+    socket: Socket,
+    mut peer: Option<SocketAddr>,
+    settings: &Settings,
+    admission: &Admission,
+    admitted: &mut Admitted,
+) -> Result<Ready, Unready> {
+    if let Some(protocol) = settings.proxy_protocol_for(peer) {
+        let named = match tokio::time::timeout(protocol.timeout, proxy_header::receive(&socket)).await {
+            Ok(named) => named.map_err(|error| refused("proxy_header", error))?,
+            Err(_) => return Err(refused("proxy_header", overdue("PROXY protocol header"))),
+        };
+        peer = named.or(peer);
+        if let Some(client) = settings.counts_for(peer) {
+            let claimed = admitted.claim(client);
+            claimed.map_err(|denied| refused(denied.reason(), format!("too many connections of {client}")))?;
+        }
+    }
+    Ok(greet(socket, peer, settings, admission).await?)
+}
+
+fn refused(reason: &'static str, detail: impl ToString) -> Unready {
+    Unready::Refused { reason, detail: detail.to_string() }
+}
+
+async fn greet(
+    socket: Socket,
+    peer: Option<SocketAddr>,
+    settings: &Settings,
+    admission: &Admission,
+) -> io::Result<Ready> {
     let deadline = Instant::now() + settings.timeouts.handshake;
     let write_idle = settings.timeouts.write_idle;
     match (settings.transport, &settings.tls) {
-        (Transport::Tls, Some(policy)) => {
-            let greeting = accept_tls(socket, peer, policy, write_idle);
+        (Transport::Tls, Some(tls)) => {
+            let greeting = accept_tls(socket, peer, tls, settings, admission);
             tokio::time::timeout_at(deadline, greeting).await.unwrap_or_else(|_| Err(overdue("TLS handshake")))
         }
         (Transport::Tls, None) => Err(io::Error::other("the listener has no TLS configuration")),
-        (Transport::Plain { h2c: false }, _) => Ok(Ready { conn: Conn::plain(socket, peer, write_idle), tls: None }),
+        (Transport::Plain { h2c: false }, _) => {
+            Ok(Ready { conn: Conn::plain(socket, peer, write_idle), peer, head_until: None, tls: None })
+        }
         (Transport::Plain { h2c: true }, _) => {
             let mut conn = Conn::plain(socket, peer, write_idle);
             let deadline = Instant::now() + settings.timeouts.head;
@@ -72,7 +142,7 @@ async fn greet(socket: Socket, peer: Option<SocketAddr>, settings: &Settings) ->
             if seen.unwrap_or_else(|_| Err(overdue("first bytes")))? {
                 conn.expect_http2(deadline);
             }
-            Ok(Ready { conn, tls: None })
+            Ok(Ready { conn, peer, head_until: Some(deadline), tls: None })
         }
     }
 }
@@ -80,23 +150,68 @@ async fn greet(socket: Socket, peer: Option<SocketAddr>, settings: &Settings) ->
 async fn accept_tls(
     socket: Socket,
     peer: Option<SocketAddr>,
-    policy: &TlsPolicy,
-    write_idle: Duration,
+    tls: &ListenerTls,
+    settings: &Settings,
+    admission: &Admission,
 ) -> io::Result<Ready> {
-    let deadline = Instant::now() + write_idle;
     let mut start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), socket).await?;
     let server_name: Option<Box<str>> = start.client_hello().server_name().map(Box::from);
-    if !policy.resolver.admits(server_name.as_deref()) {
+    let Some(presented) = tls.choose(server_name.as_deref()) else {
         start.io.write_all(&UNRECOGNIZED_NAME_ALERT).await?;
         start.io.shutdown().await?;
         return Err(io::Error::other("no certificate for the name that the client asked for"));
+    };
+    // Whoever only connects and keeps silent takes no turn; those that wait for one do so within their own deadline.
+    let turn = admission.handshake_turn().await;
+    let mut finishing = pin!(start.into_stream(presented.config.clone()));
+    let within_turn = tokio::time::timeout(HANDSHAKE_TURN, finishing.as_mut()).await;
+    drop(turn);
+    let stream = match within_turn {
+        Ok(finished) => finished?,
+        Err(_) => finishing.await?,
+    };
+    let session = stream.get_ref().1;
+    if session.alpn_protocol().is_none() && !presented.speaks_http1() {
+        return Err(io::Error::other("the client speaks HTTP/1.1, and the TLS policy does not offer it"));
     }
-    let stream = start.into_stream(policy.config.clone()).await?;
-    let mut conn = Conn::tls(stream, peer, write_idle);
+    match session.handshake_kind() {
+        Some(HandshakeKind::Resumed) if !presented.still_trusts(session, UnixTime::now()) => {
+            return Err(io::Error::other("the certificate of a resumed session is not valid any more"));
+        }
+        Some(HandshakeKind::Resumed) => settings.metrics.handshakes_resumed.inc(),
+        _ => settings.metrics.handshakes_full.inc(),
+    }
+    let tls = TlsClient {
+        server_name,
+        policy: presented.policy().clone(),
+        certificate: forwarded_certificate(&presented, session),
+    };
+    let mut conn = Conn::tls(stream, peer, settings.timeouts.write_idle);
     if conn.is_http2() {
-        conn.expect_http2(deadline);
+        conn.expect_http2(Instant::now() + settings.timeouts.head);
     }
-    Ok(Ready { conn, tls: Some(TlsClient { server_name }) })
+    Ok(Ready { conn, peer, head_until: None, tls: Some(tls) })
+}
+
+/// The verified certificate of the client, where endpoints are to be told: as a field value of RFC 9440. A resumed
+/// session has the one it began with.
+fn forwarded_certificate(presented: &Presented, session: &ServerConnection) -> Option<Arc<str>> {
+    let leaf = session.peer_certificates().filter(|_| presented.forwards_certificate())?.first()?;
+    Some(Arc::from(format!(":{}:", base64(leaf))))
+}
+
+/// Base64 with padding (RFC 4648 section 4).
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
+        for place in 0..4 {
+            let digit = (bits >> (18 - 6 * place)) & 63;
+            text.push(if place <= chunk.len() { DIGITS[digit as usize] as char } else { '=' });
+        }
+    }
+    text
 }
 
 /// Reads until the first bytes are the HTTP/2 preface or cannot become it.
@@ -117,4 +232,19 @@ async fn detect_http2(conn: &mut Conn) -> io::Result<bool> {
 
 fn overdue(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{what} not complete in time"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::base64;
+
+    #[test]
+    fn base64_as_rfc_4648_has_it() {
+        let rows =
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
+        for (plain, text) in rows {
+            assert_eq!(base64(plain.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
+    }
 }

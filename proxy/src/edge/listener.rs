@@ -1,10 +1,15 @@
 //! A listener at run time: what outlives reloads (identity, sockets, TLS state) and what a reload replaces.
 
+use super::admission::Seats;
 use crate::observe::metrics::ListenerMetrics;
-use crate::tls::policy::TlsPolicy;
+use crate::tls::policy::ListenerTls;
 use arc_swap::ArcSwap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use tidegate_config::model::{Address, ClientTimeouts, HeadLimits, Listener as Model, Transport};
+use tidegate_config::model::{
+    Address, ClientTimeouts, HalfClose, HeadLimits, Http2, Listener as Model, Parsing, ProxyProtocol, Transport,
+    TrustedProxies,
+};
 use tokio::sync::watch;
 
 /// Identity of a listener across reloads; never used twice in a process.
@@ -22,10 +27,22 @@ pub(crate) struct Settings {
     pub(crate) timeouts: ClientTimeouts,
     /// Limits on heads.
     pub(crate) head_limits: HeadLimits,
+    /// What an HTTP/2 connection may use.
+    pub(crate) http2: Http2,
+    /// How HTTP/1.1 requests are read.
+    pub(crate) parsing: Parsing,
+    /// Most connections at a time.
+    pub(crate) max_connections: Option<usize>,
+    /// Who has to send a PROXY protocol header.
+    pub(crate) proxy_protocol: Option<ProxyProtocol>,
+    /// Whose word about clients is taken.
+    pub(crate) trusted_proxies: Option<TrustedProxies>,
+    /// What becomes of a request whose client sends nothing more.
+    pub(crate) half_close: HalfClose,
     /// Counters of its name.
     pub(crate) metrics: Arc<ListenerMetrics>,
     /// For `Transport::Tls`; the same value as long as the listener has TLS, so that sessions resume across reloads.
-    pub(crate) tls: Option<TlsPolicy>,
+    pub(crate) tls: Option<Arc<ListenerTls>>,
 }
 
 /// A listener at run time.
@@ -37,6 +54,8 @@ pub(crate) struct Listener {
     pub(crate) configured: Address,
     /// As bound.
     pub(crate) actual: Address,
+    /// Its connections.
+    pub(crate) seats: Arc<Seats>,
     /// Turns true when its connections are to end: it left the configuration, or the process drains.
     closing: watch::Sender<bool>,
     settings: ArcSwap<Settings>,
@@ -45,7 +64,8 @@ pub(crate) struct Listener {
 impl Listener {
     /// A bound listener.
     pub(crate) fn new(key: ListenerKey, configured: Address, actual: Address, settings: Settings) -> Self {
-        Self { key, configured, actual, closing: watch::Sender::new(false), settings: ArcSwap::from_pointee(settings) }
+        let (seats, closing) = (Arc::default(), watch::Sender::new(false));
+        Self { key, configured, actual, seats, closing, settings: ArcSwap::from_pointee(settings) }
     }
 
     /// Whether this listener serves what `model` describes: the same address. With port 0 that is any address, so then
@@ -78,14 +98,35 @@ impl Listener {
 
 impl Settings {
     /// The settings that `model` asks for.
-    pub(crate) fn of(model: &Model, tls: Option<TlsPolicy>, metrics: Arc<ListenerMetrics>) -> Self {
+    pub(crate) fn of(model: &Model, tls: Option<Arc<ListenerTls>>, metrics: Arc<ListenerMetrics>) -> Self {
         Self {
             name: model.name.clone(),
             transport: model.transport,
             timeouts: model.timeouts,
             head_limits: model.head_limits,
+            http2: model.http2,
+            parsing: model.parsing,
+            max_connections: model.max_connections,
+            proxy_protocol: model.proxy_protocol.clone(),
+            trusted_proxies: model.trusted_proxies.clone(),
+            half_close: model.half_close,
             metrics,
             tls,
         }
+    }
+
+    /// The PROXY protocol that this peer has to begin with; `None` is the client of a unix socket.
+    pub(crate) fn proxy_protocol_for(&self, peer: Option<SocketAddr>) -> Option<&ProxyProtocol> {
+        self.proxy_protocol.as_ref().filter(|protocol| protocol.from.contain(peer.map(|peer| peer.ip())))
+    }
+
+    /// Whose address a connection counts for: nobody's where many clients share it.
+    pub(crate) fn counts_for(&self, peer: Option<SocketAddr>) -> Option<IpAddr> {
+        peer.filter(|_| !self.trusts(peer)).map(|peer| peer.ip())
+    }
+
+    /// Whether the word of this peer about clients is taken.
+    pub(crate) fn trusts(&self, peer: Option<SocketAddr>) -> bool {
+        self.trusted_proxies.as_ref().is_some_and(|proxies| proxies.from.contain(peer.map(|peer| peer.ip())))
     }
 }

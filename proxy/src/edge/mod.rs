@@ -8,6 +8,7 @@ pub(crate) mod bind;
 pub(crate) mod conn;
 pub(crate) mod handshake;
 pub(crate) mod listener;
+pub(crate) mod proxy_header;
 pub(crate) mod request_ids;
 pub(crate) mod shard;
 pub(crate) mod socket;

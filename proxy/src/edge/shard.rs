@@ -5,10 +5,11 @@ use super::admission::Admission;
 use super::listener::{Listener, ListenerKey};
 use super::request_ids::RequestIds;
 use crate::exchange::engine::Engine;
+use crate::exchange::spool::Spool;
 use crate::observe::access_log::ShardLog;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::Snapshot;
-use crate::upstream::idle::IdlePool;
+use crate::upstream::idle::{IdlePool, Key};
 use arc_swap::ArcSwap;
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -16,6 +17,7 @@ use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use tidegate_traffic::PoolId;
 use tidegate_traffic::pool::endpoint::{EndpointId, EndpointState};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -35,6 +37,10 @@ pub(crate) struct Shared {
     pub(crate) admission: Arc<Admission>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
+    /// Temporary files of bodies.
+    pub(crate) spool: Arc<Spool>,
+    /// Idle upstream connections of each shard: one that lacks a permit may close another's.
+    pub(crate) idle: Vec<Arc<IdlePool>>,
 }
 
 /// A shard's own reference to the snapshot, so that its requests do not count on a line that other shards write.
@@ -56,7 +62,7 @@ pub(crate) struct Shard {
     /// What all shards share.
     pub(crate) shared: Arc<Shared>,
     /// Idle upstream connections.
-    pub(crate) idle: IdlePool,
+    pub(crate) idle: Arc<IdlePool>,
     /// Access log lines.
     pub(crate) log: ShardLog,
     /// Numbers of its requests.
@@ -85,8 +91,8 @@ impl Shard {
     ) -> Self {
         Self {
             index,
+            idle: shared.idle.get(index).cloned().unwrap_or_default(),
             shared,
-            idle: IdlePool::default(),
             log: ShardLog::default(),
             ids,
             engine: Engine::default(),
@@ -194,15 +200,14 @@ impl Accepting {
 
 fn sweep_idle(shard: &Shard) {
     let view = shard.view();
-    let ready: HashSet<EndpointId> = view
-        .traffic
-        .pools
-        .iter()
-        .flat_map(|pool| pool.endpoints())
-        .filter(|endpoint| endpoint.state() == EndpointState::Ready)
-        .map(|endpoint| endpoint.id())
+    let upstreams =
+        (0..view.traffic.pools.len()).filter_map(|place| view.traffic.upstream(PoolId(u32::try_from(place).ok()?)));
+    let ready: HashSet<Key> = upstreams
+        .flat_map(|(pool, settings)| pool.endpoints().into_iter().map(|endpoint| (endpoint, settings.transport)))
+        .filter(|(endpoint, _)| endpoint.state() == EndpointState::Ready)
+        .map(|(endpoint, transport)| (endpoint.id(), transport))
         .collect();
-    shard.idle.sweep(Instant::now(), |endpoint| ready.contains(&endpoint));
+    shard.idle.sweep(Instant::now(), |key| ready.contains(&key));
 }
 
 /// Waits for the last connection.

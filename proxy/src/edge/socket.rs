@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 /// A connected stream socket.
@@ -37,6 +37,43 @@ impl Socket {
             Self::Unix(stream) => rustix::net::recv(stream, &mut byte, flags),
         };
         matches!(peeked, Err(rustix::io::Errno::AGAIN))
+    }
+}
+
+impl Socket {
+    /// Waits until a read may find something.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    /// Looks at what has arrived and leaves it there; `WouldBlock` when nothing has.
+    pub(crate) fn peek(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        // Within `try_io`, so that the runtime learns when there is nothing.
+        let peeked = match self {
+            Self::Tcp(stream) => stream.try_io(Interest::READABLE, || Ok(rustix::net::recv(stream, bytes, flags)?)),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || Ok(rustix::net::recv(stream, bytes, flags)?)),
+        };
+        peeked.map(|(count, _)| count)
+    }
+
+    /// Reads what has arrived; `WouldBlock` when nothing has.
+    pub(crate) fn try_read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(bytes),
+            Self::Unix(stream) => stream.try_read(bytes),
+        }
+    }
+
+    /// Ready when a read may find something.
+    pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+        }
     }
 }
 

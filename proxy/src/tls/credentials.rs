@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -84,6 +85,18 @@ pub(crate) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Pr
     Ok(chain)
 }
 
+/// A store that trusts these certificates of a file, and nobody else.
+pub(crate) fn roots_of(certificates: &[CertificateDer<'static>], path: &Path) -> Result<RootCertStore, Problem> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates {
+        roots.add(certificate.clone()).map_err(|error| {
+            let problem = format!("holds a certificate that cannot be trusted: {error}");
+            Problem::error(path, problem, "give the CA's own certificates in PEM")
+        })?;
+    }
+    Ok(roots)
+}
+
 /// The private key of a PEM file; a key that others can read is a warning.
 pub(crate) fn read_key(path: &Path, warnings: &mut Vec<Problem>) -> Result<Arc<dyn SigningKey>, Problem> {
     let ReadFile { text, mode } = read_file(path)?;
@@ -94,26 +107,35 @@ pub(crate) fn read_key(path: &Path, warnings: &mut Vec<Problem>) -> Result<Arc<d
             "make it 0600",
         ));
     }
-    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound if has_section(&text, b"ENCRYPTED PRIVATE KEY") => Problem::error(
-            path,
-            "private key is encrypted with a passphrase",
-            "decrypt it with: openssl pkey -in FILE -out PLAIN",
-        ),
-        pem::Error::NoItemsFound if has_section(&text, b"CERTIFICATE") => {
-            Problem::error(path, "holds a certificate but no private key", "give the file with the private key")
-        }
-        pem::Error::NoItemsFound => {
-            Problem::error(path, "no private key in the file", "give a PEM file with a PKCS#8, PKCS#1 or SEC1 key")
-        }
-        other => not_pem(path, &other),
-    })?;
+    let key = key_in(&text, path)?;
     any_supported_type(&key).map_err(|error| {
         Problem::error(
             path,
             format!("private key cannot be used: {error}"),
             "use ECDSA P-256 or P-384, RSA from 2048 bits, or Ed25519",
         )
+    })
+}
+
+/// The private key of a PEM file, as it is written there.
+pub(crate) fn read_key_der(path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
+    key_in(&read_file(path)?.text, path)
+}
+
+fn key_in(text: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, Problem> {
+    PrivateKeyDer::from_pem_slice(text).map_err(|error| match error {
+        pem::Error::NoItemsFound if has_section(text, b"ENCRYPTED PRIVATE KEY") => Problem::error(
+            path,
+            "private key is encrypted with a passphrase",
+            "decrypt it with: openssl pkey -in FILE -out PLAIN",
+        ),
+        pem::Error::NoItemsFound if has_section(text, b"CERTIFICATE") => {
+            Problem::error(path, "holds a certificate but no private key", "give the file with the private key")
+        }
+        pem::Error::NoItemsFound => {
+            Problem::error(path, "no private key in the file", "give a PEM file with a PKCS#8, PKCS#1 or SEC1 key")
+        }
+        other => not_pem(path, &other),
     })
 }
 

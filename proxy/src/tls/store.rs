@@ -12,7 +12,6 @@ use tidegate_config::model::{HostPattern, Listener, Model, Site, SiteTls, Transp
 use super::credentials::{Checked, Credentials, read_pair};
 use super::fault::{Problem, Severity, TlsFault};
 use super::internal::{self, InternalCa, names_for, renewal_time};
-use super::sni::ListenerCertificates;
 
 /// The certificates of all sites, and which listener presents which.
 #[derive(Debug, Clone)]
@@ -116,13 +115,16 @@ impl CertificateStore {
         self.listeners.keys().map(String::as_str)
     }
 
-    /// What a listener presents; `None` when it has no TLS.
+    /// The hosts of a TLS listener with the names of their sites, in the order of the file.
+    pub fn hosts(&self, listener: &str) -> impl Iterator<Item = (&HostPattern, &str)> {
+        let hosts = self.listeners.get(listener).into_iter().flat_map(|listener| &listener.hosts);
+        hosts.map(|(host, site)| (host, site.as_str()))
+    }
+
+    /// Name of the site of a TLS listener that answers where no host matches.
     #[must_use]
-    pub fn view(&self, listener: &str) -> Option<ListenerCertificates> {
-        let TlsListener { default_site, hosts } = self.listeners.get(listener)?;
-        let key_of = |site: &String| self.sites.get(site).map(|certificate| &certificate.credentials.key);
-        let hosts = hosts.iter().filter_map(|(host, site)| key_of(site).map(|key| (host, key)));
-        Some(ListenerCertificates::new(hosts, default_site.as_ref().and_then(key_of)))
+    pub fn default_site(&self, listener: &str) -> Option<&str> {
+        self.listeners.get(listener)?.default_site.as_deref()
     }
 
     /// This store with another certificate for one site.

@@ -28,15 +28,13 @@ fn files_and_the_local_ca_serve_side_by_side() {
     let now = SystemTime::now();
     let built = CertificateStore::build(&model(sites, None), &folder.path().join("state"), now).unwrap();
     assert_eq!(built.warnings, []);
-    let view = built.store.view("tls").unwrap();
-    let chosen = |name| view.resolve(name).unwrap();
     let names = |site| built.store.site(site).unwrap().credentials.names.clone();
-    assert!(Arc::ptr_eq(chosen(Some("a.example")), &built.store.site("a").unwrap().credentials.key));
-    assert!(Arc::ptr_eq(chosen(Some("other")), &built.store.site("b").unwrap().credentials.key));
+    let hosts: Vec<_> = built.store.hosts("tls").map(|(host, site)| (host.to_text(), site)).collect();
+    assert_eq!(hosts, [("a.example".into(), "a"), ("b.example".into(), "b"), ("*".into(), "b")]);
     assert_eq!(names("b"), ["127.0.0.1", "::1", "a.example", "b.example", "localhost"]);
     let renewal = built.store.next_internal_renewal().unwrap().duration_since(now).unwrap();
     assert!((59..61).contains(&(renewal.as_secs() / 86_400)), "{renewal:?}");
-    assert!(built.store.view("plain").is_none());
+    assert_eq!(built.store.hosts("plain").count(), 0);
 }
 
 #[test]
@@ -91,9 +89,9 @@ fn a_renewal_replaces_one_site() {
     let old = build(&["a", "b"]);
     let newer = build(&["a", "b"]).site("a").unwrap().clone();
     let next = old.with_site("a", newer.clone());
-    let key = |store: &CertificateStore, name| Arc::as_ptr(store.view("tls").unwrap().resolve(Some(name)).unwrap());
+    let key = |store: &CertificateStore, name| Arc::as_ptr(&store.site(name).unwrap().credentials.key);
     assert_eq!(key(&next, "a"), Arc::as_ptr(&newer.credentials.key));
-    assert_eq!(key(&next, "unknown"), Arc::as_ptr(&newer.credentials.key), "the default site");
+    assert_eq!(next.default_site("tls"), Some("a"));
     assert_eq!(key(&next, "b"), key(&old, "b"));
     assert_eq!(next.next_internal_renewal(), None);
     assert!(newer.credentials.not_after > now + Duration::from_secs(1));

@@ -1,25 +1,57 @@
 //! Makes one connection to one endpoint.
 
+use super::link::Link;
 use crate::edge::socket::Socket;
+use crate::tls::upstream::UpstreamTls;
 use std::io;
 use std::time::Duration;
 use tidegate_config::model::Address;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 
-/// Connects within `limit`. Nothing has been sent when it fails, so every request may go elsewhere.
-pub(crate) async fn connect(address: &Address, limit: Duration) -> io::Result<Socket> {
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// No connection, or one that broke.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The endpoint is not whom we trust, does not trust us, or does not speak TLS.
+    #[error("TLS: {0}")]
+    Tls(io::Error),
+}
+
+/// Connects within `limit`, the handshake included; `first` is sent before anything else. Nothing of a request has been sent when it fails, so every request
+/// may go elsewhere.
+pub(crate) async fn connect(
+    address: &Address,
+    first: &[u8],
+    tls: Option<&UpstreamTls>,
+    limit: Duration,
+) -> Result<Link, ConnectError> {
     let connecting = async {
-        match address {
-            Address::Tcp(address) => {
-                let stream = TcpStream::connect(address).await?;
-                stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
-            }
-            Address::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
+        let mut socket = socket(address).await?;
+        if !first.is_empty() {
+            socket.write_all(first).await?;
+        }
+        let Some(tls) = tls else { return Ok(Link::Plain(socket)) };
+        match tls.connect(socket, address).await {
+            Ok(stream) => Ok(Link::Tls(Box::new(stream))),
+            Err(error) => Err(ConnectError::Tls(error)),
         }
     };
     match tokio::time::timeout(limit, connecting).await {
         Ok(connected) => connected,
-        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}"))),
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}")).into()),
+    }
+}
+
+async fn socket(address: &Address) -> io::Result<Socket> {
+    match address {
+        Address::Tcp(address) => {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Socket::Tcp(stream))
+        }
+        Address::Unix(path) => Ok(Socket::Unix(UnixStream::connect(path).await?)),
     }
 }

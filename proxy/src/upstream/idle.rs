@@ -1,14 +1,21 @@
-//! Idle connections of one shard, by endpoint, the most recently used first.
+//! Idle connections of one shard, by endpoint and transport, the most recently used first.
+//!
+//! A request takes only what was made in the way its own snapshot speaks to the endpoint: after a reload that changes a
+//! CA, name or certificate, what was verified by the old one serves nobody any more.
 //!
 //! The newest is taken first, so that a burst's extra connections age and leave. The pool belongs to one shard;
-//! its lock is only ever contended by the shard's own sweep.
+//! its lock is contended by the shard's own sweep, and by another shard that lacks a permit.
 
 use super::connection::Connection;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tidegate_traffic::TransportId;
 use tidegate_traffic::pool::endpoint::EndpointId;
 use tokio::time::Instant;
+
+/// What a request may need from the pool to the endpoint, with room to spare.
+const MARGIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Idle {
@@ -16,18 +23,21 @@ struct Idle {
     until: Instant,
 }
 
+/// Where an idle connection leads, and how it was made.
+pub(crate) type Key = (EndpointId, TransportId);
+
 /// The idle connections of a shard.
 #[derive(Debug, Default)]
 pub(crate) struct IdlePool {
-    by_endpoint: Mutex<HashMap<EndpointId, VecDeque<Idle>>>,
+    by_endpoint: Mutex<HashMap<Key, VecDeque<Idle>>>,
 }
 
 impl IdlePool {
     /// Takes a connection that is still usable at `now`. `careful` asks the kernel itself, for one system call more.
-    pub(crate) fn take(&self, endpoint: EndpointId, now: Instant, careful: bool) -> Option<Connection> {
+    pub(crate) fn take(&self, key: Key, now: Instant, careful: bool) -> Option<Connection> {
         let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = by_endpoint.get_mut(&endpoint)?;
-        while let Some(idle) = queue.pop_back() {
+        let queue = by_endpoint.get_mut(&key)?;
+        while let Some(mut idle) = queue.pop_back() {
             if idle.until > now && idle.connection.is_quiet() && (!careful || idle.connection.is_open()) {
                 let mut connection = idle.connection;
                 connection.reused = true;
@@ -38,41 +48,159 @@ impl IdlePool {
     }
 
     /// Keeps a connection for `keep` at the most, and no more than `cap` for its endpoint: the oldest gives way.
-    pub(crate) fn put(
-        &self,
-        endpoint: EndpointId,
-        mut connection: Connection,
-        cap: usize,
-        keep: Duration,
-        now: Instant,
-    ) {
+    pub(crate) fn put(&self, key: Key, mut connection: Connection, cap: usize, keep: Duration, now: Instant) {
         if cap == 0 || !connection.is_quiet() {
+            return;
+        }
+        // A connection that the endpoint is about to close loses the request that is sent on it.
+        let announced = connection.announced_idle.map(|time| time.saturating_sub(MARGIN));
+        let keep = announced.map_or(keep, |announced| keep.min(announced));
+        if keep.is_zero() {
             return;
         }
         connection.shrink();
         let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        let queue = by_endpoint.entry(endpoint).or_default();
+        let queue = by_endpoint.entry(key).or_default();
         queue.push_back(Idle { connection, until: now + keep });
         if queue.len() > cap {
             queue.pop_front();
         }
     }
 
-    /// Closes what is overdue or closed by the other side, and everything of endpoints that `keeps` denies.
-    pub(crate) fn sweep(&self, now: Instant, keeps: impl Fn(EndpointId) -> bool) {
+    /// Closes what is overdue or closed by the other side, and everything that `keeps` denies.
+    pub(crate) fn sweep(&self, now: Instant, keeps: impl Fn(Key) -> bool) {
         let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        by_endpoint.retain(|endpoint, queue| {
-            if !keeps(*endpoint) {
+        by_endpoint.retain(|key, queue| {
+            if !keeps(*key) {
                 return false;
             }
-            queue.retain(|idle| idle.until > now && idle.connection.is_quiet());
+            queue.retain_mut(|idle| idle.until > now && idle.connection.is_quiet());
             !queue.is_empty()
         });
+    }
+
+    /// Closes the connection to `endpoint` that has been idle for longest, which gives its permit to another shard.
+    /// Whether there was one.
+    pub(crate) fn give_one_back(&self, endpoint: EndpointId) -> bool {
+        let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = by_endpoint.iter_mut().filter(|((known, _), _)| *known == endpoint);
+        queues.find_map(|(_, queue)| queue.pop_front()).is_some()
     }
 
     /// Closes every idle connection to `endpoint`.
     pub(crate) fn forget(&self, endpoint: EndpointId) {
         let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
-        by_endpoint.remove(&endpoint);
+        by_endpoint.retain(|(known, _), _| *known != endpoint);
+    }
+}
+
+/// The time in a `Keep-Alive: timeout=5, max=100` field, in seconds there (RFC 2068 section 19.7.1.1).
+pub(crate) fn announced_idle(field: &[u8]) -> Option<Duration> {
+    let parameters = field.split(|byte| *byte == b',');
+    let timeout = parameters.filter_map(|parameter| {
+        let (name, value) = std::str::from_utf8(parameter).ok()?.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("timeout").then(|| value.trim().trim_matches('"').parse().ok())?
+    });
+    timeout.min().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::admission::{Admission, Caps};
+    use crate::edge::socket::Socket;
+    use crate::upstream::link::Link;
+    use std::sync::Arc;
+    use tidegate_config::model::{Address, Parsing, Upstream, UpstreamProtocol, UpstreamTimeouts};
+    use tidegate_config::model::{Balance, EndpointSource, StaticServer};
+    use tidegate_traffic::pool::endpoint::Endpoint;
+    use tidegate_traffic::pool::lease::ConnPermit;
+    use tidegate_traffic::pool::{EndpointIds, Pool};
+    use tokio::net::UnixStream;
+
+    fn endpoint() -> Arc<Endpoint> {
+        let time = Duration::from_secs(1);
+        let timeouts =
+            UpstreamTimeouts { connect: time, total_connect: time, head: time, read: time, write: time, idle: time };
+        let server = StaticServer { address: Address::Unix("/x".into()), weight: 1 };
+        let upstream = Upstream {
+            name: "app".to_owned(),
+            protocol: UpstreamProtocol::Http1,
+            tls: None,
+            proxy_protocol: None,
+            parsing: Parsing::Strict,
+            balance: Balance::RoundRobin,
+            source: EndpointSource::Servers(vec![server]),
+            timeouts,
+            idle_connections: 32,
+        };
+        Pool::new(EndpointIds::default(), &upstream).endpoints().remove(0)
+    }
+
+    fn connection(endpoint: &Arc<Endpoint>, most: u32) -> Option<(Connection, UnixStream)> {
+        let permit = ConnPermit::try_new(endpoint, most)?;
+        let (near, far) = UnixStream::pair().unwrap();
+        let admission = Arc::new(Admission::default());
+        admission.set_caps(Caps { total: None, per_address: 1, handshakes: 1, room: 1 });
+        Some((Connection::new(Link::Plain(Socket::Unix(near)), permit, admission.descriptor()?), far))
+    }
+
+    #[tokio::test]
+    async fn a_shard_gives_back_what_another_one_needs() {
+        let endpoint = endpoint();
+        let (one, now) = (IdlePool::default(), Instant::now());
+        let (held, _far) = connection(&endpoint, 1).unwrap();
+        assert!(!one.give_one_back(endpoint.id()), "it is in use");
+        one.put((endpoint.id(), TransportId::PLAIN), held, 8, Duration::from_secs(9), now);
+        assert!(connection(&endpoint, 1).is_none(), "the only permit is idle elsewhere");
+        assert!(one.give_one_back(endpoint.id()));
+        assert!(connection(&endpoint, 1).is_some());
+        assert!(!one.give_one_back(endpoint.id()));
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_not_kept_until_its_endpoint_closes_it() {
+        let endpoint = endpoint();
+        for (announced, after, kept) in
+            [(None, 8, true), (Some(5), 3, true), (Some(5), 5, false), (Some(1), 0, false), (Some(60), 9, false)]
+        {
+            let (pool, now) = (IdlePool::default(), Instant::now());
+            let (mut held, _far) = connection(&endpoint, 1).unwrap();
+            held.announced_idle = announced.map(Duration::from_secs);
+            pool.put((endpoint.id(), TransportId::PLAIN), held, 8, Duration::from_secs(9), now);
+            let taken = pool.take((endpoint.id(), TransportId::PLAIN), now + Duration::from_secs(after), false);
+            assert_eq!(taken.is_some(), kept, "{announced:?} after {after}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_the_transport_it_was_made_for() {
+        let endpoint = endpoint();
+        let (pool, now) = (IdlePool::default(), Instant::now());
+        let key = |transport| (endpoint.id(), TransportId(transport));
+        let (held, _far) = connection(&endpoint, 1).unwrap();
+        pool.put(key(1), held, 8, Duration::from_secs(9), now);
+        for other in [0, 2] {
+            assert!(pool.take(key(other), now, false).is_none(), "transport {other}");
+        }
+        let held = pool.take(key(1), now, false).unwrap();
+        pool.put(key(1), held, 8, Duration::from_secs(9), now);
+        pool.sweep(now, |known| known == key(2));
+        assert!(pool.take(key(1), now, false).is_none(), "swept with its transport");
+    }
+
+    #[test]
+    fn announcements() {
+        for (field, expected) in [
+            ("timeout=5", Some(5)),
+            ("timeout=5, max=100", Some(5)),
+            ("max=100,Timeout = \"7\"", Some(7)),
+            ("timeout=9, timeout=3", Some(3)),
+            ("max=100", None),
+            ("timeout=x", None),
+            ("", None),
+        ] {
+            assert_eq!(announced_idle(field.as_bytes()), expected.map(Duration::from_secs), "{field}");
+        }
     }
 }

@@ -3,3 +3,5 @@
 pub(crate) mod connect;
 pub(crate) mod connection;
 pub(crate) mod idle;
+pub(crate) mod link;
+pub(crate) mod proxy_protocol;
