@@ -11,6 +11,7 @@ use crate::desk::Desk;
 use crate::edge::admission::Admission;
 use crate::edge::request_ids::RequestIds;
 use crate::edge::shard::{Shard, Shared};
+use crate::exchange::spool::Spool;
 use crate::folders::Folders;
 use crate::logs::Logs;
 use crate::observe::metrics::Metrics;
@@ -139,6 +140,7 @@ pub(crate) fn run(source: ConfigSource) -> Result<(), Ended> {
     for fault in unreadable {
         tracing::warn!("server.user cannot do this, so reloads will be refused: {fault}");
     }
+    give_memory_back();
     let lines = logs.worker_lines();
     let bridge = Arc::new(WorkerBridge::default());
     let supervisor = start_supervisor(&folders, &bridge, lines, cpus).map_err(Ended::Start)?;
@@ -204,7 +206,15 @@ impl Assembly {
     /// From here on the program serves.
     fn start(self, prepared: Prepared) -> anyhow::Result<(Arc<Program>, Vec<std::thread::JoinHandle<()>>)> {
         let admission = Arc::new(Admission::default());
-        let shared = Arc::new(Shared { admission: admission.clone(), metrics: self.metrics.clone() });
+        let spool = Spool::new(self.folders.spool.clone(), admission.clone(), self.metrics.spool());
+        let spool = Arc::new(spool);
+        let shared = Shared {
+            admission: admission.clone(),
+            metrics: self.metrics.clone(),
+            spool: spool.clone(),
+            idle: (0..self.shards).map(|_| Arc::default()).collect(),
+        };
+        let shared = Arc::new(shared);
         let (draining, drain_flag) = watch::channel(false);
         let shard = |index| -> anyhow::Result<Arc<Shard>> {
             let ids = RequestIds::new(random_seed()?);
@@ -218,6 +228,7 @@ impl Assembly {
         let current = Current {
             snapshot: snapshot.clone(),
             policies: Default::default(),
+            upstream_tls: Default::default(),
             certificates: prepared.certificates.clone(),
             last_reload: None,
         };
@@ -230,6 +241,7 @@ impl Assembly {
             folders: self.folders,
             metrics: self.metrics,
             admission,
+            spool,
             plane: plane.clone(),
             bridge: self.bridge,
             supervisor: self.supervisor,
@@ -293,6 +305,14 @@ fn shard_count(model: &Model, cpus: f64) -> usize {
         ShardCount::Fixed(count) => count.into(),
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small positive number of CPUs")]
         ShardCount::Auto => (cpus.round() as usize).max(1),
+    }
+}
+
+/// Starts the allocator's own thread, which gives memory back while nobody allocates. It would keep privileges that are
+/// dropped after its start.
+fn give_memory_back() {
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "memory goes back to the system late: the allocator has no thread for it");
     }
 }
 

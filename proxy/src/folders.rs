@@ -22,6 +22,8 @@ pub(crate) struct Folders {
     pub(crate) state: PathBuf,
     /// Sockets; empty after a clean stop.
     pub(crate) runtime: PathBuf,
+    /// Temporary files of bodies, without names: always empty to look at.
+    pub(crate) spool: PathBuf,
 }
 
 /// Why a folder cannot be used.
@@ -73,17 +75,19 @@ impl Folders {
     pub(crate) fn of(server: &Server, environment: &dyn Environment) -> Self {
         let runtime = server.runtime_dir.clone().unwrap_or_else(|| environment.runtime_folder());
         let state = server.state_dir.clone().unwrap_or_else(|| default_state(environment));
-        Self { state, runtime }
+        let spool = server.spool.dir.clone().unwrap_or_else(|| state.join("spool"));
+        Self { state, runtime, spool }
     }
 
-    /// Makes both, private to this user.
+    /// Makes them, private to this user.
     ///
     /// # Errors
     ///
     /// When one cannot be made.
     pub(crate) fn create(&self) -> Result<(), FolderError> {
         create_private(&self.state, "server.state_dir")?;
-        create_private(&self.runtime, "server.runtime_dir")
+        create_private(&self.runtime, "server.runtime_dir")?;
+        create_private(&self.spool, "server.spool.dir")
     }
 
     /// Lets workers that run as other accounts reach their own sockets below the runtime folder, and nothing else.
@@ -101,7 +105,12 @@ impl Folders {
     ///
     /// When a folder holds what is not ours, or the system refuses.
     pub(crate) fn give_to(&self, account: &Account) -> anyhow::Result<()> {
-        for (folder, key) in [(&self.state, "server.state_dir"), (&self.runtime, "server.runtime_dir")] {
+        let folders = [
+            (&self.state, "server.state_dir"),
+            (&self.runtime, "server.runtime_dir"),
+            (&self.spool, "server.spool.dir"),
+        ];
+        for (folder, key) in folders {
             check_contents(folder, key)?;
             let folder = Path::new(folder);
             give_tree(rustix::fs::CWD, folder, account)
@@ -150,7 +159,7 @@ fn check_private(path: &Path, found: &Metadata, key: &'static str) -> Result<(),
 
 /// A folder of the system, named by mistake, must not be given away with all that is in it.
 fn check_contents(folder: &Path, key: &str) -> anyhow::Result<()> {
-    const OURS: [&str; 5] = ["lock", "workers", "internal-ca", "admin.sock", "admin.sock.lock"];
+    const OURS: [&str; 6] = ["lock", "workers", "internal-ca", "spool", "admin.sock", "admin.sock.lock"];
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
         anyhow::ensure!(

@@ -78,7 +78,7 @@ impl ListenerPlan {
         let mut plan = Self::default();
         let mut faults = Vec::new();
         for listener in &model.listeners {
-            let tls = policies.policy(&listener.name).cloned();
+            let tls = policies.listener(&listener.name).cloned();
             let settings = Settings::of(listener, tls, metrics.listener(&listener.name));
             if let Some(kept) = current.iter().find(|current| current.is_for(listener)) {
                 plan.keys.push(kept.key);

@@ -5,8 +5,9 @@
 use crate::admin::control::Control;
 use crate::config_source::ConfigSource;
 use crate::desk::Desk;
-use crate::edge::admission::Admission;
+use crate::edge::admission::{Admission, Caps};
 use crate::edge::listener::ListenerKey;
+use crate::exchange::spool::Spool;
 use crate::folders::Folders;
 use crate::logs::Logs;
 use crate::observe::metrics::{Metrics, RouteKey};
@@ -16,6 +17,7 @@ use crate::snapshot::Snapshot;
 use crate::tls::fault::TlsFault;
 use crate::tls::policy::TlsPolicies;
 use crate::tls::store::CertificateStore;
+use crate::tls::upstream::UpstreamTlsSet;
 use crate::workers::{WorkerBridge, pool_specs};
 use caps::{CapSet, Capability};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +28,7 @@ use tidegate_config::diff::{Diff, diff};
 use tidegate_config::model::{ConnectionLimits, EndpointSource, Model};
 use tidegate_config::{Fault, Faults};
 use tidegate_supervisor::{Command, Handle};
-use tidegate_traffic::Traffic;
+use tidegate_traffic::{Identities, Traffic};
 
 /// Between two tries to renew a certificate of the local CA.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(3_600);
@@ -84,6 +86,8 @@ pub(crate) struct Current {
     pub(crate) snapshot: Arc<Snapshot>,
     /// TLS state of its listeners.
     pub(crate) policies: TlsPolicies,
+    /// TLS with its upstreams.
+    pub(crate) upstream_tls: UpstreamTlsSet,
     /// Certificates of its sites.
     pub(crate) certificates: CertificateStore,
     /// How the last reload went.
@@ -97,6 +101,7 @@ pub(crate) struct Reloader {
     pub(crate) folders: Folders,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) spool: Arc<Spool>,
     pub(crate) plane: Arc<Plane>,
     pub(crate) bridge: Arc<WorkerBridge>,
     pub(crate) supervisor: Handle,
@@ -114,6 +119,7 @@ pub(crate) struct Reloader {
 pub(crate) struct Prepared {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) policies: TlsPolicies,
+    pub(crate) upstream_tls: UpstreamTlsSet,
     pub(crate) certificates: CertificateStore,
     pub(crate) plan: ListenerPlan,
     pub(crate) warnings: Vec<String>,
@@ -169,9 +175,8 @@ impl Reloader {
         }
         let renewed = CertificateStore::build(&current.snapshot.model, &self.folders.state, SystemTime::now())
             .and_then(|built| {
-                let policies =
-                    TlsPolicies::build(Some(&current.policies), &built.store).map_err(|fault| vec![fault])?;
-                Ok((built.store, policies))
+                let renewed = current.policies.renewed(&current.snapshot.model, &built.store);
+                Ok((built.store, renewed.map_err(|fault| vec![fault])?))
             });
         match renewed {
             Ok((certificates, policies)) => {
@@ -216,7 +221,7 @@ impl Reloader {
         let prepared = prepare(
             model.clone(),
             &loaded.warnings,
-            Some((old, &current.policies)),
+            Some((old, &current.policies, &current.upstream_tls)),
             &Surroundings {
                 folders: &self.folders,
                 metrics: &self.metrics,
@@ -239,20 +244,22 @@ impl Reloader {
 
     /// From here on nothing can fail.
     pub(crate) fn apply(&self, current: &mut Current, prepared: Prepared) -> Vec<String> {
-        let Prepared { snapshot, policies, certificates, plan, warnings } = prepared;
+        let Prepared { snapshot, policies, upstream_tls, certificates, plan, warnings } = prepared;
         if worker_users(&snapshot.model).next().is_some()
             && let Err(error) = self.folders.let_workers_through()
         {
             tracing::error!(%error, "workers of other users may not reach their sockets");
         }
         self.bridge.adopt(snapshot.traffic.pools.iter());
-        set_connection_limits(&self.admission, &snapshot.model.server.connections);
+        let room = set_connection_limits(&self.admission, &snapshot.model.server.connections);
+        self.spool.set_limits(snapshot.model.server.spool.total, room);
         self.plane.swap(&snapshot, plan, &policies);
         self.supervisor.send(Command::SetPools(pool_specs(&snapshot.model)));
         retain_metrics(&self.metrics, &snapshot);
         self.serving.store(snapshot.clone());
         current.snapshot = snapshot;
         current.policies = policies;
+        current.upstream_tls = upstream_tls;
         current.certificates = certificates;
         warnings
     }
@@ -275,7 +282,7 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) fn prepare(
     model: Arc<Model>,
     config_warnings: &[Fault],
-    previous: Option<(&Arc<Snapshot>, &TlsPolicies)>,
+    previous: Option<(&Arc<Snapshot>, &TlsPolicies, &UpstreamTlsSet)>,
     around: &Surroundings<'_>,
 ) -> Result<Prepared, Refused> {
     let mut refused = Vec::new();
@@ -286,8 +293,9 @@ pub(crate) fn prepare(
         Err(faults) => return Err(Refused::Tls(faults)),
     };
     warnings.extend(built.warnings.iter().map(ToString::to_string));
-    let policies = TlsPolicies::build(previous.map(|(_, policies)| policies), &built.store)
-        .map_err(|fault| Refused::Tls(vec![fault]))?;
+    let policies =
+        TlsPolicies::build(previous.map(|(_, policies, _)| policies), &model, &built.store).map_err(Refused::Tls)?;
+    let upstream_tls = UpstreamTlsSet::build(previous.map(|(.., known)| known), &model).map_err(Refused::Tls)?;
     let mut key = || ListenerKey(around.keys.fetch_add(1, Ordering::Relaxed));
     let plan = ListenerPlan::prepare(&model, around.listeners, &policies, around.shards, around.metrics, &mut key);
     let plan = plan.unwrap_or_else(|faults| {
@@ -297,10 +305,12 @@ pub(crate) fn prepare(
     if !refused.is_empty() {
         return Err(Refused::Environment(refused));
     }
-    let generation = previous.map_or(1, |(snapshot, _)| snapshot.generation + 1);
-    let traffic = Traffic::build(&model, previous.map(|(snapshot, _)| &snapshot.traffic));
-    let snapshot = Snapshot::new(generation, model, traffic, plan.keys(), around.metrics);
-    Ok(Prepared { snapshot: Arc::new(snapshot), policies, certificates: built.store, plan, warnings })
+    let generation = previous.map_or(1, |(snapshot, ..)| snapshot.generation + 1);
+    let transports = upstream_tls.ids().map(|(name, id)| (name.to_owned(), id)).collect();
+    let identities = Identities { transports, ..policies.identities() };
+    let traffic = Traffic::build(&model, previous.map(|(snapshot, ..)| &snapshot.traffic), &identities);
+    let snapshot = Snapshot::new(generation, model, traffic, plan.keys(), &upstream_tls, around.metrics);
+    Ok(Prepared { snapshot: Arc::new(snapshot), policies, upstream_tls, certificates: built.store, plan, warnings })
 }
 
 /// Upstreams whose workers run as an account of their own, with that account.
@@ -328,12 +338,14 @@ fn check_worker_users(model: &Model) -> Result<(), String> {
     })
 }
 
-/// Caps connections by the configuration, else by what the descriptor limit leaves.
-pub(crate) fn set_connection_limits(admission: &Admission, limits: &ConnectionLimits) {
+/// Caps connections by the configuration and by what the descriptor limit leaves; the latter is the result.
+pub(crate) fn set_connection_limits(admission: &Admission, limits: &ConnectionLimits) -> usize {
     let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let room = descriptors.saturating_sub(limits.fd_reserve).max(1);
-    admission.set_limits(limits.total.unwrap_or(room).min(room), limits.per_address);
+    let ConnectionLimits { total, per_address, handshakes, fd_reserve: _ } = *limits;
+    admission.set_caps(Caps { total, per_address, handshakes, room });
+    room
 }
 
 fn retain_metrics(metrics: &Metrics, snapshot: &Snapshot) {

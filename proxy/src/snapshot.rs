@@ -5,6 +5,7 @@
 
 use crate::edge::listener::ListenerKey;
 use crate::observe::metrics::{Metrics, RouteKey, RouteMetrics, UpstreamMetrics};
+use crate::tls::upstream::{UpstreamTls, UpstreamTlsSet};
 use std::sync::Arc;
 use tidegate_config::model::Model;
 use tidegate_traffic::pool::Pool;
@@ -22,6 +23,7 @@ pub(crate) struct Snapshot {
     listeners: Vec<ListenerKey>,
     routes: Vec<Arc<RouteMetrics>>,
     upstreams: Vec<Arc<UpstreamMetrics>>,
+    upstream_tls: Vec<Option<Arc<UpstreamTls>>>,
     unrouted: Arc<RouteMetrics>,
 }
 
@@ -32,9 +34,11 @@ impl Snapshot {
         model: Arc<Model>,
         traffic: Traffic,
         listeners: Vec<ListenerKey>,
+        upstream_tls: &UpstreamTlsSet,
         metrics: &Metrics,
     ) -> Self {
         let routes = route_keys(&traffic).map(|key| metrics.route(&key)).collect();
+        let upstream_tls = traffic.pools.iter().map(|pool| upstream_tls.of(pool.name()).cloned()).collect();
         let upstreams = traffic.pools.iter().map(|pool| metrics.upstream(pool.name())).collect();
         Self {
             generation,
@@ -43,6 +47,7 @@ impl Snapshot {
             listeners,
             routes,
             upstreams,
+            upstream_tls,
             unrouted: metrics.route(&Self::unrouted_key()),
         }
     }
@@ -72,6 +77,12 @@ impl Snapshot {
     pub(crate) fn upstream_metrics(&self, pool: &Arc<Pool>) -> Option<&Arc<UpstreamMetrics>> {
         let place = self.traffic.pools.iter().position(|known| Arc::ptr_eq(known, pool))?;
         self.upstreams.get(place)
+    }
+
+    /// TLS with the endpoints of an upstream; `None` is plaintext.
+    pub(crate) fn upstream_tls(&self, pool: &Arc<Pool>) -> Option<&UpstreamTls> {
+        let place = self.traffic.pools.iter().position(|known| Arc::ptr_eq(known, pool))?;
+        self.upstream_tls.get(place)?.as_deref()
     }
 }
 

@@ -11,7 +11,9 @@ use super::arguments::{Check, OutputFormat};
 use super::{ConfigSource, Exit, Host, Streams, locate};
 use crate::privileges::Account;
 use crate::tls::fault::{Severity, TlsFault};
+use crate::tls::policy::TlsPolicies;
 use crate::tls::store::CertificateStore;
+use crate::tls::upstream::UpstreamTlsSet;
 
 /// Largest file that `--print` prints; the loader takes none that is larger.
 const LARGEST_FILE: u64 = 16 << 20;
@@ -50,7 +52,10 @@ impl Findings {
         let (certificates, accounts) = match &loaded {
             Ok(Loaded { model, .. }) => {
                 let state = (host.state_folder)(&model.server, host.environment);
-                (CertificateStore::check(model, &state, SystemTime::now()), missing_accounts(model))
+                let mut certificates = CertificateStore::check(model, &state, SystemTime::now());
+                certificates.extend(TlsPolicies::check(model));
+                certificates.extend(UpstreamTlsSet::check(model));
+                (certificates, missing_accounts(model))
             }
             Err(_) => Default::default(),
         };
@@ -106,7 +111,7 @@ impl Findings {
 
 fn certificate_record(fault: &TlsFault) -> Value {
     let file = fault.path.as_ref().map(|path| path.display().to_string());
-    let problem = format!("{} (site \"{}\")", fault.problem, fault.site);
+    let problem = format!("{} ({} \"{}\")", fault.problem, fault.kind.word(), fault.site);
     record(fault.severity.word(), "certificate", file, &problem, Some(&fault.remedy))
 }
 

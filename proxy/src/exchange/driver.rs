@@ -2,28 +2,39 @@
 //!
 //! It decides nothing: what happens next is always the answer to an event.
 
+use super::collected::Collected;
 use super::downstream::{ClientFault, Downstream, ResponseBody};
-use super::failure;
-use super::relay::{Relay, RelayEnd, RequestShape};
+use super::failure::{self, Form};
+use super::held::Held;
+use super::parsing;
+use super::relay::{HeldEnd, Relay, RelayEnd, RequestShape, lost};
 use crate::edge::shard::{Shard, View};
 use crate::edge::timer::Timer;
 use crate::observe::metrics::UpstreamMetrics;
-use crate::upstream::connect::connect;
+use crate::tls::upstream::UpstreamTls;
+use crate::upstream::connect::{ConnectError, connect};
 use crate::upstream::connection::Connection;
+use crate::upstream::proxy_protocol;
 use rustix::io::Errno;
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Instant, SystemTime};
 use tidegate_config::model::UpstreamProtocol;
-use tidegate_http1::{Asked, BodyEncoder, BodyFraming, HeadWriter};
+use tidegate_http1::{Asked, BodyEncoder, BodyFraming, HeadWriter, ParsePolicy};
 use tidegate_traffic::body::BodyPlan;
 use tidegate_traffic::edits::HeadEdits;
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointState};
 use tidegate_traffic::pool::lease::{ConnPermit, Outcome};
 use tidegate_traffic::pool::queue::Ticket;
 use tidegate_traffic::retry::{Cause, Failure, Sent, Stage, is_idempotent};
-use tidegate_traffic::{Action, Answer, Attempt, BodyLength, Event, Exchange, Fault, HeadView, Refusal, RefusalKind};
+use tidegate_traffic::{
+    Action, Answer, Attempt, BodyLength, Event, Exchange, Fault, HeadView, Refusal, RefusalKind, TransportId,
+};
+
+/// Bytes of an upload that are dropped while an answer that came early is sent.
+const MAX_DROPPED: usize = 1024 * 1024;
 
 /// Most connections that one endpoint may have from us; a safety net far above what pools keep.
 const MAX_CONNECTIONS: u32 = 16_384;
@@ -49,10 +60,19 @@ pub(crate) struct Account {
     pub(crate) reason: Option<&'static str>,
     /// When the last attempt began.
     pub(crate) attempt_started: Option<Instant>,
+    /// When the endpoint had done its part, if that was before the client had the answer.
+    pub(crate) endpoint_done: Option<Instant>,
     /// Endpoint of the last attempt.
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     /// The answer broke off.
     pub(crate) truncated: bool,
+}
+
+impl Account {
+    /// Whether the client broke it off.
+    pub(crate) fn client_left(&self) -> bool {
+        self.reason == Some(RefusalKind::ClientClosed.reason())
+    }
 }
 
 /// One exchange being driven.
@@ -73,22 +93,51 @@ enum Attempted {
     Tunnel(Box<Connection>),
 }
 
+/// What came of holding a request's body.
+enum Collecting {
+    Held(Collected),
+    Refused(Refusal),
+    ClientFault(ClientFault),
+}
+
+/// Why what is held of an answer was not sent.
+enum Unsent {
+    Client(ClientFault),
+    /// It cannot be read any more.
+    Lost(Refusal),
+}
+
 impl<D: Downstream> Driver<'_, D> {
     /// Drives the exchange to its end.
     pub(crate) async fn run(mut self) -> Driven {
         let mut action = self.exchange.step(&self.view.traffic, Event::Head(&self.request), Instant::now());
+        let mut collected = None;
         loop {
             action = match action {
                 Action::Respond(answer) => {
                     self.respond(&answer).await;
                     return Driven::Done;
                 }
-                Action::Queue { ticket, until } => match self.wait(ticket, until).await {
+                Action::Collect { most } => match self.collect(most).await {
+                    Collecting::Held(body) => {
+                        collected = Some(body);
+                        self.exchange.step(&self.view.traffic, Event::Collected, Instant::now())
+                    }
+                    Collecting::Refused(refusal) => {
+                        self.finish(Outcome::Cancelled);
+                        Action::Respond(Answer::Refused(refusal))
+                    }
+                    Collecting::ClientFault(fault) => {
+                        self.client_fault(fault).await;
+                        return Driven::Done;
+                    }
+                },
+                Action::Queue { ticket, until } => match self.wait(ticket, until, collected.as_ref()).await {
                     Some(event) => self.exchange.step(&self.view.traffic, event, Instant::now()),
                     None => return self.client_left(),
                 },
                 Action::Forward(attempt) if attempt.protocol == UpstreamProtocol::H2 => return Driven::Engine(attempt),
-                Action::Forward(attempt) => match self.attempt(&attempt).await {
+                Action::Forward(attempt) => match self.attempt(&attempt, &mut collected).await {
                     Attempted::Over => return Driven::Done,
                     Attempted::Tunnel(connection) => return Driven::Tunnel(connection),
                     Attempted::Refused(refusal) => {
@@ -106,9 +155,9 @@ impl<D: Downstream> Driver<'_, D> {
     }
 
     /// Waits for an endpoint; `None` when the client has left.
-    async fn wait(&mut self, ticket: Ticket, until: Instant) -> Option<Event<'static>> {
+    async fn wait(&mut self, ticket: Ticket, until: Instant, collected: Option<&Collected>) -> Option<Event<'static>> {
         let mut timer = Timer::default();
-        let watch_client = matches!(self.request.body, BodyLength::None | BodyLength::Known(0));
+        let watch_client = !self.has_body() || collected.is_some_and(|body| body.complete);
         poll_fn(|cx| {
             if ticket.poll(cx.waker()) {
                 return Poll::Ready(Some(Event::EndpointReady));
@@ -124,6 +173,38 @@ impl<D: Downstream> Driver<'_, D> {
         .await
     }
 
+    fn has_body(&self) -> bool {
+        !matches!(self.request.body, BodyLength::None | BodyLength::Known(0))
+    }
+
+    /// Holds the request's body, `most` bytes at the most. A body that came with its head is held where it lies.
+    async fn collect(&mut self, most: u64) -> Collecting {
+        let mut body = match self.down.take_ready_body() {
+            Some((bytes, complete)) => Collected::ready(bytes, complete),
+            None => Collected::default(),
+        };
+        let Some(mut pipe) = self.exchange.body_plan().map(BodyPlan::request_pipe) else {
+            return Collecting::Held(body);
+        };
+        let spool = &self.shard.shared.spool;
+        let mut room = body.len() < most;
+        // A length that is known was admitted.
+        let mut over = pipe.push(usize::try_from(body.len()).unwrap_or(usize::MAX)).err();
+        while room && over.is_none() && !body.complete {
+            let read = poll_fn(|cx| {
+                self.down.poll_body(cx, &mut |data| match pipe.push(data.len()) {
+                    Ok(()) => room &= body.push(data, spool, most),
+                    Err(refusal) => over = Some(refusal),
+                })
+            });
+            match read.await {
+                Ok(more) => body.complete = !more,
+                Err(fault) => return Collecting::ClientFault(fault),
+            }
+        }
+        over.map_or(Collecting::Held(body), Collecting::Refused)
+    }
+
     fn client_left(&mut self) -> Driven {
         self.account.reason = Some(RefusalKind::ClientClosed.reason());
         self.account.status = failure::status(RefusalKind::ClientClosed);
@@ -136,15 +217,20 @@ impl<D: Downstream> Driver<'_, D> {
     }
 
     /// One attempt on one HTTP/1.1 endpoint.
-    async fn attempt(&mut self, attempt: &Attempt) -> Attempted {
+    async fn attempt(&mut self, attempt: &Attempt, collected: &mut Option<Collected>) -> Attempted {
         self.account.endpoint = Some(attempt.endpoint.clone());
         self.account.attempt_started = Some(Instant::now());
+        if collected.is_none() && self.has_body() {
+            let ready = self.down.take_ready_body();
+            *collected = ready.map(|(bytes, complete)| Collected::ready(bytes, complete));
+        }
         let mut connection = match self.connection(attempt).await {
             Ok(connection) => connection,
             Err(failure) => return Attempted::Failed(failure),
         };
-        let shape = self.write_request_head(&mut connection);
-        let relay = Relay::new(self.down, &mut connection, self.exchange, &self.view.traffic, attempt.timeouts, shape);
+        let shape = self.write_request_head(&mut connection, parsing::policy(attempt.parsing), collected.as_mut());
+        let (traffic, spool) = (&self.view.traffic, &self.shard.shared.spool);
+        let relay = Relay::new(self.down, &mut connection, self.exchange, traffic, attempt.timeouts, spool, shape);
         let (end, upstream_status) = relay.run().await;
         self.account.upstream_status = upstream_status;
         self.settle(attempt, connection, end).await
@@ -159,34 +245,70 @@ impl<D: Downstream> Driver<'_, D> {
         // What must not be sent twice is not sent on a connection that may be closed already.
         let careful = !is_idempotent(self.request.method);
         if !attempt.fresh
-            && let Some(connection) = self.shard.idle.take(endpoint.id(), tokio::time::Instant::now(), careful)
+            && attempt.proxy_protocol.is_none()
+            && let Some(connection) =
+                self.shard.idle.take((endpoint.id(), attempt.transport), tokio::time::Instant::now(), careful)
         {
             count(metrics, |metrics| &metrics.reused);
             return Ok(Box::new(connection));
         }
-        let Some(permit) = ConnPermit::try_new(endpoint, MAX_CONNECTIONS) else {
+        let permit = ConnPermit::try_new(endpoint, MAX_CONNECTIONS).or_else(|| self.permit_of_another(endpoint));
+        let Some(permit) = permit else {
             return Err(connect_failure(Cause::Full));
         };
-        match connect(endpoint.address(), attempt.timeouts.connect).await {
-            Ok(socket) => {
+        let Some(descriptor) = self.shard.shared.admission.descriptor() else {
+            tracing::debug!(upstream = %attempt.pool.name(), "no descriptor left for a connection");
+            return Err(connect_failure(Cause::Local));
+        };
+        let tls = if attempt.transport == TransportId::PLAIN { None } else { self.view.upstream_tls(&attempt.pool) };
+        match connect(endpoint.address(), &self.first_bytes(attempt), tls, attempt.timeouts.connect).await {
+            Ok(link) => {
                 count(metrics, |metrics| &metrics.opened);
-                Ok(Box::new(Connection::new(socket, permit)))
+                Ok(Box::new(Connection::new(link, permit, descriptor)))
             }
             Err(error) => {
                 count(metrics, |metrics| &metrics.failed);
-                tracing::debug!(upstream = %attempt.pool.name(), endpoint = ?endpoint.address(), %error, "connect failed");
+                report(attempt, tls, &error);
                 Err(connect_failure(connect_cause(&error)))
             }
         }
     }
 
+    /// What a connection begins with before HTTP and TLS: nothing, or who the client is.
+    fn first_bytes(&self, attempt: &Attempt) -> Vec<u8> {
+        let Some(version) = attempt.proxy_protocol else { return Vec::new() };
+        let client = self.request.client;
+        // What a trusted proxy says of a client has no port.
+        let port = if client.is_named() { 0 } else { client.peer_port() };
+        let client = SocketAddr::new(client.address(), port);
+        proxy_protocol::header(version, self.down.local_address().map(|local| (client, local)))
+    }
+
+    /// A permit that an idle connection had, of whichever shard.
+    fn permit_of_another(&self, endpoint: &Arc<Endpoint>) -> Option<ConnPermit> {
+        let mut pools = self.shard.shared.idle.iter();
+        pools.find_map(|pool| {
+            let given = pool.give_one_back(endpoint.id());
+            given.then(|| ConnPermit::try_new(endpoint, MAX_CONNECTIONS)).flatten()
+        })
+    }
+
     /// Puts the request's head into the connection's write buffer.
-    fn write_request_head(&self, connection: &mut Connection) -> RequestShape {
+    fn write_request_head<'c>(
+        &self,
+        connection: &mut Connection,
+        policy: ParsePolicy,
+        mut collected: Option<&'c mut Collected>,
+    ) -> RequestShape<'c> {
         let request = &self.request;
-        let framing = match request.body {
-            BodyLength::None => BodyFraming::None,
-            BodyLength::Known(length) => BodyFraming::Length(length),
-            BodyLength::Unknown => BodyFraming::Chunked,
+        if let Some(collected) = &mut collected {
+            collected.rewind();
+        }
+        let held = collected.as_ref().map(|body| (body.len(), body.complete));
+        let framing = match (request.body, held) {
+            (BodyLength::None, _) => BodyFraming::None,
+            (BodyLength::Known(length), _) | (BodyLength::Unknown, Some((length, true))) => BodyFraming::Length(length),
+            (BodyLength::Unknown, _) => BodyFraming::Chunked,
         };
         let mut writer = HeadWriter::new(&mut connection.write);
         writer.request_line(request.method, &self.exchange.forward_target(request));
@@ -202,12 +324,12 @@ impl<D: Downstream> Driver<'_, D> {
             _ if self.exchange.is_websocket() => Asked::WebSocket,
             _ => Asked::Other,
         };
-        RequestShape {
-            asked,
-            has_body: !matches!(request.body, BodyLength::None | BodyLength::Known(0)),
-            encoder: BodyEncoder::new(framing),
-            pipe: self.exchange.body_plan().map(BodyPlan::request_pipe),
+        let mut pipe = self.exchange.body_plan().map(BodyPlan::request_pipe);
+        if let (Some(pipe), Some((length, _))) = (&mut pipe, held) {
+            // What is held was within the limit when it came.
+            let _ = pipe.push(usize::try_from(length).unwrap_or(usize::MAX));
         }
+        RequestShape { collected, asked, has_body: self.has_body(), encoder: BodyEncoder::new(framing), pipe, policy }
     }
 
     /// What follows from a relay's end.
@@ -215,14 +337,11 @@ impl<D: Downstream> Driver<'_, D> {
         match end {
             RelayEnd::Complete { reusable } => {
                 self.account.status = self.account.upstream_status.unwrap_or_default();
-                if reusable && !self.shard.is_draining() && attempt.endpoint.state() == EndpointState::Ready {
-                    let now = tokio::time::Instant::now();
-                    let (cap, keep) = (attempt.idle_connections, attempt.timeouts.idle);
-                    self.shard.idle.put(attempt.endpoint.id(), *connection, cap, keep, now);
-                }
+                self.give_back(attempt, connection, reusable);
                 self.finish(Outcome::Ok);
                 Attempted::Over
             }
+            RelayEnd::Held { held, end } => self.settle_held(attempt, connection, held, end).await,
             RelayEnd::Tunnel => {
                 self.account.status = 101;
                 Attempted::Tunnel(connection)
@@ -230,23 +349,109 @@ impl<D: Downstream> Driver<'_, D> {
             RelayEnd::Failed(failure) => Attempted::Failed(failure),
             RelayEnd::Refused(refusal) => Attempted::Refused(refusal),
             RelayEnd::Truncated(refusal) => {
-                tracing::debug!(endpoint = ?attempt.endpoint.address(), %refusal, "answer broke off");
-                self.account.status = self.account.upstream_status.unwrap_or_default();
-                self.account.truncated = true;
-                self.account.reason = Some(refusal.reason());
-                self.down.abort();
+                // The endpoint's connection ends before the client's, which may take a while.
+                drop(connection);
+                if self.down.take_back() {
+                    return Attempted::Refused(refusal);
+                }
                 self.finish(blame(&refusal));
+                self.truncate(&refusal);
                 Attempted::Over
             }
-            RelayEnd::ClientFault(fault) => self.client_fault(fault).await,
+            RelayEnd::ClientFault(fault) => {
+                // The endpoint need not work for somebody who has left.
+                drop(connection);
+                self.client_fault(fault).await
+            }
         }
+    }
+
+    /// Keeps a connection that can carry another exchange; the endpoint has done its part with this one.
+    fn give_back(&self, attempt: &Attempt, connection: Box<Connection>, reusable: bool) {
+        let shared = attempt.proxy_protocol.is_none();
+        if shared && reusable && !self.shard.is_draining() && attempt.endpoint.state() == EndpointState::Ready {
+            let now = tokio::time::Instant::now();
+            let (cap, keep) = (attempt.idle_connections, attempt.timeouts.idle);
+            self.shard.idle.put((attempt.endpoint.id(), attempt.transport), *connection, cap, keep, now);
+        }
+    }
+
+    /// The endpoint is let go first, then the client takes what is held, in its own time.
+    async fn settle_held(
+        &mut self,
+        attempt: &Attempt,
+        connection: Box<Connection>,
+        held: Box<Held>,
+        end: HeldEnd,
+    ) -> Attempted {
+        self.account.status = self.account.upstream_status.unwrap_or_default();
+        self.account.endpoint_done = Some(Instant::now());
+        let (request_read, cut) = match end {
+            HeldEnd::Complete { reusable, request_read } => {
+                self.give_back(attempt, connection, reusable);
+                self.finish(Outcome::Ok);
+                (request_read, None)
+            }
+            HeldEnd::Truncated(refusal) => {
+                drop(connection);
+                self.finish(blame(&refusal));
+                (false, Some(refusal))
+            }
+        };
+        match (self.send_held(held, request_read, cut.is_none()).await, cut) {
+            (Ok(()), None) => Attempted::Over,
+            (Err(Unsent::Lost(refusal)), _) if self.down.take_back() => Attempted::Refused(refusal),
+            (Ok(()), Some(refusal)) | (Err(Unsent::Lost(refusal)), _) => {
+                self.truncate(&refusal);
+                Attempted::Over
+            }
+            (Err(Unsent::Client(fault)), _) => self.client_fault(fault).await,
+        }
+    }
+
+    /// Sends what is held; `complete` ends the answer with it.
+    async fn send_held(&mut self, mut held: Box<Held>, request_read: bool, complete: bool) -> Result<(), Unsent> {
+        let mut dropped = 0;
+        let mut draining = !request_read;
+        poll_fn(|cx| {
+            if request_read && let Poll::Ready(fault) = self.down.poll_gone(cx) {
+                return Poll::Ready(Err(Unsent::Client(fault)));
+            }
+            // A client that reads only when its upload is done must not wait for us while we wait for it.
+            while draining && dropped < MAX_DROPPED {
+                match self.down.poll_body(cx, &mut |data| dropped += data.len()) {
+                    Poll::Ready(Ok(true)) => {}
+                    Poll::Ready(Ok(false) | Err(_)) => draining = false,
+                    Poll::Pending => break,
+                }
+            }
+            while held.len() > 0 {
+                let left = held.len();
+                let data = held.front().map_err(|error| Unsent::Lost(lost(&error)))?;
+                let last = complete && left == data.len() as u64;
+                let count = ready!(self.down.poll_send(cx, data, last)).map_err(Unsent::Client)?;
+                held.consume(count);
+            }
+            let ended = if complete { self.down.poll_finish(cx) } else { self.down.poll_flush(cx) };
+            ended.map_err(Unsent::Client)
+        })
+        .await
+    }
+
+    /// The answer ends early, visibly.
+    fn truncate(&mut self, refusal: &Refusal) {
+        tracing::debug!(%refusal, "answer broke off");
+        self.account.status = self.account.upstream_status.unwrap_or_default();
+        self.account.truncated = true;
+        self.account.reason = Some(refusal.reason());
+        self.down.cut();
     }
 
     /// The client broke off or a limit: answered where an answer can still be read.
     async fn client_fault(&mut self, fault: ClientFault) -> Attempted {
         let kind = match &fault {
             ClientFault::Gone(_) | ClientFault::WriteStalled => RefusalKind::ClientClosed,
-            ClientFault::BodyStalled => RefusalKind::ClientBodyTimeout,
+            ClientFault::BodyStalled | ClientFault::BodyTooSlow => RefusalKind::ClientBodyTimeout,
             ClientFault::BadBody(_) => RefusalKind::BadRequest,
             ClientFault::BadAnswer(_) => RefusalKind::UpstreamBadResponse,
         };
@@ -273,7 +478,8 @@ impl<D: Downstream> Driver<'_, D> {
             Answer::Refused(refusal) => {
                 self.account.reason = Some(refusal.reason());
                 tracing::debug!(%refusal, "refused");
-                failure::response(refusal, self.request.fields.first("accept"), id, now)
+                let form = Form::of(self.request.version, self.request.fields);
+                failure::response(refusal, form, id, now)
             }
         };
         self.account.status = own.status;
@@ -322,13 +528,27 @@ fn connect_failure(cause: Cause) -> Failure {
     }
 }
 
+/// Failing TLS needs somebody to act, and a failing connect is what retries are for.
+fn report(attempt: &Attempt, tls: Option<&UpstreamTls>, error: &ConnectError) {
+    let (upstream, endpoint) = (attempt.pool.name(), attempt.endpoint.address());
+    match error {
+        ConnectError::Tls(_) if tls.is_some_and(|tls| tls.is_news(Instant::now())) => {
+            tracing::warn!(%upstream, %endpoint, %error, "no TLS with the endpoint");
+        }
+        _ => tracing::debug!(%upstream, %endpoint, %error, "connect failed"),
+    }
+}
+
 /// What a failed connect means. A lack of our own is no fault of the endpoint, and no other endpoint cures it.
-fn connect_cause(error: &std::io::Error) -> Cause {
+fn connect_cause(error: &ConnectError) -> Cause {
     const LOCAL: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
-    match Errno::from_io_error(error) {
-        Some(code) if LOCAL.contains(&code) => Cause::Local,
-        _ if error.kind() == std::io::ErrorKind::TimedOut => Cause::TimedOut,
-        _ => Cause::Closed,
+    match error {
+        ConnectError::Tls(_) => Cause::Tls,
+        ConnectError::Io(error) => match Errno::from_io_error(error) {
+            Some(code) if LOCAL.contains(&code) => Cause::Local,
+            _ if error.kind() == std::io::ErrorKind::TimedOut => Cause::TimedOut,
+            _ => Cause::Closed,
+        },
     }
 }
 

@@ -5,8 +5,9 @@
 //! call into the same `Exchange::step` that our own driver uses, so nothing is decided twice.
 
 use super::driver::Account;
-use super::failure;
+use super::failure::{self, Form};
 use super::finish::{Bytes as Passed, Finished, Labels};
+use super::serve_http2::Ending;
 use crate::edge::conn::Conn;
 use crate::edge::listener::Settings;
 use crate::edge::shard::{Shard, View};
@@ -25,6 +26,7 @@ use pingora_core::{Error, ErrorSource, ErrorType, Result, RetryType};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use std::any::Any;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -69,11 +71,13 @@ pub(crate) struct Job {
     target: String,
     fields: Vec<(String, Vec<u8>)>,
     length: Option<u64>,
-    accept: Option<Vec<u8>>,
+    form: Form,
     limits: Limits,
     has_body: bool,
     /// How long the endpoint may take for its head once it has the whole request.
     head_limit: Duration,
+    /// How long it may take no bytes.
+    write_limit: Duration,
     /// Wakes the watch when the request is complete.
     request_complete: Notify,
     /// Set when the client's HTTP/1 connection has to end with a reset.
@@ -87,6 +91,9 @@ struct Limits {
     keep_alive: Option<u64>,
     body_idle: Duration,
     write_idle: Duration,
+    /// How long an HTTP/2 client's body may stand still. The engine has no such limit, and does not tell a client that
+    /// sends nothing from an endpoint that takes nothing; the latter is over at its write limit.
+    upload_idle: Option<Duration>,
 }
 
 impl Limits {
@@ -95,6 +102,7 @@ impl Limits {
             keep_alive: keep_alive.then(|| timeouts.idle.as_secs().max(1)),
             body_idle: timeouts.body_idle,
             write_idle: timeouts.write_idle,
+            upload_idle: None,
         }
     }
 }
@@ -106,6 +114,8 @@ struct State {
     refusal: Option<Refusal>,
     pipe: Option<BodyPipe>,
     body_taken: bool,
+    /// When the body's last piece came.
+    body_moved: Instant,
     response_passed: bool,
     outcome: Outcome,
     bytes: Passed,
@@ -137,10 +147,11 @@ impl Job {
             target: exchange.forward_target(request).into_owned(),
             fields,
             length,
-            accept: request.fields.first("accept").map(<[u8]>::to_vec),
+            form: Form::of(request.version, request.fields),
             limits: Limits::default(),
             has_body: !matches!(request.body, BodyLength::None | BodyLength::Known(0)),
             head_limit: attempt.timeouts.head,
+            write_limit: attempt.timeouts.write,
             request_complete: Notify::new(),
             broken: None,
             state: Mutex::new(State {
@@ -150,6 +161,7 @@ impl Job {
                 attempt: Some(attempt),
                 refusal: None,
                 body_taken: false,
+                body_moved: Instant::now(),
                 response_passed: false,
                 outcome: Outcome::Ok,
                 bytes: Passed::default(),
@@ -183,29 +195,61 @@ impl Job {
         state.take(action)
     }
 
-    /// Carries a request with a body under the endpoint's head limit. The engine's own read timeout runs while the
-    /// client still sends, so it cannot hold an upload to that limit; here time counts from the end of the body.
-    /// `None`: the endpoint kept silent for too long, and the client's stream or connection was cut.
+    /// Carries a request with a body under the client's body limit and the endpoint's head limit. The engine's own read
+    /// timeout runs while the client still sends, so it cannot hold an upload to that limit; here time counts from the
+    /// end of the body. `None`: one of them kept silent for too long, and the client's stream or connection was cut.
     async fn watch<T>(&self, serving: impl Future<Output = T>) -> Option<T> {
         if !self.has_body {
             return Some(serving.await);
         }
         let overdue = async {
-            self.request_complete.notified().await;
+            if !self.upload().await {
+                return (RefusalKind::ClientBodyTimeout, Outcome::ClientGone);
+            }
             tokio::time::sleep(self.head_limit).await;
             if self.state().response_passed {
                 std::future::pending::<()>().await;
             }
+            (RefusalKind::HeadTimeout, Outcome::UpstreamFault)
         };
         tokio::select! {
             served = serving => Some(served),
-            () = overdue => {
+            (kind, outcome) = overdue => {
                 let mut state = self.state();
-                state.account.reason = Some(RefusalKind::HeadTimeout.reason());
-                state.account.status = failure::status(RefusalKind::HeadTimeout);
+                state.account.reason = Some(kind.reason());
+                state.account.status = failure::status(kind);
                 state.account.truncated = true;
-                state.outcome = Outcome::UpstreamFault;
+                state.outcome = outcome;
                 None
+            }
+        }
+    }
+
+    /// Whether this is a gRPC call that its endpoint has taken up. It may well be silent for longer than any upload: its
+    /// deadline is the caller's.
+    fn is_call(&self) -> bool {
+        self.form == Form::Grpc && self.state().response_passed
+    }
+
+    /// Waits for the end of the request's body; false when nothing more comes of it.
+    async fn upload(&self) -> bool {
+        let mut complete = pin!(self.request_complete.notified());
+        let Some(limit) = self.limits.upload_idle else {
+            complete.await;
+            return true;
+        };
+        loop {
+            let until = self.state().body_moved + limit;
+            if Instant::now() >= until {
+                if !self.is_call() {
+                    return false;
+                }
+                complete.await;
+                return true;
+            }
+            tokio::select! {
+                () = &mut complete => return true,
+                () = tokio::time::sleep_until(until.into()) => {}
             }
         }
     }
@@ -218,7 +262,7 @@ impl Job {
         }
     }
 
-    fn finish(self: Arc<Self>, shard: &Shard) {
+    fn finish(&self, shard: &Shard) {
         let mut state = self.state();
         let outcome = state.outcome;
         state.exchange.step(&self.view.traffic, Event::Finished(outcome), Instant::now());
@@ -242,7 +286,11 @@ impl State {
                 false
             }
             // Waiting for workers: HTTP/2 pools have none.
-            Action::Respond(Answer::Fixed(_)) | Action::Queue { .. } | Action::Relay { .. } | Action::Done => false,
+            Action::Respond(Answer::Fixed(_))
+            | Action::Collect { .. }
+            | Action::Queue { .. }
+            | Action::Relay { .. }
+            | Action::Done => false,
         }
     }
 }
@@ -253,12 +301,18 @@ pub(crate) async fn serve_http2(
     mut session: HttpSession,
     job: Job,
     timeouts: &ClientTimeouts,
-    shutdown: &ShutdownWatch,
-) {
-    let job = Arc::new(job.held_to(Limits::of(timeouts, false)));
+    closing: &ShutdownWatch,
+) -> Ending {
+    let mut limits = Limits::of(timeouts, false);
+    // What a request says of itself makes nobody trustworthy, but an endpoint of gRPC may wait for the end of a call before
+    // it answers: until it has, a call is held to the time that the answer itself may take.
+    let silence = if job.form == Form::Grpc { timeouts.body_idle.max(job.head_limit) } else { timeouts.body_idle };
+    limits.upload_idle = Some(silence + job.write_limit);
+    let job = Arc::new(job.held_to(limits));
     session.req_header_mut().extensions_mut().insert(job.clone());
-    job.watch(shard.engine.proxy().process_new_http(ServerSession::new_http2(session), shutdown)).await;
+    job.watch(shard.engine.proxy().process_new_http(ServerSession::new_http2(session), closing)).await;
     job.finish(shard);
+    Ending::of(&job.state().account)
 }
 
 /// What is known of an HTTP/1 request that the engine takes over.
@@ -277,6 +331,7 @@ pub(crate) async fn serve_http1(
     mut conn: Conn,
     job: Job,
     settings: &Settings,
+    closing: &ShutdownWatch,
     handed: Handed,
 ) -> Option<Conn> {
     let mut job = job.held_to(Limits::of(&settings.timeouts, handed.keep_alive));
@@ -294,7 +349,7 @@ pub(crate) async fn serve_http1(
     let mut session = ServerSession::new_http1(Box::new(conn));
     session.set_read_timeout(Some(settings.timeouts.head));
     session.set_connection_user_context(Some(Box::new(job.clone())));
-    let reused = job.watch(shard.engine.proxy().process_new_http(session, &shard.draining)).await.flatten();
+    let reused = job.watch(shard.engine.proxy().process_new_http(session, closing)).await.flatten();
     job.finish(shard);
     let (stream, _) = reused?.consume();
     stream.into_any().downcast::<Conn>().ok().map(|conn| *conn)
@@ -379,6 +434,7 @@ impl ProxyHttp for Bridge {
         let Some(data) = body else { return Ok(()) };
         let mut state = job.state();
         state.body_taken = true;
+        state.body_moved = Instant::now();
         state.bytes.received += data.len() as u64;
         let pushed = state.pipe.as_mut().map_or(Ok(()), |pipe| pipe.push(data.len()));
         if let Err(refusal) = pushed {
@@ -519,7 +575,7 @@ impl ProxyHttp for Bridge {
             }
             let refusal = state.refusal.take().unwrap_or_else(|| Refusal::new(kind, error.to_string()));
             state.account.reason = Some(refusal.reason());
-            let own = failure::response(&refusal, job.accept.as_deref(), state.exchange.id(), SystemTime::now());
+            let own = failure::response(&refusal, job.form, state.exchange.id(), SystemTime::now());
             state.account.status = own.status;
             own
         };
@@ -550,7 +606,11 @@ async fn write_own(session: &mut Session, own: &failure::OwnResponse) -> Result<
         head.append_header(name.clone(), value.as_str())?;
     }
     head.insert_header(http::header::CONTENT_LENGTH, own.body.len())?;
-    session.write_response_header(Box::new(head), false).await?;
+    let end = own.body.is_empty();
+    session.write_response_header(Box::new(head), end).await?;
+    if end {
+        return Ok(());
+    }
     session.write_response_body(Some(own.body.clone()), true).await
 }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::time::SystemTime;
 use tidegate_config::model::FixedResponse;
 use tidegate_http1::{RequestError, canonical_reason};
-use tidegate_traffic::{Refusal, RefusalKind, RequestId};
+use tidegate_traffic::{Fields, HttpVersion, Refusal, RefusalKind, RequestId};
 
 /// Names why we answered ourselves.
 pub(crate) const REASON_HEADER: &str = "x-tidegate-reason";
@@ -44,7 +44,10 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         RefusalKind::ClientClosed => 499,
         RefusalKind::Internal => 500,
         RefusalKind::UnsupportedCoding => 501,
-        RefusalKind::ConnectFailed | RefusalKind::UpstreamClosed | RefusalKind::UpstreamBadResponse => 502,
+        RefusalKind::ConnectFailed
+        | RefusalKind::UpstreamTls
+        | RefusalKind::UpstreamClosed
+        | RefusalKind::UpstreamBadResponse => 502,
         RefusalKind::NoEndpoint | RefusalKind::NotReadyInTime | RefusalKind::ShuttingDown => 503,
         RefusalKind::ConnectTimeout
         | RefusalKind::UpstreamWriteTimeout
@@ -68,16 +71,39 @@ pub(crate) fn of_request_error(error: &RequestError) -> Refusal {
     Refusal::new(kind, error.to_string())
 }
 
-/// The answer to a refused request; `accept` is the client's Accept field.
-pub(crate) fn response(refusal: &Refusal, accept: Option<&[u8]>, id: RequestId, now: SystemTime) -> OwnResponse {
+/// How a client is told of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A few lines.
+    Text,
+    /// An object, for a client that asks for JSON.
+    Json,
+    /// An answer of trailers alone, which is how gRPC tells of errors: its clients read no body but their messages.
+    Grpc,
+}
+
+impl Form {
+    /// What suits the client that sent these fields. gRPC is spoken over HTTP/2 only.
+    pub(crate) fn of(version: HttpVersion, fields: &dyn Fields) -> Self {
+        if version == HttpVersion::Http2 && fields.first("content-type").is_some_and(is_grpc) {
+            return Self::Grpc;
+        }
+        if fields.first("accept").is_some_and(prefers_json) { Self::Json } else { Self::Text }
+    }
+}
+
+/// The answer to a refused request.
+pub(crate) fn response(refusal: &Refusal, form: Form, id: RequestId, now: SystemTime) -> OwnResponse {
     let status = status(refusal.kind);
-    let json = accept.is_some_and(prefers_json);
     let digits = id.digits();
     let id = String::from_utf8_lossy(&digits).into_owned();
-    let (kind, body) =
-        if json { ("application/json", json_body(status, refusal, &id)) } else { text_body(status, refusal, &id) };
+    let (kind, body) = match form {
+        Form::Text => text_body(status, refusal, &id),
+        Form::Json => ("application/json", json_body(status, refusal, &id)),
+        Form::Grpc => return trailers_only(refusal, id, now),
+    };
     let mut fields = vec![
-        ("date".to_owned(), httpdate::fmt_http_date(now)),
+        ("date".to_owned(), date(now)),
         ("content-type".to_owned(), kind.to_owned()),
         ("cache-control".to_owned(), "no-store".to_owned()),
         (REASON_HEADER.to_owned(), refusal.reason().to_owned()),
@@ -90,6 +116,80 @@ pub(crate) fn response(refusal: &Refusal, accept: Option<&[u8]>, id: RequestId, 
         fields.push(("allow".to_owned(), "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
     }
     OwnResponse { status, fields, body }
+}
+
+/// HTTP/2 sends it as one block of fields that ends the stream.
+fn trailers_only(refusal: &Refusal, id: String, now: SystemTime) -> OwnResponse {
+    let fields = vec![
+        ("date".to_owned(), date(now)),
+        ("content-type".to_owned(), "application/grpc".to_owned()),
+        ("grpc-status".to_owned(), grpc_status(refusal.kind).to_string()),
+        ("grpc-message".to_owned(), percent_encoded(refusal.client_text())),
+        (REASON_HEADER.to_owned(), refusal.reason().to_owned()),
+        ("x-request-id".to_owned(), id),
+    ];
+    OwnResponse { status: 200, fields, body: Bytes::new() }
+}
+
+/// The gRPC status for a refusal, as gRPC's own table maps HTTP statuses, and closer where we know more: a client may
+/// repeat what is UNAVAILABLE, so an endpoint that may have done its work is not.
+const fn grpc_status(kind: RefusalKind) -> u8 {
+    const CANCELLED: u8 = 1;
+    const DEADLINE_EXCEEDED: u8 = 4;
+    const RESOURCE_EXHAUSTED: u8 = 8;
+    const UNIMPLEMENTED: u8 = 12;
+    const INTERNAL: u8 = 13;
+    const UNAVAILABLE: u8 = 14;
+    match kind {
+        RefusalKind::ClientClosed => CANCELLED,
+        RefusalKind::ClientHeadTimeout
+        | RefusalKind::ClientBodyTimeout
+        | RefusalKind::UpstreamWriteTimeout
+        | RefusalKind::HeadTimeout
+        | RefusalKind::UpstreamReadTimeout => DEADLINE_EXCEEDED,
+        RefusalKind::BodyTooLarge | RefusalKind::TargetTooLong | RefusalKind::HeadTooLarge => RESOURCE_EXHAUSTED,
+        RefusalKind::UnknownHost
+        | RefusalKind::NoRoute
+        | RefusalKind::MethodNotAllowed
+        | RefusalKind::Misdirected
+        | RefusalKind::UnsupportedCoding
+        | RefusalKind::UnsupportedVersion => UNIMPLEMENTED,
+        RefusalKind::BadRequest | RefusalKind::ExpectationFailed | RefusalKind::Internal => INTERNAL,
+        RefusalKind::ConnectFailed
+        | RefusalKind::UpstreamClosed
+        | RefusalKind::UpstreamBadResponse
+        | RefusalKind::NoEndpoint
+        | RefusalKind::NotReadyInTime
+        | RefusalKind::ShuttingDown
+        | RefusalKind::UpstreamTls
+        | RefusalKind::ConnectTimeout => UNAVAILABLE,
+    }
+}
+
+/// As gRPC wants its messages: printable ASCII, and the rest, `%` included, in percent signs.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}
+
+/// `application/grpc`, `application/grpc+proto`, with parameters or without; not `application/grpc-web`, which is
+/// another protocol.
+fn is_grpc(content_type: &[u8]) -> bool {
+    let Some((name, rest)) = content_type.split_at_checked(GRPC.len()) else { return false };
+    name.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+}
+
+const GRPC: &[u8] = b"application/grpc";
+
+/// Value of the `Date` field (RFC 9110 section 5.6.7).
+pub(crate) fn date(now: SystemTime) -> String {
+    httpdate::fmt_http_date(now)
 }
 
 fn json_body(status: u16, refusal: &Refusal, id: &str) -> Bytes {
@@ -112,7 +212,7 @@ fn text_body(status: u16, refusal: &Refusal, id: &str) -> (&'static str, Bytes) 
 
 /// The answer that a route gives by itself.
 pub(crate) fn fixed(answer: &FixedResponse, id: RequestId, now: SystemTime) -> OwnResponse {
-    let mut fields = vec![("date".to_owned(), httpdate::fmt_http_date(now))];
+    let mut fields = vec![("date".to_owned(), date(now))];
     fields.extend(answer.headers.iter().cloned());
     let digits = id.digits();
     fields.push(("x-request-id".to_owned(), String::from_utf8_lossy(&digits).into_owned()));
@@ -136,7 +236,7 @@ fn prefers_json(accept: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{prefers_json, response, status};
+    use super::{Form, grpc_status, is_grpc, percent_encoded, prefers_json, response, status};
     use std::time::SystemTime;
     use tidegate_traffic::{Fields, Refusal, RefusalKind, RequestId};
 
@@ -161,10 +261,53 @@ mod tests {
     }
 
     #[test]
+    fn grpc_is_told_from_its_neighbours() {
+        for (content_type, grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("Application/gRPC+json", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/json", false),
+            ("", false),
+        ] {
+            assert_eq!(is_grpc(content_type.as_bytes()), grpc, "{content_type}");
+        }
+        for (text, encoded) in [("plain, ~text", "plain, ~text"), ("100%\n\u{e9}", "100%25%0A%C3%A9"), ("", "")] {
+            assert_eq!(percent_encoded(text), encoded);
+        }
+    }
+
+    #[test]
+    fn grpc_clients_get_their_own_status_and_no_body() {
+        for kind in RefusalKind::ALL {
+            let answer = response(&Refusal::new(*kind, "10.1.2.3"), Form::Grpc, RequestId(7), SystemTime::UNIX_EPOCH);
+            assert_eq!((answer.status, answer.body.len()), (200, 0), "{kind:?}");
+            let status = grpc_status(*kind).to_string();
+            assert_eq!(answer.fields().first("grpc-status"), Some(status.as_bytes()), "{kind:?}");
+            assert!(!format!("{:?}", answer.fields).contains("10.1.2.3"), "{kind:?}");
+        }
+        // UNAVAILABLE is what clients repeat without asking: only for what no endpoint has worked on, or has broken.
+        for (kind, number) in [
+            (RefusalKind::ConnectFailed, 14),
+            (RefusalKind::NoEndpoint, 14),
+            (RefusalKind::UpstreamClosed, 14),
+            (RefusalKind::HeadTimeout, 4),
+            (RefusalKind::BodyTooLarge, 8),
+            (RefusalKind::NoRoute, 12),
+            (RefusalKind::BadRequest, 13),
+            (RefusalKind::ClientClosed, 1),
+        ] {
+            assert_eq!(grpc_status(kind), number, "{kind:?}");
+        }
+    }
+
+    #[test]
     fn the_operators_text_never_reaches_the_client() {
         let refusal = Refusal::new(RefusalKind::ConnectFailed, "10.1.2.3:8000 refused");
-        for accept in [None, Some(&b"application/json"[..])] {
-            let answer = response(&refusal, accept, RequestId(7), SystemTime::UNIX_EPOCH);
+        for form in [Form::Text, Form::Json] {
+            let answer = response(&refusal, form, RequestId(7), SystemTime::UNIX_EPOCH);
             let body = String::from_utf8_lossy(&answer.body).into_owned();
             assert_eq!(answer.status, 502);
             assert!(!body.contains("10.1.2.3"), "{body}");

@@ -10,8 +10,7 @@ use crate::observe::metrics::RouteMetrics;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tidegate_config::model::Address;
-use tidegate_traffic::{Exchange, HeadView, HttpVersion, Refusal, RequestId};
+use tidegate_traffic::{Client, Exchange, HeadView, HttpVersion, Refusal, RequestId};
 
 /// An exchange that is about to be accounted for.
 pub(crate) struct Finished<'a> {
@@ -55,13 +54,13 @@ impl Finished<'_> {
         let field = |name: &str| request.fields.first(name);
         self.shard.log.record(&Record {
             time: SystemTime::now(),
-            remote_addr: remote_address(self.origin),
+            remote_addr: remote_address(self.origin, request.client),
             method: request.method.as_bytes(),
             target: request.raw_target.as_bytes(),
             path: request.target.path().as_bytes(),
             host: request.host.map_or(&[], |host| host.name().as_bytes()),
             protocol: protocol(request.version),
-            scheme: scheme(self.origin),
+            scheme: request.client.scheme(),
             status: account.status,
             body_bytes_sent: bytes.sent,
             request_body_bytes: bytes.received,
@@ -83,8 +82,8 @@ impl Finished<'_> {
         Labels {
             metrics: view.route_metrics(exchange.route()).clone(),
             started: self.started,
-            remote: remote_address(self.origin),
-            scheme: scheme(self.origin),
+            remote: remote_address(self.origin, request.client),
+            scheme: request.client.scheme(),
             method: request.method.to_owned(),
             target: request.raw_target.to_owned(),
             path: request.target.path().to_owned(),
@@ -173,13 +172,13 @@ pub(crate) fn unparsed(
 ) {
     view.route_metrics(None).observe(status, Duration::ZERO, 0, sent);
     shard.shared.metrics.refusals(refusal.reason()).inc();
-    tracing::debug!(%refusal, peer = %origin.peer, "request refused");
+    tracing::debug!(%refusal, peer = ?origin.peer, "request refused");
     if !shard.log.is_active() {
         return;
     }
     shard.log.record(&Record {
         time: SystemTime::now(),
-        remote_addr: remote_address(origin),
+        remote_addr: origin.peer.map(|peer| peer.ip().to_canonical()),
         method: method.as_bytes(),
         target: target.as_bytes(),
         path: &[],
@@ -209,14 +208,13 @@ fn upstream<'a>(exchange: &'a Exchange, account: &Account, address: &'a str) -> 
 }
 
 fn response_time(account: &Account) -> Duration {
-    account.attempt_started.map(|started| started.elapsed()).unwrap_or_default()
+    let done = account.endpoint_done.unwrap_or_else(Instant::now);
+    account.attempt_started.map(|started| done.saturating_duration_since(started)).unwrap_or_default()
 }
 
-fn remote_address(origin: &Origin) -> Option<IpAddr> {
-    match origin.listener.actual {
-        Address::Tcp(_) => Some(origin.peer.ip().to_canonical()),
-        Address::Unix(_) => None,
-    }
+/// The client's address; on a unix socket there is one only if a trusted proxy names it.
+fn remote_address(origin: &Origin, client: &Client) -> Option<IpAddr> {
+    (origin.peer.is_some() || client.is_named()).then(|| client.address())
 }
 
 /// `http` or `https`.

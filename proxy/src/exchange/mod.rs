@@ -4,16 +4,20 @@
 //! speaks HTTP/1.1 with endpoints, `engine` hands requests for HTTP/2 endpoints to the engine; `failure` alone
 //! turns refusals into answers; `finish` alone accounts for what happened.
 
+mod collected;
 pub(crate) mod downstream;
 pub(crate) mod driver;
 pub(crate) mod engine;
 pub(crate) mod failure;
 mod fields;
 mod finish;
+mod held;
+mod parsing;
 mod relay;
 mod serve_http1;
 mod serve_http2;
+pub(crate) mod spool;
 mod tunnel;
 
-pub(crate) use serve_http1::serve_http1;
+pub(crate) use serve_http1::{Resting, serve_http1};
 pub(crate) use serve_http2::serve_http2;

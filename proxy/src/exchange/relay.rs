@@ -4,24 +4,39 @@
 //! come, or fail, while the request is still being sent. It decides nothing: heads go to the exchange's `step`,
 //! and how the relay ended goes back to the driver.
 
+use super::collected::Collected;
 use super::downstream::{ClientFault, Downstream, ResponseBody};
+use super::failure;
 use super::fields::ResponseFields;
+use super::held::Held;
+use super::spool::Spool;
 use crate::upstream::connection::Connection;
+use crate::upstream::idle;
 use bytes::Buf;
 use std::io;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
 use tidegate_config::model::UpstreamTimeouts;
-use tidegate_http1::{Asked, BodyDecoder, BodyEncoder, HeadLimits, ResponseFraming};
-use tidegate_traffic::body::BodyPipe;
+use tidegate_http1::{Asked, BodyDecoder, BodyEncoder, HeadLimits, ParsePolicy, ResponseFraming};
+use tidegate_traffic::body::{BodyPipe, MEMORY, ResponseBody as ResponsePlan, response_hold};
 use tidegate_traffic::edits::HeadEdits;
 use tidegate_traffic::retry::{Cause, Failure, Sent, Stage};
-use tidegate_traffic::{Action, Answer, Event, Exchange, Refusal, RefusalKind, ResponseView, Traffic};
+use tidegate_traffic::{Action, Answer, Event, Exchange, Fields, Refusal, RefusalKind, ResponseView, Traffic};
 use tokio::time::Instant;
 
 /// Interim answers that one request may get; more is an endpoint gone wrong.
 const MAX_INFORMATIONAL: u32 = 8;
 /// The largest response head that is accepted.
 const RESPONSE_HEAD: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 256, target: 0 };
+
+/// How long a client may be behind before a long answer is held for it. A fast client is often behind for some
+/// milliseconds, and is served with fewer copies by waiting for it.
+const PATIENCE: Duration = Duration::from_millis(50);
+/// Bytes of a collected request that are framed at once.
+const REQUEST_PIECE: usize = 64 * 1024;
+/// Reads that are held in one turn; then other connections get theirs.
+const HELD_READS: u32 = 8;
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -30,6 +45,13 @@ pub(crate) enum RelayEnd {
     Complete {
         /// Whether the endpoint's connection can carry another exchange.
         reusable: bool,
+    },
+    /// The endpoint has done its part; what the client has not taken is here.
+    Held {
+        /// What is left to send.
+        held: Box<Held>,
+        /// How the endpoint left it.
+        end: HeldEnd,
     },
     /// Failed before anything of the answer was passed on.
     Failed(Failure),
@@ -41,6 +63,20 @@ pub(crate) enum RelayEnd {
     ClientFault(ClientFault),
     /// 101 was passed on: bytes flow freely from here on.
     Tunnel,
+}
+
+/// How an endpoint left an answer that is held.
+#[derive(Debug)]
+pub(crate) enum HeldEnd {
+    /// The answer is complete.
+    Complete {
+        /// Whether the endpoint's connection can carry another exchange.
+        reusable: bool,
+        /// Whether the request has been read whole, so that the client has nothing more to send.
+        request_read: bool,
+    },
+    /// It breaks off behind what is held.
+    Truncated(Refusal),
 }
 
 /// State of the request's way.
@@ -71,11 +107,22 @@ pub(crate) struct Relay<'a, D> {
     pub(crate) exchange: &'a mut Exchange,
     pub(crate) traffic: &'a Traffic,
     pub(crate) timeouts: UpstreamTimeouts,
+    spool: &'a Arc<Spool>,
+    /// What is held of the request's body.
+    collected: Option<&'a mut Collected>,
+    /// Most bytes of the response's body that may be held.
+    hold: u64,
+    held: Option<Box<Held>>,
+    /// Since when the client takes nothing.
+    behind_since: Option<Instant>,
+    /// It was behind for longer than is normal.
+    slow: bool,
     sending: Sending,
     encoder: BodyEncoder,
     pipe: Option<BodyPipe>,
     receiving: Receiving,
     asked: Asked,
+    policy: ParsePolicy,
     sent: bool,
     informational: u32,
     response_bytes: bool,
@@ -88,7 +135,9 @@ pub(crate) struct Relay<'a, D> {
 }
 
 /// What the relay needs to know of the request.
-pub(crate) struct RequestShape {
+pub(crate) struct RequestShape<'a> {
+    /// What is held of its body; at its beginning.
+    pub(crate) collected: Option<&'a mut Collected>,
     /// What its answer's framing depends on.
     pub(crate) asked: Asked,
     /// It has a body, perhaps an empty one that is not known to be.
@@ -97,6 +146,8 @@ pub(crate) struct RequestShape {
     pub(crate) encoder: BodyEncoder,
     /// Limits on the body.
     pub(crate) pipe: Option<BodyPipe>,
+    /// How the head of its answer is read.
+    pub(crate) policy: ParsePolicy,
 }
 
 impl<'a, D: Downstream> Relay<'a, D> {
@@ -107,7 +158,8 @@ impl<'a, D: Downstream> Relay<'a, D> {
         exchange: &'a mut Exchange,
         traffic: &'a Traffic,
         timeouts: UpstreamTimeouts,
-        request: RequestShape,
+        spool: &'a Arc<Spool>,
+        request: RequestShape<'a>,
     ) -> Self {
         up.head.clear();
         Self {
@@ -116,11 +168,18 @@ impl<'a, D: Downstream> Relay<'a, D> {
             exchange,
             traffic,
             timeouts,
+            spool,
+            collected: request.collected,
+            hold: 0,
+            held: None,
+            behind_since: None,
+            slow: false,
             sending: if request.has_body { Sending::Body } else { Sending::Flushing },
             encoder: request.encoder,
             pipe: request.pipe,
             receiving: Receiving::Head,
             asked: request.asked,
+            policy: request.policy,
             sent: false,
             informational: 0,
             response_bytes: false,
@@ -134,6 +193,12 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     /// Runs to the end.
     pub(crate) async fn run(mut self) -> (RelayEnd, Option<u16>) {
+        // What is there of the body leaves with the head.
+        if self.sending == Sending::Body
+            && let Some(end) = self.take_collected()
+        {
+            return (end, None);
+        }
         let end = std::future::poll_fn(|cx| self.poll(cx)).await;
         (end, self.status)
     }
@@ -144,6 +209,12 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
         if let Poll::Ready(end) = self.poll_response(cx) {
             return Poll::Ready(end);
+        }
+        if self.request_left() && !matches!(self.receiving, Receiving::Head)
+            // No other attempt can follow: what is held of the request is needed no more.
+            && let Some(collected) = self.collected.take()
+        {
+            *collected = Collected::default();
         }
         if self.request_left()
             && let Poll::Ready(fault) = self.down.poll_gone(cx)
@@ -176,10 +247,44 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 self.read_since = self.read_since.map(|_| Instant::now());
                 return Poll::Pending;
             }
-            if let Some(end) = ready!(self.poll_take_body(cx)) {
+            let end = if self.collected.as_ref().is_some_and(|collected| !collected.is_passed()) {
+                self.take_collected()
+            } else {
+                ready!(self.poll_take_body(cx))
+            };
+            if let Some(end) = end {
                 return Poll::Ready(end);
             }
         }
+    }
+
+    /// Moves a piece of what is held of the body into the write buffer.
+    fn take_collected(&mut self) -> Option<RelayEnd> {
+        let collected = self.collected.as_deref_mut()?;
+        let encoded = collected.next().map(|data| {
+            let piece = &data[..data.len().min(REQUEST_PIECE)];
+            (piece.len(), self.encoder.encode(piece, &mut self.up.write))
+        });
+        let refusal = match encoded {
+            Ok((count, Ok(()))) => {
+                collected.advance(count);
+                let ended = collected.complete && collected.is_passed();
+                return if ended { self.end_request() } else { None };
+            }
+            Ok((_, Err(error))) => Refusal::new(RefusalKind::Internal, format!("held body: {error}")),
+            Err(error) => Refusal::new(RefusalKind::Internal, format!("held body cannot be read: {error}")),
+        };
+        Some(self.refuse(refusal))
+    }
+
+    /// Everything of the body has been framed.
+    fn end_request(&mut self) -> Option<RelayEnd> {
+        if self.encoder.finish(&mut self.up.write).is_err() {
+            let short = Refusal::new(RefusalKind::BadRequest, "the body is shorter than announced");
+            return Some(self.refuse(short));
+        }
+        self.sending = Sending::Flushing;
+        None
     }
 
     fn poll_write_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -189,9 +294,10 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 self.write_since = None;
                 Poll::Ready(())
             }
-            Poll::Ready(_) => {
-                self.write_since = None;
-                self.sending = Sending::Broken;
+            Poll::Ready(result) => {
+                // TLS may have passed a part on before it failed.
+                self.sent |= result.is_err() && self.up.is_tls();
+                self.break_request();
                 Poll::Ready(())
             }
             Poll::Pending => {
@@ -220,20 +326,18 @@ impl<'a, D: Downstream> Relay<'a, D> {
         });
         let more = match ready!(taken) {
             Ok(more) => more,
+            // The answer is under way: a client that only reads it now has not failed.
+            Err(ClientFault::BodyStalled | ClientFault::BodyTooSlow) if self.down.response_started() => {
+                self.break_request();
+                return Poll::Ready(None);
+            }
             Err(fault) => return Poll::Ready(Some(RelayEnd::ClientFault(fault))),
         };
         self.body_taken = true;
         if let Some(refusal) = refusal {
             return Poll::Ready(Some(self.refuse(refusal)));
         }
-        if !more {
-            if self.encoder.finish(&mut self.up.write).is_err() {
-                let short = Refusal::new(RefusalKind::BadRequest, "the body is shorter than announced");
-                return Poll::Ready(Some(self.refuse(short)));
-            }
-            self.sending = Sending::Flushing;
-        }
-        Poll::Ready(None)
+        Poll::Ready(if more { None } else { self.end_request() })
     }
 
     /// An end that we cause: an answer of our own while none has begun, otherwise a visible break.
@@ -265,13 +369,16 @@ impl<'a, D: Downstream> Relay<'a, D> {
     }
 
     fn complete(&self) -> RelayEnd {
-        let reusable = self.request_left() && self.keep_alive && self.up.read.is_empty();
-        RelayEnd::Complete { reusable }
+        RelayEnd::Complete { reusable: self.is_reusable() }
+    }
+
+    fn is_reusable(&self) -> bool {
+        self.request_left() && self.keep_alive && self.up.read.is_empty()
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
         loop {
-            match self.up.head.parse(&self.up.read, &RESPONSE_HEAD, self.asked) {
+            match self.up.head.parse(&self.up.read, &RESPONSE_HEAD, self.asked, self.policy) {
                 Ok(Some(length)) => return Poll::Ready(self.take_head(length)),
                 Ok(None) => {}
                 Err(error) => {
@@ -306,6 +413,11 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     /// A complete head stands at the front of the read buffer.
     fn take_head(&mut self, length: usize) -> Option<RelayEnd> {
+        if self.up.reused && !self.sent {
+            // It stood there before we asked: a farewell to the connection, not an answer to this request.
+            self.response_bytes = false;
+            return Some(self.fail(Cause::Closed));
+        }
         if self.up.head.is_informational() && self.up.head.status() != 101 {
             return self.take_informational(length);
         }
@@ -314,7 +426,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
         let view = ResponseView { status: up.head.status(), fields: &fields };
         self.status = Some(view.status);
         let action = exchange.step(traffic, Event::ResponseHead(view), std::time::Instant::now());
-        let (edits, tunnel) = match action {
+        let (mut edits, tunnel) = match action {
             Action::Relay { edits, tunnel } => (edits, tunnel),
             Action::Respond(Answer::Refused(refusal)) => return Some(RelayEnd::Refused(refusal)),
             other => {
@@ -322,6 +434,10 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 return Some(RelayEnd::Refused(Refusal::new(RefusalKind::Internal, text)));
             }
         };
+        // Whoever passes an answer on dates it where its origin did not (RFC 9110 section 6.6.1).
+        if !tunnel && fields.first("date").is_none() {
+            edits.add("date", failure::date(SystemTime::now()));
+        }
         match self.pass_head_on(&edits, length, tunnel) {
             Ok(end) => end,
             Err(fault) => Some(RelayEnd::ClientFault(fault)),
@@ -347,8 +463,18 @@ impl<'a, D: Downstream> Relay<'a, D> {
             ResponseFraming::Chunked | ResponseFraming::UntilClose => ResponseBody::Unknown,
         };
         self.keep_alive = head.keep_alive() && framing != ResponseFraming::UntilClose;
+        // What an endpoint says of idle connections it says with its first answer.
+        let announced = if self.up.reused { None } else { fields.first("keep-alive").and_then(idle::announced_idle) };
+        let there = self.up.read.len() - length;
+        self.hold = match self.exchange.body_plan().map(|plan| plan.response) {
+            // A body that is here already asks for nothing: no field is looked for.
+            Some(ResponsePlan::Hold { most }) if body == ResponseBody::Length(there as u64) => most,
+            Some(plan) => response_hold(plan, &fields),
+            None => 0,
+        };
         self.down.start_response(head.status(), &fields, edits, body)?;
         self.up.read.advance(length);
+        self.up.announced_idle = announced.or(self.up.announced_idle);
         if tunnel {
             return Ok(Some(RelayEnd::Tunnel));
         }
@@ -394,37 +520,37 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     fn poll_relay_body(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
         loop {
-            let Receiving::Body { decoder, ready, skip } = &mut self.receiving else { return Poll::Ready(None) };
+            if self.held.is_some() {
+                match ready!(self.poll_held(cx)) {
+                    Some(end) => return Poll::Ready(Some(end)),
+                    None => continue,
+                }
+            }
+            let Receiving::Body { decoder, ready, .. } = &mut self.receiving else { return Poll::Ready(None) };
             if *ready > 0 {
                 let last = decoder.is_done();
-                match ready!(self.down.poll_send(cx, &self.up.read[..*ready], last)) {
-                    Ok(count) => {
+                match self.down.poll_send(cx, &self.up.read[..*ready], last) {
+                    Poll::Ready(Ok(count)) => {
                         self.up.read.advance(count);
                         *ready -= count;
+                        self.behind_since = None;
                     }
-                    Err(fault) => return Poll::Ready(Some(RelayEnd::ClientFault(fault))),
+                    Poll::Ready(Err(fault)) => return Poll::Ready(Some(RelayEnd::ClientFault(fault))),
+                    Poll::Pending if self.is_worth_holding(cx) => {
+                        self.held = Some(Box::new(Held::new(self.spool, self.hold)));
+                        return self.poll_hold_more(cx);
+                    }
+                    Poll::Pending => return Poll::Pending,
                 }
                 continue;
             }
-            self.up.read.advance(std::mem::take(skip));
-            if decoder.is_done() {
-                self.receiving = Receiving::Finishing;
-                return Poll::Ready(None);
-            }
-            match decoder.decode(&self.up.read) {
-                Ok(decoded) if decoded.consumed > 0 || decoded.done => {
-                    *ready = decoded.data.len();
-                    *skip = decoded.consumed - decoded.data.end;
-                    self.up.read.advance(decoded.data.start);
-                    continue;
+            match self.poll_more(cx) {
+                Poll::Ready(More::Data) => {}
+                Poll::Ready(More::End) => {
+                    self.receiving = Receiving::Finishing;
+                    return Poll::Ready(None);
                 }
-                Ok(_) => {}
-                Err(error) => return Poll::Ready(Some(truncated(&error.to_string()))),
-            }
-            match self.poll_fill(cx) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(self.end_of_upstream()),
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Some(truncated(&error.to_string()))),
+                Poll::Ready(More::Cut(refusal)) => return Poll::Ready(Some(RelayEnd::Truncated(refusal))),
                 Poll::Pending => {
                     // Nothing more for now: what is buffered must not wait for it.
                     if let Err(fault) = ready!(self.down.poll_flush(cx)) {
@@ -436,41 +562,162 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
     }
 
-    /// The endpoint closed: the end of a close-delimited body, or a truncation.
-    fn end_of_upstream(&mut self) -> Option<RelayEnd> {
-        let Receiving::Body { decoder, .. } = &self.receiving else { return None };
-        match decoder.finish_eof() {
-            Ok(()) => {
-                self.receiving = Receiving::Finishing;
-                None
+    /// Finds the next bytes of the body at the front of the read buffer, whose bytes found before have left.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<More> {
+        loop {
+            let Receiving::Body { decoder, ready, skip } = &mut self.receiving else { return Poll::Ready(More::End) };
+            self.up.read.advance(std::mem::take(skip));
+            if decoder.is_done() {
+                return Poll::Ready(More::End);
             }
-            Err(_) => Some(truncated("connection closed in the middle of the body")),
+            match decoder.decode(&self.up.read) {
+                Ok(decoded) if decoded.consumed > 0 || decoded.done => {
+                    *ready = decoded.data.len();
+                    *skip = decoded.consumed - decoded.data.end;
+                    self.up.read.advance(decoded.data.start);
+                    if *ready > 0 {
+                        return Poll::Ready(More::Data);
+                    }
+                    continue;
+                }
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(More::Cut(truncated(&error.to_string()))),
+            }
+            match ready!(self.poll_fill(cx)) {
+                Ok(0) => return Poll::Ready(self.end_of_upstream()),
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(More::Cut(truncated(&error.to_string()))),
+            }
         }
+    }
+
+    /// The endpoint closed: the end of a close-delimited body, or a truncation.
+    fn end_of_upstream(&self) -> More {
+        match &self.receiving {
+            Receiving::Body { decoder, .. } if decoder.finish_eof().is_err() => {
+                More::Cut(truncated("connection closed in the middle of the body"))
+            }
+            _ => More::End,
+        }
+    }
+
+    /// The client is behind: is the answer to be held for it? At once when the rest of it fits into memory, since that
+    /// frees the endpoint; else when the client stays behind.
+    fn is_worth_holding(&mut self, cx: &mut Context<'_>) -> bool {
+        let Receiving::Body { decoder, ready, .. } = &self.receiving else { return false };
+        if self.hold == 0 {
+            return false;
+        }
+        let left = decoder.remaining().map(|left| left + *ready as u64);
+        if self.slow || left.is_some_and(|left| left <= self.hold.min(MEMORY as u64)) {
+            return true;
+        }
+        let since = *self.behind_since.get_or_insert_with(Instant::now);
+        self.slow = self.up.timer.poll_expired(cx, since + PATIENCE);
+        self.slow
+    }
+
+    /// Sends what is held, and holds what comes meanwhile. Ready with `None` once the client has caught up.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
+        let Some(held) = &mut self.held else { return Poll::Ready(None) };
+        while held.len() > 0 {
+            let data = match held.front() {
+                Ok(data) => data,
+                Err(error) => return Poll::Ready(Some(RelayEnd::Truncated(lost(&error)))),
+            };
+            match self.down.poll_send(cx, data, false) {
+                Poll::Ready(Ok(count)) => held.consume(count),
+                Poll::Ready(Err(fault)) => return Poll::Ready(Some(RelayEnd::ClientFault(fault))),
+                Poll::Pending => return self.poll_hold_more(cx),
+            }
+        }
+        self.held = None;
+        Poll::Ready(None)
+    }
+
+    /// Holds what comes while the client is behind, until the answer ends or no more can be held. Then only the client
+    /// can wake us, and the endpoint waits.
+    fn poll_hold_more(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
+        for _ in 0..HELD_READS {
+            if let (Receiving::Body { ready, .. }, Some(held)) = (&mut self.receiving, &mut self.held) {
+                let count = held.push(&self.up.read[..*ready]);
+                self.up.read.advance(count);
+                *ready -= count;
+                if *ready > 0 {
+                    return Poll::Pending;
+                }
+            }
+            match ready!(self.poll_more(cx)) {
+                More::Data => {}
+                More::End => {
+                    let (reusable, request_read) = (self.is_reusable(), self.request_left());
+                    return Poll::Ready(self.held_end(HeldEnd::Complete { reusable, request_read }));
+                }
+                More::Cut(refusal) => return Poll::Ready(self.held_end(HeldEnd::Truncated(refusal))),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn held_end(&mut self, end: HeldEnd) -> Option<RelayEnd> {
+        self.held.take().map(|held| RelayEnd::Held { held, end })
     }
 
     /// Both directions wait: is one of the waits overdue?
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
-        let write = self.write_since.map(|since| since + self.timeouts.write);
-        let in_head = matches!(self.receiving, Receiving::Head);
-        // The endpoint owes an answer only once it has the whole request.
-        let owes = self.request_left() || self.sending == Sending::Broken;
-        let read = match self.read_since {
-            Some(since) if in_head && owes => Some(since + self.timeouts.head),
-            Some(since) if !in_head => Some(since + self.timeouts.read),
-            _ => None,
-        };
-        let Some(deadline) = [write, read].into_iter().flatten().min() else { return Poll::Pending };
-        if !self.up.timer.poll_expired(cx, deadline) {
-            return Poll::Pending;
+        loop {
+            let in_head = matches!(self.receiving, Receiving::Head);
+            let write = self.write_since.map(|since| since + self.timeouts.write);
+            // Until it has the whole request the endpoint owes nothing, though it may have begun to answer.
+            let owes = self.request_left() || self.sending == Sending::Broken;
+            let limit = if in_head { self.timeouts.head } else { self.timeouts.read };
+            let read = self.read_since.filter(|_| owes).map(|since| since + limit);
+            let Some(deadline) = [write, read].into_iter().flatten().min() else { return Poll::Pending };
+            if !self.up.timer.poll_expired(cx, deadline) {
+                return Poll::Pending;
+            }
+            if in_head {
+                return Poll::Ready(self.fail(Cause::TimedOut));
+            }
+            if read.is_none_or(|read| deadline < read) {
+                // It answers without reading on: what is left of the request is not for it.
+                self.break_request();
+                continue;
+            }
+            let refusal = Refusal::new(RefusalKind::UpstreamReadTimeout, "no more of the body came in time");
+            // What came before is still the client's.
+            let end = match self.held.take() {
+                Some(held) => RelayEnd::Held { held, end: HeldEnd::Truncated(refusal) },
+                None => RelayEnd::Truncated(refusal),
+            };
+            return Poll::Ready(end);
         }
-        if in_head {
-            return Poll::Ready(self.fail(Cause::TimedOut));
-        }
-        let refusal = Refusal::new(RefusalKind::UpstreamReadTimeout, "no more of the body came in time");
-        Poll::Ready(RelayEnd::Truncated(refusal))
+    }
+
+    /// Nothing more of the request will be sent; from now on the endpoint owes the rest of its answer.
+    fn break_request(&mut self) {
+        self.sending = Sending::Broken;
+        self.write_since = None;
+        self.read_since = self.read_since.map(|_| Instant::now());
     }
 }
 
-fn truncated(detail: &str) -> RelayEnd {
-    RelayEnd::Truncated(Refusal::new(RefusalKind::UpstreamClosed, format!("response broke off: {detail}")))
+/// What became of the wait for more of a body.
+enum More {
+    /// Its bytes stand at the front of the read buffer.
+    Data,
+    /// It is complete.
+    End,
+    /// It breaks off.
+    Cut(Refusal),
+}
+
+fn truncated(detail: &str) -> Refusal {
+    Refusal::new(RefusalKind::UpstreamClosed, format!("response broke off: {detail}"))
+}
+
+/// What was held cannot be read any more.
+pub(crate) fn lost(error: &io::Error) -> Refusal {
+    Refusal::new(RefusalKind::Internal, format!("held response cannot be read: {error}"))
 }

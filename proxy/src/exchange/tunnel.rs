@@ -15,6 +15,8 @@ use tokio::time::Instant;
 
 /// Bytes that one direction may hold while the other side does not take them.
 const MAX_HELD: usize = 64 * 1024;
+/// How long the rest of a tunnel may stand still once one of its sides has ended.
+const ENDING: Duration = Duration::from_secs(5);
 
 struct Tunnel<'a> {
     conn: &'a mut Conn,
@@ -23,12 +25,19 @@ struct Tunnel<'a> {
     up: &'a mut Connection,
     idle: Duration,
     last: Instant,
+    /// Nothing more comes from the client.
     client_ended: bool,
+    /// The client takes nothing more.
+    client_lost: bool,
+    /// Nothing more comes from the endpoint.
     endpoint_ended: bool,
+    /// The endpoint gets nothing more: it was told the end, or takes nothing.
+    endpoint_shut: bool,
     passed: Bytes,
 }
 
-/// Relays until either side closes, fails, or both are silent for `idle`. `out` holds what the client is owed first.
+/// Relays until both sides are silent for `idle`, or one has ended and the other has what was on its way: the end of the
+/// client is passed on to the endpoint, whose last words still reach it. `out` holds what the client is owed first.
 pub(crate) async fn run(conn: &mut Conn, out: BytesMut, up: &mut Connection, idle: Duration) -> Bytes {
     let mut tunnel = Tunnel {
         conn,
@@ -37,39 +46,40 @@ pub(crate) async fn run(conn: &mut Conn, out: BytesMut, up: &mut Connection, idl
         idle,
         last: Instant::now(),
         client_ended: false,
+        client_lost: false,
         endpoint_ended: false,
+        endpoint_shut: false,
         passed: Bytes::default(),
     };
-    // An error ends a tunnel like an orderly close: there is no protocol left to tell the difference in.
-    let _ = poll_fn(|cx| tunnel.poll(cx)).await;
+    poll_fn(|cx| tunnel.poll(cx)).await;
     tunnel.passed
 }
 
+// An error ends its direction like an orderly close: there is no protocol left to tell the difference in.
 impl Tunnel<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
-            let up = self.poll_up(cx)?;
-            let down = self.poll_down(cx)?;
-            if self.client_ended && self.up.write.is_empty() && self.conn.read_buffer.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            if self.endpoint_ended && self.out.is_empty() && self.up.read.is_empty() {
-                return Poll::Ready(Ok(()));
+            let up = self.poll_up(cx);
+            let (down, delivered) = self.poll_down(cx);
+            if self.endpoint_shut && (self.client_lost || self.endpoint_ended && delivered) {
+                return Poll::Ready(());
             }
             if up.is_pending() && down.is_pending() {
-                let deadline = self.last + self.idle;
-                return if self.up.timer.poll_expired(cx, deadline) {
-                    Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-                } else {
-                    Poll::Pending
-                };
+                let ending = self.client_ended || self.endpoint_ended || self.endpoint_shut;
+                let patience = if ending { self.idle.min(ENDING) } else { self.idle };
+                let overdue = self.up.timer.poll_expired(cx, self.last + patience);
+                return if overdue { Poll::Ready(()) } else { Poll::Pending };
             }
             self.last = Instant::now();
         }
     }
 
     /// Client to endpoint; ready when something moved.
-    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.endpoint_shut {
+            self.discard(cx);
+            return Poll::Pending;
+        }
         let mut moved = false;
         if !self.conn.read_buffer.is_empty() && self.up.write.len() < MAX_HELD {
             self.passed.received += self.conn.read_buffer.len() as u64;
@@ -78,43 +88,83 @@ impl Tunnel<'_> {
             moved = true;
         }
         if !self.up.write.is_empty()
-            && let Poll::Ready(written) = self.up.poll_drain(cx)?
+            && let Poll::Ready(written) = self.up.poll_drain(cx)
         {
+            let Ok(written) = written else { return self.shut_endpoint() };
             moved |= written > 0;
         }
+        // What is on its way to an endpoint that has ended is still written; nobody needs more than that.
         if !self.client_ended
+            && !self.endpoint_ended
             && self.conn.read_buffer.len() < MAX_HELD
             && self.up.write.len() < MAX_HELD
-            && let Poll::Ready(count) = self.conn.poll_fill(cx)?
+            && let Poll::Ready(read) = self.conn.poll_fill(cx)
         {
-            self.client_ended = count == 0;
+            self.client_ended = !matches!(read, Ok(1..));
+            self.client_lost |= read.is_err_and(|error| error.kind() != io::ErrorKind::UnexpectedEof);
             moved = true;
         }
-        if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
+        let over = self.client_ended || self.endpoint_ended;
+        if over && self.conn.read_buffer.is_empty() && self.up.write.is_empty() && self.up.poll_shutdown(cx).is_ready()
+        {
+            return self.shut_endpoint();
+        }
+        if moved { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Endpoint to client; ready when something moved.
-    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut moved = false;
-        if (!self.out.is_empty() || !self.up.read.is_empty())
-            && let Poll::Ready(written) = self.conn.poll_write_two(cx, &self.out, &self.up.read)?
+    fn shut_endpoint(&mut self) -> Poll<()> {
+        self.endpoint_shut = true;
+        self.up.write.clear();
+        Poll::Ready(())
+    }
+
+    /// Drops what the client still sends, for nobody takes it; that is no reason to keep the tunnel.
+    fn discard(&mut self, cx: &mut Context<'_>) {
+        self.conn.read_buffer.clear();
+        while !self.client_ended
+            && let Poll::Ready(read) = self.conn.poll_fill(cx)
         {
-            let head = written.min(self.out.len());
-            self.out.advance(head);
-            self.up.read.advance(written - head);
-            self.passed.sent += (written - head) as u64;
-            moved = written > 0;
+            self.conn.read_buffer.clear();
+            self.client_ended = !matches!(read, Ok(1..));
         }
-        if let Poll::Ready(Err(error)) = self.conn.poll_flush_io(cx) {
-            return Poll::Ready(Err(error));
+    }
+
+    /// Endpoint to client; ready when something moved, and whether the client has all there is.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> (Poll<()>, bool) {
+        if self.client_lost {
+            return (Poll::Pending, false);
         }
+        let mut moved = false;
+        if !self.out.is_empty() || !self.up.read.is_empty() {
+            match self.conn.poll_write_two(cx, &self.out, &self.up.read) {
+                Poll::Ready(Ok(written)) => {
+                    let head = written.min(self.out.len());
+                    self.out.advance(head);
+                    self.up.read.advance(written - head);
+                    self.passed.sent += (written - head) as u64;
+                    moved = written > 0;
+                }
+                Poll::Ready(Err(_)) => return self.lose_client(),
+                Poll::Pending => {}
+            }
+        }
+        let flushed = match self.conn.poll_flush_io(cx) {
+            Poll::Ready(Err(_)) => return self.lose_client(),
+            flushed => flushed.is_ready(),
+        };
         if !self.endpoint_ended
             && self.up.read.len() < MAX_HELD
-            && let Poll::Ready(count) = self.up.poll_fill(cx)?
+            && let Poll::Ready(read) = self.up.poll_fill(cx)
         {
-            self.endpoint_ended = count == 0;
+            self.endpoint_ended = !matches!(read, Ok(1..));
             moved = true;
         }
-        if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
+        let delivered = flushed && self.out.is_empty() && self.up.read.is_empty();
+        (if moved { Poll::Ready(()) } else { Poll::Pending }, delivered)
+    }
+
+    fn lose_client(&mut self) -> (Poll<()>, bool) {
+        (self.client_lost, self.client_ended) = (true, true);
+        (Poll::Ready(()), false)
     }
 }

@@ -43,6 +43,7 @@ pub struct Metrics {
     last_reload_ok: IntGauge,
     last_reload_time: Gauge,
     reloads: IntCounterVec,
+    spool: SpoolMetrics,
     access_log: LossCounters,
     program_log: LossCounters,
     /// Guards the handles given out, so that a name that comes back counts on. Never taken by a request.
@@ -95,7 +96,9 @@ pub struct ListenerMetrics {
     /// Connections accepted.
     pub accepted: IntCounter,
     /// Handshakes that ended well.
-    pub handshakes_ok: IntCounter,
+    pub handshakes_full: IntCounter,
+    /// TLS handshakes that resumed a session.
+    pub handshakes_resumed: IntCounter,
     /// Handshakes that did not.
     pub handshakes_failed: IntCounter,
     name: String,
@@ -120,6 +123,23 @@ pub struct UpstreamMetrics {
     pub failed: IntCounter,
     /// Requests tried again.
     pub retries: IntCounter,
+}
+
+/// The numbers of bodies in temporary files.
+#[derive(Debug, Clone)]
+pub struct SpoolMetrics {
+    /// Bytes right now.
+    pub bytes: IntGauge,
+    /// Bodies that needed a file.
+    pub bodies: IntCounter,
+    fallbacks: IntCounterVec,
+}
+
+impl SpoolMetrics {
+    /// A body was passed on as it came; `reason` is a constant of the program.
+    pub fn fell_back(&self, reason: &'static str) {
+        self.fallbacks.with_label_values(&[reason]).inc();
+    }
 }
 
 /// What a pool looks like when somebody asks.
@@ -171,6 +191,11 @@ impl Metrics {
             last_reload_ok: gauge(&registry, names::CONFIG_LAST_RELOAD_OK)?,
             last_reload_time: registered(&registry, Gauge::with_opts(opts(names::CONFIG_LAST_RELOAD_TIME))?)?,
             reloads: counters(&registry, names::CONFIG_RELOADS, &[label::RESULT])?,
+            spool: SpoolMetrics {
+                bytes: gauge(&registry, names::SPOOL_BYTES)?,
+                bodies: registered(&registry, IntCounter::with_opts(opts(names::SPOOL_BODIES))?)?,
+                fallbacks: counters(&registry, names::SPOOL_FALLBACKS, &[label::REASON])?,
+            },
             access_log: losses(&registry, names::ACCESS_LOG_DROPPED, names::ACCESS_LOG_ERRORS)?,
             program_log: losses(&registry, names::PROGRAM_LOG_DROPPED, names::PROGRAM_LOG_ERRORS)?,
             handles: Mutex::default(),
@@ -209,7 +234,8 @@ impl Metrics {
             Arc::new(ListenerMetrics {
                 open: self.connections_open.with_label_values(&[name]),
                 accepted: self.connections_accepted.with_label_values(&[name]),
-                handshakes_ok: self.tls_handshakes.with_label_values(&[name, "ok"]),
+                handshakes_full: self.tls_handshakes.with_label_values(&[name, "full"]),
+                handshakes_resumed: self.tls_handshakes.with_label_values(&[name, "resumed"]),
                 handshakes_failed: self.tls_handshakes.with_label_values(&[name, "failed"]),
                 name: name.to_owned(),
                 refused: self.connections_refused.clone(),
@@ -237,6 +263,12 @@ impl Metrics {
     #[must_use]
     pub fn refusals(&self, reason: &'static str) -> IntCounter {
         self.refusals.with_label_values(&[reason])
+    }
+
+    /// The numbers of bodies in temporary files.
+    #[must_use]
+    pub fn spool(&self) -> SpoolMetrics {
+        self.spool.clone()
     }
 
     /// Where the access log counts its losses.
@@ -320,7 +352,7 @@ impl Metrics {
     fn forget_listener(&self, name: &str) -> bool {
         let _ = self.connections_open.remove_label_values(&[name]);
         let _ = self.connections_accepted.remove_label_values(&[name]);
-        for result in ["ok", "failed"] {
+        for result in ["full", "resumed", "failed"] {
             let _ = self.tls_handshakes.remove_label_values(&[name, result]);
         }
         false
@@ -468,7 +500,7 @@ mod tests {
             r#"tidegate_connections_open{listener=":443"} 1"#,
             r#"tidegate_connections_refused_total{listener=":443",reason="per_address"} 1"#,
             r#"tidegate_tls_handshakes_total{listener=":443",result="failed"} 1"#,
-            r#"tidegate_tls_handshakes_total{listener=":443",result="ok"} 0"#,
+            r#"tidegate_tls_handshakes_total{listener=":443",result="full"} 0"#,
             r#"tidegate_upstream_retries_total{upstream="app"} 1"#,
             r#"tidegate_refusals_total{reason="no_endpoint"} 1"#,
             "tidegate_config_generation 2",

@@ -73,6 +73,15 @@ pub const CONFIG_LAST_RELOAD_TIME: Metric = metric(
 );
 /// `{result}`, result as `applied` or `refused`
 pub const CONFIG_RELOADS: Metric = metric("tidegate_config_reloads_total", "Reloads asked for");
+/// no labels
+pub const SPOOL_BYTES: Metric = metric("tidegate_spool_bytes", "Bytes of bodies in temporary files right now");
+/// no labels
+pub const SPOOL_BODIES: Metric = metric("tidegate_spool_bodies_total", "Bodies that needed a temporary file");
+/// `{reason}`, as `total`, `disk` or `descriptors`
+pub const SPOOL_FALLBACKS: Metric = metric(
+    "tidegate_spool_fallbacks_total",
+    "Bodies passed on as they came because no temporary file took more of them",
+);
 /// `{upstream, state}`
 pub const WORKERS: Metric = metric("tidegate_workers", "Workers by state");
 /// `{upstream}`

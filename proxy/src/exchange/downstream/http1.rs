@@ -1,18 +1,21 @@
 //! A client's HTTP/1.1 request on its connection.
 
+use super::body_wait::BodyWait;
 use super::{ClientFault, Downstream, ResponseBody};
 use crate::edge::conn::Conn;
-use crate::edge::timer::Timer;
+use crate::edge::listener::Settings;
 use bytes::{Buf, BytesMut};
+use pingora_core::protocols::GetSocketDigest as _;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tidegate_config::model::HalfClose;
 use tidegate_http1::{BodyDecoder, BodyEncoder, HeadWriter, ResponseFraming, Version};
 use tidegate_traffic::Fields;
 use tidegate_traffic::edits::HeadEdits;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 /// Bytes of later requests that are read ahead while an answer is under way.
 const MAX_READ_AHEAD: usize = 64 * 1024;
@@ -41,13 +44,16 @@ pub(crate) struct Http1Downstream<'c> {
     request: RequestTraits,
     decoder: BodyDecoder,
     encoder: Option<BodyEncoder>,
+    /// Where the answer begins in `out`, until a byte of it has left.
+    unsent_from: Option<usize>,
     /// What stands behind the frame under way, once that was prepared.
     tail: BytesMut,
     frame_left: usize,
     closing: watch::Receiver<bool>,
-    body_idle: Duration,
-    body_since: Option<Instant>,
-    timer: Timer,
+    wait: BodyWait,
+    half_close: HalfClose,
+    /// The client sends nothing more.
+    ended: bool,
     keep_alive: bool,
     finished: bool,
     aborted: bool,
@@ -60,6 +66,8 @@ pub(crate) struct Http1Downstream<'c> {
 pub(crate) enum After {
     /// It can carry another request.
     KeepAlive,
+    /// The client said that this was its last request, so nothing that it still sends is waited for.
+    Done,
     /// It is closed in order.
     Close,
     /// It is reset: the client must not take what it has for complete.
@@ -73,7 +81,7 @@ impl<'c> Http1Downstream<'c> {
         out: BytesMut,
         request: RequestTraits,
         decoder: BodyDecoder,
-        body_idle: Duration,
+        settings: &Settings,
         closing: watch::Receiver<bool>,
     ) -> Self {
         Self {
@@ -82,12 +90,13 @@ impl<'c> Http1Downstream<'c> {
             request,
             decoder,
             encoder: None,
+            unsent_from: None,
             tail: BytesMut::new(),
             frame_left: 0,
             closing,
-            body_idle,
-            body_since: None,
-            timer: Timer::default(),
+            wait: BodyWait::new(&settings.timeouts),
+            half_close: settings.half_close,
+            ended: false,
             keep_alive: request.keep_alive,
             finished: false,
             aborted: false,
@@ -102,18 +111,26 @@ impl<'c> Http1Downstream<'c> {
             After::Reset
         } else if self.finished && self.keep_alive && self.decoder.is_done() {
             After::KeepAlive
+        } else if self.finished
+            && !self.request.keep_alive
+            && self.decoder.is_done()
+            && self.conn.read_buffer.is_empty()
+        {
+            After::Done
         } else {
             After::Close
         };
         (after, self.out)
     }
 
+    /// Whether the connection could carry another request, were it not for the rest of this one's body.
+    pub(crate) fn owes_body(&self) -> bool {
+        self.finished && self.keep_alive && !self.aborted && !self.decoder.is_done()
+    }
+
     /// Reads what is left of the request's body and drops it, within narrow bounds: then the connection can carry
     /// another request although the answer came early.
     pub(crate) async fn drain_body(&mut self) {
-        if !self.finished || !self.keep_alive || self.aborted || self.decoder.is_done() {
-            return;
-        }
         let mut dropped = 0;
         let draining = async {
             while dropped < DRAIN_BYTES {
@@ -139,6 +156,7 @@ impl<'c> Http1Downstream<'c> {
                 return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
             }
             self.out.advance(count);
+            self.unsent_from = None;
         }
         Poll::Ready(Ok(()))
     }
@@ -152,16 +170,21 @@ impl<'c> Http1Downstream<'c> {
         }
     }
 
-    fn poll_body_wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, ClientFault>> {
-        let since = *self.body_since.get_or_insert_with(Instant::now);
-        if self.timer.poll_expired(cx, since + self.body_idle) {
-            return Poll::Ready(Err(ClientFault::BodyStalled));
+    /// The client sends nothing more, which is its right once its request is complete. Nothing more is read from here
+    /// on: the end would be found again and again.
+    fn note_end(&mut self) {
+        self.ended = true;
+        if self.conn.read_buffer.is_empty() {
+            self.keep_alive = false;
         }
-        Poll::Pending
     }
 }
 
 impl Downstream for Http1Downstream<'_> {
+    fn local_address(&self) -> Option<SocketAddr> {
+        self.conn.get_socket_digest()?.local_addr()?.as_inet().copied()
+    }
+
     fn poll_body(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut(&[u8])) -> Poll<Result<bool, ClientFault>> {
         loop {
             if self.decoder.is_done() {
@@ -174,7 +197,7 @@ impl Downstream for Http1Downstream<'_> {
             }
             self.conn.read_buffer.advance(decoded.consumed);
             if !decoded.data.is_empty() || decoded.done {
-                self.body_since = None;
+                self.wait.came(decoded.data.len());
                 return Poll::Ready(Ok(!self.decoder.is_done()));
             }
             if decoded.consumed > 0 {
@@ -190,9 +213,19 @@ impl Downstream for Http1Downstream<'_> {
                 }
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(ClientFault::Gone(error))),
-                Poll::Pending => return self.poll_body_wait(cx),
+                Poll::Pending => return self.wait.poll(cx).map(Err),
             }
         }
+    }
+
+    fn take_ready_body(&mut self) -> Option<(BytesMut, bool)> {
+        // Only a body of known length lies in the buffer as it is.
+        if self.decoder.is_done() || self.decoder.remaining().is_none() || self.conn.read_buffer.is_empty() {
+            return None;
+        }
+        let decoded = self.decoder.decode(&self.conn.read_buffer).ok()?;
+        self.bytes_in += decoded.consumed as u64;
+        Some((self.conn.read_buffer.split_to(decoded.consumed), decoded.done))
     }
 
     fn informational(&mut self, status: u16, fields: &dyn Fields, edits: &HeadEdits<'_>) {
@@ -228,6 +261,7 @@ impl Downstream for Http1Downstream<'_> {
                 ResponseFraming::UntilClose
             }
         };
+        let begin = self.out.len();
         let mut writer = HeadWriter::new(&mut self.out);
         writer.status_line(status);
         edits.apply(fields, &mut |name, value| {
@@ -246,6 +280,7 @@ impl Downstream for Http1Downstream<'_> {
         }
         writer.end();
         self.encoder = Some(BodyEncoder::new(framing));
+        self.unsent_from = Some(begin);
         Ok(())
     }
 
@@ -257,6 +292,15 @@ impl Downstream for Http1Downstream<'_> {
 
     fn response_started(&self) -> bool {
         self.encoder.is_some()
+    }
+
+    fn take_back(&mut self) -> bool {
+        let Some(begin) = self.unsent_from.take() else { return false };
+        self.out.truncate(begin);
+        self.tail.clear();
+        self.frame_left = 0;
+        self.encoder = None;
+        true
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8], _last: bool) -> Poll<Result<usize, ClientFault>> {
@@ -273,6 +317,7 @@ impl Downstream for Http1Downstream<'_> {
         if written == 0 {
             return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
         }
+        self.unsent_from = None;
         let head = written.min(self.out.len());
         let sent = (written - head).min(part.len());
         self.out.advance(head);
@@ -302,10 +347,11 @@ impl Downstream for Http1Downstream<'_> {
 
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
         loop {
-            if self.conn.read_buffer.len() >= MAX_READ_AHEAD {
+            if self.ended || self.conn.read_buffer.len() >= MAX_READ_AHEAD {
                 return Poll::Pending;
             }
             match ready!(self.conn.poll_fill(cx)) {
+                Ok(0) if self.half_close == HalfClose::Serve => self.note_end(),
                 Ok(0) => return Poll::Ready(ClientFault::Gone(io::ErrorKind::UnexpectedEof.into())),
                 Ok(_) => {}
                 Err(error) => return Poll::Ready(ClientFault::Gone(error)),
@@ -315,6 +361,14 @@ impl Downstream for Http1Downstream<'_> {
 
     fn abort(&mut self) {
         self.aborted = true;
+    }
+
+    fn cut(&mut self) {
+        // A length or a last chunk that is missing tells, and an orderly end lets everything before it arrive. Without
+        // either only a reset can tell.
+        let tells = self.encoder.as_ref().is_some_and(|encoder| encoder.tells_its_end());
+        self.keep_alive = false;
+        self.aborted = !tells;
     }
 
     fn bytes_in(&self) -> u64 {

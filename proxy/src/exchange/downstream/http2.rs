@@ -3,6 +3,7 @@
 //! The session's own write calls are whole futures; here its stream writer is taken out after the head, so that
 //! both directions can be polled from one task.
 
+use super::body_wait::BodyWait;
 use super::{ClientFault, Downstream, ResponseBody};
 use crate::edge::timer::Timer;
 use bytes::Bytes;
@@ -12,9 +13,11 @@ use pingora::http::ResponseHeader;
 use pingora_core::protocols::http::v2::server::HttpSession;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tidegate_config::model::ClientTimeouts;
 use tidegate_traffic::Fields;
 use tidegate_traffic::edits::HeadEdits;
 use tokio::time::Instant;
@@ -27,11 +30,14 @@ pub(crate) struct Http2Downstream {
     session: HttpSession,
     writer: Option<SendStream<Bytes>>,
     ended: bool,
-    body_idle: Duration,
+    /// What the request says of its body.
+    length: Option<u64>,
+    /// The piece that completes the announced length, as long as more may follow: an HTTP/1 endpoint would take the
+    /// request for complete, and it is malformed if more does follow (RFC 9113 section 8.1.1).
+    last: Bytes,
+    wait: BodyWait,
     write_idle: Duration,
-    body_since: Option<Instant>,
     write_since: Option<Instant>,
-    body_timer: Timer,
     write_timer: Timer,
     bytes_in: u64,
     bytes_out: u64,
@@ -39,16 +45,17 @@ pub(crate) struct Http2Downstream {
 
 impl Http2Downstream {
     /// A stream whose head was read.
-    pub(crate) fn new(session: HttpSession, body_idle: Duration, write_idle: Duration) -> Self {
+    pub(crate) fn new(session: HttpSession, timeouts: &ClientTimeouts) -> Self {
+        let length = session.req_header().headers.get(http::header::CONTENT_LENGTH);
         Self {
+            length: length.and_then(|value| value.to_str().ok()?.parse().ok()),
+            last: Bytes::new(),
             session,
             writer: None,
             ended: false,
-            body_idle,
-            write_idle,
-            body_since: None,
+            wait: BodyWait::new(timeouts),
+            write_idle: timeouts.write_idle,
             write_since: None,
-            body_timer: Timer::default(),
             write_timer: Timer::default(),
             bytes_in: 0,
             bytes_out: 0,
@@ -58,6 +65,24 @@ impl Http2Downstream {
     /// The session back, for the engine; only before the answer has begun.
     pub(crate) fn into_session(self) -> HttpSession {
         self.session
+    }
+
+    /// The next piece of the body that may be passed on.
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, h2::Error>>> {
+        loop {
+            let Some(data) = ready!(self.session.poll_read_body_bytes(cx)?) else { return Poll::Ready(None) };
+            // An empty frame is no sign of a body that moves.
+            if !data.is_empty() {
+                self.wait.came(data.len());
+            }
+            self.bytes_in += data.len() as u64;
+            // With the announced length complete, only empty pieces can follow.
+            let data = if data.is_empty() { std::mem::take(&mut self.last) } else { data };
+            if Some(self.bytes_in) != self.length || self.session.is_body_done() {
+                return Poll::Ready(Some(Ok(data)));
+            }
+            self.last = data;
+        }
     }
 
     fn poll_capacity(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<usize, ClientFault>> {
@@ -87,26 +112,22 @@ fn gone(error: h2::Error) -> ClientFault {
 }
 
 impl Downstream for Http2Downstream {
+    fn local_address(&self) -> Option<SocketAddr> {
+        self.session.server_addr()?.as_inet().copied()
+    }
+
     fn poll_body(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut(&[u8])) -> Poll<Result<bool, ClientFault>> {
-        match self.session.poll_read_body_bytes(cx) {
+        match self.poll_piece(cx) {
             Poll::Ready(Some(Ok(data))) => {
-                self.body_since = None;
-                self.bytes_in += data.len() as u64;
                 sink(&data);
                 Poll::Ready(Ok(true))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Err(gone(error))),
             Poll::Ready(None) => {
-                self.body_since = None;
+                sink(&std::mem::take(&mut self.last));
                 Poll::Ready(Ok(false))
             }
-            Poll::Pending => {
-                let since = *self.body_since.get_or_insert_with(Instant::now);
-                if self.body_timer.poll_expired(cx, since + self.body_idle) {
-                    return Poll::Ready(Err(ClientFault::BodyStalled));
-                }
-                Poll::Pending
-            }
+            Poll::Pending => self.wait.poll(cx).map(Err),
         }
     }
 
@@ -154,6 +175,11 @@ impl Downstream for Http2Downstream {
 
     fn response_started(&self) -> bool {
         self.writer.is_some()
+    }
+
+    fn take_back(&mut self) -> bool {
+        // The session has the head as soon as it is started.
+        false
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8], last: bool) -> Poll<Result<usize, ClientFault>> {

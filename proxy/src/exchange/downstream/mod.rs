@@ -3,10 +3,13 @@
 //! One implementor for each client protocol. All waits are polled, so that one task can move the request and the
 //! response at the same time; each implementor holds its client to the listener's deadlines by itself.
 
+mod body_wait;
 pub(crate) mod http1;
 pub(crate) mod http2;
 
+use bytes::BytesMut;
 use std::io;
+use std::net::SocketAddr;
 use std::task::{Context, Poll};
 use tidegate_http1::{BodyError, EncodeError};
 use tidegate_traffic::Fields;
@@ -35,6 +38,9 @@ pub(crate) enum ClientFault {
     /// It sent nothing of its body for the body limit.
     #[error("client sends no more of its body")]
     BodyStalled,
+    /// Its body comes too slowly.
+    #[error("client sends its body too slowly")]
+    BodyTooSlow,
     /// Its body's framing is broken.
     #[error("request body: {0}")]
     BadBody(#[from] BodyError),
@@ -57,6 +63,12 @@ pub(crate) trait Downstream: Send {
     /// Hands the next bytes of the request body to `sink`. Ready with whether more may follow.
     fn poll_body(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut(&[u8])) -> Poll<Result<bool, ClientFault>>;
 
+    /// The part of a request body that came with its head and needs no further reading or decoding, and whether that is
+    /// all of it. `None` when there is no such part.
+    fn take_ready_body(&mut self) -> Option<(BytesMut, bool)> {
+        None
+    }
+
     /// Passes an interim answer (1xx, not 101) on, where the protocol can.
     fn informational(&mut self, status: u16, fields: &dyn Fields, edits: &HeadEdits<'_>);
 
@@ -75,6 +87,9 @@ pub(crate) trait Downstream: Send {
     /// Whether [`Self::start_response`] was called.
     fn response_started(&self) -> bool;
 
+    /// Forgets an answer that was started, if nothing of it has left: then another can be started.
+    fn take_back(&mut self) -> bool;
+
     /// Sends bytes from the front of `data`; ready with how many, perhaps none when only the head left. The next call
     /// must begin with the bytes that were not taken. `last`: nothing follows `data`.
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8], last: bool) -> Poll<Result<usize, ClientFault>>;
@@ -85,11 +100,19 @@ pub(crate) trait Downstream: Send {
     /// Marks the body's end and pushes it out.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>>;
 
-    /// Ready when the client has gone. Only called when the request body is complete.
+    /// Ready when the client has gone, or gives its request up. Only called when the request body is complete.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault>;
 
-    /// Ends an answer that cannot be completed so that nobody can take it for complete.
+    /// The address that the client connected to; asked of the kernel, so for rare use only. `None` on a unix socket.
+    fn local_address(&self) -> Option<SocketAddr>;
+
+    /// Gives up on an answer and its client; nobody can take what was sent for complete.
     fn abort(&mut self);
+
+    /// Ends an answer that cannot be completed: the client can read what was sent, and nobody can take it for complete.
+    fn cut(&mut self) {
+        self.abort();
+    }
 
     /// Bytes of the request body that came.
     fn bytes_in(&self) -> u64;
