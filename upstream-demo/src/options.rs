@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// Threads that serve requests
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256).map(usize::from))]
     pub(crate) threads: usize,
+    /// Requests that are served at once, from the first byte of the answer to the last; more wait
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..).map(usize::from))]
+    pub(crate) concurrency: Option<usize>,
     /// Close a connection that had no request for this long
     #[arg(long, value_name = "SECONDS", default_value = "75", value_parser = seconds)]
     pub(crate) keep_alive: Duration,

@@ -19,7 +19,7 @@ use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     time::{sleep, timeout},
 };
 
@@ -37,6 +37,7 @@ pub(crate) struct Policy {
     drain: Duration,
     log_requests: bool,
     ignore_term: bool,
+    concurrency: Option<usize>,
 }
 
 /// Held by everything that serves somebody: the stop signal, and a proof of life the drain waits for.
@@ -44,10 +45,16 @@ pub(crate) struct Policy {
 pub(crate) struct Session {
     stop: watch::Receiver<bool>,
     _alive: mpsc::Sender<Infallible>,
+    /// One permit for each request that is served; absent when they are not counted.
+    slots: Option<Arc<Semaphore>>,
 }
 
 /// One request of a connection, from its head to the last byte of its answer.
-pub(crate) struct InFlight(Arc<Activity>);
+pub(crate) struct InFlight {
+    activity: Arc<Activity>,
+    /// Its place among those that are served at once.
+    slot: Option<OwnedSemaphorePermit>,
+}
 
 /// What a connection did and does.
 struct Activity {
@@ -64,7 +71,8 @@ pub(crate) async fn serve(listener: Listener, app: Arc<App>, policy: Policy) -> 
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let (stop, stopped) = watch::channel(false);
     let (alive, mut all_gone) = mpsc::channel(1);
-    let session = Session { stop: stopped, _alive: alive };
+    let slots = policy.concurrency.map(|slots| Arc::new(Semaphore::new(slots)));
+    let session = Session { stop: stopped, _alive: alive, slots };
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -98,8 +106,9 @@ async fn connection(stream: Stream, app: Arc<App>, session: Session, policy: Pol
     let activity = Arc::new(Activity::new());
     let (app, session) = (&*app, &session);
     let service = service_fn(|request: Request<Incoming>| {
-        let busy = InFlight::begin(&activity);
+        let mut busy = InFlight::begin(&activity);
         async move {
+            busy.slot = session.slot().await;
             if policy.log_requests {
                 log(&request);
             }
@@ -134,6 +143,11 @@ fn log(request: &Request<Incoming>) {
 }
 
 impl Session {
+    /// Waits for a place among the requests that are served at once.
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(self.slots.as_ref()?).acquire_owned().await.ok()
+    }
+
     /// Resolves when the worker was told to stop.
     pub(crate) async fn stopping(&mut self) {
         // An error means the server is gone already.
@@ -172,15 +186,15 @@ impl InFlight {
     fn begin(activity: &Arc<Activity>) -> Self {
         activity.requests.fetch_add(1, Ordering::Relaxed);
         activity.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(activity))
+        Self { activity: Arc::clone(activity), slot: None }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let now = self.0.started.elapsed().as_millis() as u64;
-        self.0.idle_since.store(now, Ordering::Relaxed);
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let now = self.activity.started.elapsed().as_millis() as u64;
+        self.activity.idle_since.store(now, Ordering::Relaxed);
+        self.activity.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -191,6 +205,7 @@ impl From<&Options> for Policy {
             drain: options.drain,
             log_requests: options.log_requests,
             ignore_term: options.ignore_term,
+            concurrency: options.concurrency,
         }
     }
 }
