@@ -7,9 +7,10 @@
 use std::{
     collections::{BTreeMap, HashSet, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     ops::Range,
     path::Path,
+    sync::Mutex,
 };
 
 use crate::binary::Binary;
@@ -131,7 +132,8 @@ fn fill_ports(mut text: String, ports: &mut BTreeMap<String, u16>) -> String {
 }
 
 /// A loopback port nobody listens on, other than those `taken`. It is none the kernel hands out to clients, so that no
-/// connection of another test sits on it when the edge binds it.
+/// connection of another test sits on it when the edge binds it; and it is this process's own until it ends, so that no
+/// test that runs beside this one chooses it before the edge has bound it.
 ///
 /// # Panics
 /// When there is none.
@@ -139,8 +141,16 @@ pub fn free_port(taken: &HashSet<u16>) -> u16 {
     // The standard library's keys for hash maps are random and differ each time.
     let start = RandomState::new().build_hasher().finish() as usize;
     let mut ports = PORTS.cycle().skip(start % PORTS.len()).take(PORTS.len());
-    let free = ports.find(|port| !taken.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    let free =
+        ports.find(|port| !taken.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok() && claim(*port));
     free.expect("loopback has free ports")
+}
+
+/// Makes a TCP port ours among the tests of this machine: whoever holds the UDP port of the same number has it.
+fn claim(port: u16) -> bool {
+    static CLAIMS: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
+    let claim = UdpSocket::bind(("127.0.0.1", port));
+    claim.map(|claim| CLAIMS.lock().expect("no test panics here").push(claim)).is_ok()
 }
 
 fn indent(text: &str, by: usize) -> String {
