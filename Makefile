@@ -8,12 +8,14 @@ MAKEFLAGS += --no-print-directory
 
 CARGO ?= cargo
 CONFIG ?= conf/demo.yaml
-# Options of the bench, for instance: make bench BENCH="--quick --only tiny"
+# Options of the bench, which takes about 40 minutes without any. For instance: make bench BENCH="--quick --only tiny"
 BENCH ?=
+# Names of long tests, for instance: make drill DRILL=cuts
+DRILL ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 PACKAGES := scripts/system-packages.sh
 
-.PHONY: help run build test check fmt lint doc deny bench soak micro clean toolchain build-packages test-packages
+.PHONY: help run build test drill fuzz check fmt lint doc deny bench soak micro clean toolchain build-packages test-packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +38,16 @@ test: test-packages ## run everything CI runs
 	    exec $(CARGO) test --workspace --lib --bins --tests --locked --no-fail-fast; \
 	fi
 
+drill: test-packages ## run the long forms of the integration tests (DRILL=name for some of them; tests/README.md)
+	@tests/setup-python.sh
+	@$(PACKAGES) slowhttptest
+	@$(CARGO) build --quiet --workspace --bins --locked
+	@exec $(CARGO) test --locked -p tidegate-tests --test integration -- \
+	    --ignored --nocapture --test-threads=1 $(DRILL)
+
+fuzz: build-packages ## fuzz the HTTP/1 codec, each target for FUZZ_SECONDS (60)
+	@scripts/fuzz.sh
+
 check: lint doc ## what needs no test run: format, lints, documentation
 
 fmt: toolchain ## format the code
@@ -54,7 +66,7 @@ deny: toolchain ## check the dependencies: licences, sources, bans, advisories
 	@$(CARGO) deny --workspace --locked check
 
 bench: build-packages ## measure side by side with nginx and haproxy (BENCH="--help" for its options)
-	@$(PACKAGES) nginx haproxy h2load openssl
+	@$(PACKAGES) nginx haproxy openssl strace valgrind
 	@$(CARGO) build --release --locked -p tidegate -p upstream-demo -p tidegate-benches
 	@exec $(TARGET)/release/bench --binaries $(TARGET)/release $(BENCH)
 
@@ -78,4 +90,4 @@ build-packages: toolchain
 	@$(PACKAGES) cc cmake
 
 test-packages: build-packages
-	@$(PACKAGES) curl h2load openssl python3 venv
+	@$(PACKAGES) curl h2load haproxy nginx openssl python3 venv

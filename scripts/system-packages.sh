@@ -21,7 +21,7 @@ package_of() {
         cc) echo gcc libc6-dev ;;
         venv) echo python3-venv ;;
         h2load) echo nghttp2-client ;;
-        cmake | curl | haproxy | nginx | openssl | python3 | wrk) echo "$1" ;;
+        cmake | curl | haproxy | nginx | openssl | python3 | slowhttptest | strace | valgrind | wrk) echo "$1" ;;
         *) echo "system-packages: unknown need: $1" >&2; exit 2 ;;
     esac
 }

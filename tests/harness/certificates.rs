@@ -8,13 +8,13 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme, SupportedProtocolVersion,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use crate::binary::repository;
+use crate::{authority::Identity, binary::repository};
 
 /// A protocol a client offers in the handshake.
 pub const H2: &[u8] = b"h2";
@@ -70,6 +70,33 @@ pub fn curious_client(protocols: &[&[u8]]) -> Arc<ClientConfig> {
     install_crypto();
     let builder = ClientConfig::builder().dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate));
     offering(builder.with_no_client_auth(), protocols)
+}
+
+/// A client of the test CA in every detail: versions, protocols, its own certificate, algorithms.
+///
+/// # Panics
+/// When what it is to speak does not fit together.
+pub fn client_speaking(
+    versions: &[&'static SupportedProtocolVersion],
+    protocols: &[&[u8]],
+    identity: Option<&Identity>,
+    change: impl FnOnce(&mut CryptoProvider),
+) -> Arc<ClientConfig> {
+    install_crypto();
+    let mut provider = aws_lc_rs::default_provider();
+    change(&mut provider);
+    let mut roots = RootCertStore::empty();
+    roots.add(read(&file("ca.pem"))).expect("the test CA is a correct certificate");
+    let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions);
+    let builder = builder.expect("the provider speaks these versions").with_root_certificates(roots);
+    let config = match identity {
+        Some(identity) => {
+            let chain = vec![identity.certificate.clone()];
+            builder.with_client_auth_cert(chain, identity.key()).expect("the key is the certificate's")
+        }
+        None => builder.with_no_client_auth(),
+    };
+    offering(config, protocols)
 }
 
 fn offering(mut config: ClientConfig, protocols: &[&[u8]]) -> Arc<ClientConfig> {

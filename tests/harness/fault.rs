@@ -93,15 +93,26 @@ impl FaultProxy {
     /// # Panics
     /// When there is no free port.
     pub async fn start(target: SocketAddr) -> Self {
+        Self::start_with(target, |_, plan| plan).await
+    }
+
+    /// As [`FaultProxy::start`]; `choose` gives the plan of each connection, by its number and the plan that is set.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn start_with(
+        target: SocketAddr,
+        choose: impl Fn(usize, Option<Plan>) -> Option<Plan> + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has free ports");
         let address = listener.local_addr().expect("a bound socket has an address");
         let (plan, connections) = (Arc::<Mutex<Option<Plan>>>::default(), Arc::<AtomicUsize>::default());
         let (shared, count) = (Arc::clone(&plan), Arc::clone(&connections));
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::Relaxed);
+                let number = count.fetch_add(1, Ordering::Relaxed);
                 let plan = shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                tokio::spawn(relay(client, target, plan));
+                tokio::spawn(relay(client, target, choose(number, plan)));
             }
         });
         Self { address, plan, connections, accepting }
@@ -306,6 +317,17 @@ mod tests {
         });
         assert_eq!(arrived.await, REQUEST.as_bytes()[..7]);
         assert_eq!(proxy.connections(), 1);
+    }
+
+    #[tokio::test]
+    async fn each_connection_may_have_a_plan_of_its_own() {
+        let recorder = Recorder::start(|_| vec![Step::Send(ANSWER.into()), Step::Close]).await;
+        let by_number = |number, _| Some(Plan::answer(number, Fault::Fin));
+        let proxy = FaultProxy::start_with(recorder.socket_address(), by_number).await;
+        for number in 0..3 {
+            let (read, _) = Raw::exchange(proxy.address(), REQUEST, Duration::from_secs(5)).await;
+            assert_eq!(read, ANSWER[..number]);
+        }
     }
 
     #[tokio::test]

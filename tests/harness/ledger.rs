@@ -46,7 +46,8 @@ pub struct Report {
     pub entered: usize,
     /// Requests with their own answer, whole.
     pub answered: usize,
-    /// Refused by a status of 500 or above that is not the origin's: an honest failure.
+    /// Refused by a status of 500 or above that is not the origin's, or by the origin's 400 for a body that broke off: an
+    /// honest failure.
     pub refused: Vec<u64>,
     /// No answer, or one that visibly broke off.
     pub lost: Vec<u64>,
@@ -223,15 +224,20 @@ fn judge(id: u64, length: usize, answer: &Result<Answer>) -> Outcome {
         (_, Ending::Cut(_)) => Outcome::Lost,
         (Some(other), _) if other.parse() != Ok(id) => Outcome::Crossed,
         (Some(_), _) if answer.body == body_of(id, length) => Outcome::Right,
-        (None, _) if answer.status.is_server_error() => Outcome::Refused,
+        (None, _) if answer.status.is_server_error() || answer.status == 400 => Outcome::Refused,
         _ => Outcome::Wrong,
     }
 }
 
 /// The bytes that belong to an id: no two ids share a piece of eight bytes at the same place.
-fn body_of(id: u64, length: usize) -> Bytes {
-    let words = (0..).map(|index: u64| id.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(index).to_le_bytes());
-    words.flatten().take(length).collect()
+pub fn body_of(id: u64, length: usize) -> Bytes {
+    let first = id.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut bytes = Vec::with_capacity(length + 8);
+    for index in 0..length.div_ceil(8) as u64 {
+        bytes.extend_from_slice(&first.wrapping_add(index).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes.into()
 }
 
 // Guards the books only; held while a page is read or changed.

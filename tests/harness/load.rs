@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     client::{Answer, Ask, Client, Connection},
-    ledger::Ledger,
+    ledger::{Entry, Ledger},
 };
 
 /// Load that runs until it is stopped.
@@ -85,14 +85,26 @@ impl Load {
     /// Keeps connections busy with entries of a ledger, gets and posts in turn. The ledger's report has the judgement;
     /// the tally counts what got an answer at all.
     pub fn ledger(clients: &[Client], concurrency: usize, ledger: &Ledger, length: usize) -> Self {
+        Self::entering(clients, concurrency, ledger, move |ledger, turn| {
+            if turn % 2 == 0 { ledger.get(length) } else { ledger.post(length, 16) }
+        })
+    }
+
+    /// As [`Load::ledger`]; `enter` makes the entry of each turn.
+    pub fn entering(
+        clients: &[Client],
+        concurrency: usize,
+        ledger: &Ledger,
+        enter: impl Fn(&Ledger, u64) -> (Entry, Ask) + Send + Sync + 'static,
+    ) -> Self {
+        let enter = Arc::new(enter);
         Self::run(clients, concurrency, |client, stop, sent| {
-            let ledger = ledger.clone();
+            let (ledger, enter) = (ledger.clone(), Arc::clone(&enter));
             async move {
                 let mut tally = Tally::default();
                 let mut connection = None;
                 while !stop.load(Ordering::Relaxed) {
-                    let turn = sent.fetch_add(1, Ordering::Relaxed);
-                    let (entry, ask) = if turn % 2 == 0 { ledger.get(length) } else { ledger.post(length, 16) };
+                    let (entry, ask) = enter(&ledger, sent.fetch_add(1, Ordering::Relaxed));
                     let started = Instant::now();
                     let answer = send(client, &mut connection, ask).await;
                     ledger.close(&entry, &answer);

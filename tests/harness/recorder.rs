@@ -38,6 +38,8 @@ pub struct Recorded {
     pub requests: Vec<Seen>,
     /// Whether the other side has ended the connection.
     pub ended: bool,
+    /// Whether the script of the last request is still being followed.
+    pub at_work: bool,
 }
 
 /// One request as it arrived.
@@ -136,6 +138,18 @@ impl Recorder {
         lock(&self.kept).clone()
     }
 
+    /// The bytes of each connection behind the first `marks` of them, and whether it has ended. A connection without a
+    /// mark has all of its bytes.
+    pub fn bytes_behind(&self, marks: &[usize]) -> Vec<(Vec<u8>, bool)> {
+        let marks = marks.iter().copied().chain(std::iter::repeat(0));
+        lock(&self.kept).iter().zip(marks).map(|(kept, mark)| (kept.bytes[mark..].to_vec(), kept.ended)).collect()
+    }
+
+    /// Whether a script is still being followed on any connection.
+    pub fn is_at_work(&self) -> bool {
+        lock(&self.kept).iter().any(|kept| kept.at_work)
+    }
+
     /// The requests so far, by connection and then in order.
     pub fn requests(&self) -> Vec<Seen> {
         self.connections().into_iter().flat_map(|recorded| recorded.requests).collect()
@@ -219,13 +233,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Resettable> Conversation<S> {
 
     async fn run(mut self) {
         while let Some(seen) = self.request().await {
-            self.note(|recorded| recorded.requests.push(seen.clone()));
-            for step in (self.script)(&seen) {
-                if !self.perform(step).await {
-                    return;
-                }
+            self.note(|recorded| {
+                recorded.requests.push(seen.clone());
+                recorded.at_work = true;
+            });
+            let goes_on = self.follow((self.script)(&seen)).await;
+            self.note(|recorded| recorded.at_work = false);
+            if !goes_on {
+                return;
             }
         }
+    }
+
+    /// Does all steps. False when the conversation is over.
+    async fn follow(&mut self, steps: Vec<Step>) -> bool {
+        for step in steps {
+            if !self.perform(step).await {
+                return false;
+            }
+        }
+        true
     }
 
     /// Does one step. False when the conversation is over.

@@ -1,13 +1,22 @@
-//! The bar of the whole: 500 keep-alive clients, 125 of each kind, while the edge is reloaded twenty times. Five seconds by default; `TIDEGATE_DRILL_SECONDS=60` for the full length.
+//! The bar of the whole: 500 keep-alive clients, 125 of each kind, while the edge is reloaded twenty times.
 
-use std::{env, time::Duration};
+use std::time::Duration;
 
-use tidegate_tests::{edge::Edge, load::Load, site::Site};
+use tidegate_tests::{drill::amount, edge::Edge, load::Load, site::Site};
 use tokio::time::{Instant, sleep_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_clients_and_twenty_reloads() {
-    let seconds = env::var("TIDEGATE_DRILL_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(5.0);
+    reloads_under_load(5.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: make drill"]
+async fn five_hundred_clients_and_twenty_reloads_for_a_minute() {
+    reloads_under_load(amount("TIDEGATE_DRILL_SECONDS", 60) as f64).await;
+}
+
+async fn reloads_under_load(seconds: f64) {
     let site = |number: usize| Site::demo_workers(2, &[]).replace("name: main", &format!("name: main-{number}"));
     let mut edge = Edge::start(site(0)).await;
     let workers = edge.ready_workers("app", 2).await;

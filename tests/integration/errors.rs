@@ -6,12 +6,26 @@ use bytes::Bytes;
 use tidegate_tests::{
     client::{Answer, Ask, Client, Kind},
     edge::{Edge, Home},
+    every_client,
     fault::{Fault, cut},
     raw::{End, Raw, field, status},
     recorder::{OK, Recorder, Step},
     site::{Site, free_port},
     wait::wait_until,
 };
+
+every_client! {
+    nobody_listens_is_a_502,
+    garbage_is_a_502,
+    two_lengths_are_a_502,
+    an_end_before_the_head_is_a_502,
+    silence_is_a_504,
+    half_a_head_and_then_silence_is_a_504,
+    an_error_is_json_for_who_asks_for_json,
+    an_error_for_head_has_no_body,
+    a_body_too_large_is_a_413_without_reading_it,
+    a_413_reaches_a_client_that_is_still_sending,
+}
 
 #[track_caller]
 fn assert_refused(answer: &Answer, status: u16, reason: &str, client: Client) {
@@ -21,54 +35,57 @@ fn assert_refused(answer: &Answer, status: u16, reason: &str, client: Client) {
 }
 
 /// What the edge says when its one endpoint does this with each request.
-async fn assert_upstream_fault(script: impl Fn() -> Vec<Step> + Send + Sync + 'static, code: u16, reason: &str) {
+async fn assert_upstream_fault(
+    kind: Kind,
+    script: impl Fn() -> Vec<Step> + Send + Sync + 'static,
+    code: u16,
+    reason: &str,
+) {
     let recorder = Recorder::start(move |_| script()).await;
     let app = format!("servers: [{{ address: \"{}\" }}]\ntimeouts: {{ head: 300ms, read: 300ms }}", recorder.address());
     let edge = Edge::start(Site::proxy(&app)).await;
-    for client in edge.clients() {
-        let started = Instant::now();
-        let answer = client.ask(Ask::post("/", "x")).await;
-        assert_refused(&answer, code, reason, client);
-        assert!(started.elapsed() < Duration::from_secs(2), "{:?} over {}", started.elapsed(), client.kind());
-    }
+    let client = edge.client(kind);
+    let started = Instant::now();
+    let answer = client.ask(Ask::post("/", "x")).await;
+    assert_refused(&answer, code, reason, client);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?} over {}", started.elapsed(), client.kind());
 }
 
-#[tokio::test]
-async fn nobody_listens_is_a_502() {
+async fn nobody_listens_is_a_502(kind: Kind) {
     let edge = Edge::start(Site::proxy_to(format!("127.0.0.1:{}", free_port(&Default::default())))).await;
-    for client in edge.clients() {
-        assert_refused(&client.get("/").await, 502, "connect_failed", client);
-    }
+    let client = edge.client(kind);
+    assert_refused(&client.get("/").await, 502, "connect_failed", client);
 }
 
-#[tokio::test]
-async fn garbage_is_a_502() {
-    assert_upstream_fault(|| vec![Step::Send(b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n".to_vec())], 502, "upstream_bad_response")
-        .await;
+async fn garbage_is_a_502(kind: Kind) {
+    assert_upstream_fault(
+        kind,
+        || vec![Step::Send(b"SSH-2.0-OpenSSH_9.2p1\r\n\r\n".to_vec())],
+        502,
+        "upstream_bad_response",
+    )
+    .await;
 }
 
-#[tokio::test]
-async fn two_lengths_are_a_502() {
+async fn two_lengths_are_a_502(kind: Kind) {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nok\n";
-    assert_upstream_fault(move || vec![Step::Send(answer.into())], 502, "upstream_bad_response").await;
+    assert_upstream_fault(kind, move || vec![Step::Send(answer.into())], 502, "upstream_bad_response").await;
 }
 
-#[tokio::test]
-async fn an_end_before_the_head_is_a_502() {
-    assert_upstream_fault(|| vec![Step::Close], 502, "upstream_closed").await;
-    assert_upstream_fault(|| cut(OK.as_bytes(), 20, &Fault::Reset), 502, "upstream_closed").await;
+async fn an_end_before_the_head_is_a_502(kind: Kind) {
+    assert_upstream_fault(kind, || vec![Step::Close], 502, "upstream_closed").await;
+    assert_upstream_fault(kind, || cut(OK.as_bytes(), 20, &Fault::Reset), 502, "upstream_closed").await;
 }
 
-#[tokio::test]
-async fn silence_is_a_504() {
-    assert_upstream_fault(|| vec![Step::Stall], 504, "head_timeout").await;
+async fn silence_is_a_504(kind: Kind) {
+    assert_upstream_fault(kind, || vec![Step::Stall], 504, "head_timeout").await;
 }
 
-#[tokio::test]
-async fn half_a_head_and_then_silence_is_a_504() {
-    assert_upstream_fault(|| cut(OK.as_bytes(), 20, &Fault::Stall), 504, "head_timeout").await;
+async fn half_a_head_and_then_silence_is_a_504(kind: Kind) {
+    assert_upstream_fault(kind, || cut(OK.as_bytes(), 20, &Fault::Stall), 504, "head_timeout").await;
 }
 
+// Once: it is about workers; answers of our own go through every client above.
 #[tokio::test]
 async fn no_worker_is_a_503() {
     let site = Site::proxy("workers: { command: [\"@demo@\", --uds, \"{socket}\", --fail-boot], count: 1 }");
@@ -80,55 +97,56 @@ async fn no_worker_is_a_503() {
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
 }
 
-#[tokio::test]
-async fn an_error_is_json_for_who_asks_for_json() {
+async fn an_error_is_json_for_who_asks_for_json(kind: Kind) {
     let edge = Edge::start(Site::proxy_to(format!("127.0.0.1:{}", free_port(&Default::default())))).await;
-    for client in edge.clients() {
-        let plain = client.get("/").await;
-        assert!(plain.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")), "{plain:?}");
-        assert!(plain.text().contains("502"), "{}", plain.text());
-        let answer = client.ask(Ask::get("/").header("accept", "application/json")).await;
-        let body = answer.json();
-        assert_eq!(answer.header("content-type"), Some("application/json"));
-        assert_eq!((&body["status"], &body["reason"]), (&502.into(), &"connect_failed".into()), "{body}");
-        // What the client gets is its own: no address of ours.
-        assert!(!answer.text().contains("127.0.0.1") && !plain.text().contains("127.0.0.1"), "{}", answer.text());
-    }
+    let client = edge.client(kind);
+    let plain = client.get("/").await;
+    assert!(plain.header("content-type").is_some_and(|kind| kind.starts_with("text/plain")), "{plain:?}");
+    assert!(plain.text().contains("502"), "{}", plain.text());
+    let answer = client.ask(Ask::get("/").header("accept", "application/json")).await;
+    let body = answer.json();
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!((&body["status"], &body["reason"]), (&502.into(), &"connect_failed".into()), "{body}");
+    // What the client gets is its own: no address of ours.
+    assert!(!answer.text().contains("127.0.0.1") && !plain.text().contains("127.0.0.1"), "{}", answer.text());
 }
 
-#[tokio::test]
-async fn a_body_too_large_is_a_413_without_reading_it() {
+async fn a_body_too_large_is_a_413_without_reading_it(kind: Kind) {
     let recorder = Recorder::friendly().await;
     let upstreams = format!("app: {{ servers: [{{ address: \"{}\" }}] }}", recorder.address());
     let edge = Edge::start(Site::usual("- { path: /, proxy: app, max_body: 1KiB }", &upstreams)).await;
-    for client in edge.clients() {
-        client.ask(Ask::post("/", vec![b'x'; 1024])).await.assert(200, b"ok\n");
-        recorder.forget();
-        assert_refused(&client.ask(Ask::post("/", vec![b'x'; 1025])).await, 413, "body_too_large", client);
-        assert!(recorder.requests().is_empty(), "a refused body reached the endpoint over {}", client.kind());
-        let pieces = vec![Bytes::from(vec![b'x'; 600]); 3];
-        assert_refused(&client.ask(Ask::post_pieces("/", pieces)).await, 413, "body_too_large", client);
-        assert!(recorder.requests().is_empty(), "a refused body looked complete over {}", client.kind());
-    }
+    let client = edge.client(kind);
+    client.ask(Ask::post("/", vec![b'x'; 1024])).await.assert(200, b"ok\n");
+    recorder.forget();
+    assert_refused(&client.ask(Ask::post("/", vec![b'x'; 1025])).await, 413, "body_too_large", client);
+    assert!(recorder.requests().is_empty(), "a refused body reached the endpoint over {}", client.kind());
+    let pieces = vec![Bytes::from(vec![b'x'; 600]); 3];
+    assert_refused(&client.ask(Ask::post_pieces("/", pieces)).await, 413, "body_too_large", client);
+    assert!(recorder.requests().is_empty(), "a refused body looked complete over {}", client.kind());
+}
+
+// Once: bytes of HTTP/1.1.
+#[tokio::test]
+async fn a_413_comes_before_the_body() {
+    let edge = Edge::start(Site::proxy_to("127.0.0.1:9")).await;
     let head = "POST / HTTP/1.1\r\nhost: test.example\r\ncontent-length: 1000000000\r\n\r\n";
     let (answer, _) = Raw::exchange(edge.address("plain"), head, Duration::from_secs(5)).await;
     assert_eq!(status(&answer), 413, "before a single byte of the body: {answer}");
 }
 
-#[tokio::test]
-async fn a_413_reaches_a_client_that_is_still_sending() {
+async fn a_413_reaches_a_client_that_is_still_sending(kind: Kind) {
     let recorder = Recorder::friendly().await;
     let edge = Edge::start(Site::proxy_to(recorder.address())).await;
-    for client in edge.clients() {
-        // One byte above the default, and far more than socket buffers hold: closing at once would reset the client
-        // before it has read why.
-        for size in [(1 << 20) + 1, 8 << 20] {
-            assert_refused(&client.ask(Ask::post("/", vec![b'x'; size])).await, 413, "body_too_large", client);
-        }
+    let client = edge.client(kind);
+    // One byte above the default, and far more than socket buffers hold: closing at once would reset the client
+    // before it has read why.
+    for size in [(1 << 20) + 1, 8 << 20] {
+        assert_refused(&client.ask(Ask::post("/", vec![b'x'; size])).await, 413, "body_too_large", client);
     }
     assert!(recorder.requests().is_empty());
 }
 
+// Once: bytes of HTTP/1.1.
 #[tokio::test]
 async fn a_head_that_does_not_come_is_a_408() {
     let site = Site::proxy_to("127.0.0.1:9").replace("name: plain,", "name: plain, timeouts: { head: 400ms },");
@@ -141,6 +159,7 @@ async fn a_head_that_does_not_come_is_a_408() {
     assert!((Duration::from_millis(350)..Duration::from_secs(2)).contains(&took), "{took:?}");
 }
 
+// Once: bytes of HTTP/1.1.
 #[tokio::test]
 async fn a_dripped_head_has_the_same_deadline_on_every_request() {
     let recorder = Recorder::friendly().await;
@@ -165,6 +184,7 @@ async fn a_dripped_head_has_the_same_deadline_on_every_request() {
     assert_eq!(recorder.requests().len(), 1);
 }
 
+// Once: bytes of HTTP/1.1.
 #[tokio::test]
 async fn a_body_that_does_not_come_is_a_408() {
     let recorder = Recorder::friendly().await;
@@ -176,4 +196,27 @@ async fn a_body_that_does_not_come_is_a_408() {
     assert_eq!((status(&answer), end), (408, End::Closed), "{answer}");
     assert_eq!(field(&answer, "x-tidegate-reason"), Some("client_body_timeout"), "{answer}");
     assert!(recorder.requests().is_empty(), "half a body looked complete");
+}
+
+async fn an_error_for_head_has_no_body(kind: Kind) {
+    let edge = Edge::start(Site::proxy_to(format!("127.0.0.1:{}", free_port(&Default::default())))).await;
+    let client = edge.client(kind);
+    // Refused before a route was found, and after.
+    for (target, status, reason) in [("/%zz", 400, "bad_request"), ("/", 502, "connect_failed")] {
+        let answer = client.ask(Ask::new("HEAD", target)).await;
+        assert_refused(&answer, status, reason, client);
+        assert!(answer.body.is_empty(), "{target} over {kind}: {}", answer.text());
+        let length = answer.header("content-length").map(|length| length.parse::<u64>().unwrap_or(0));
+        assert_ne!(length, Some(0), "{target} over {kind}: GET would have a body");
+    }
+}
+
+// Once: bytes of HTTP/1.1.
+#[tokio::test]
+async fn nothing_follows_the_head_of_an_error_for_head() {
+    let edge = Edge::start(Site::proxy_to("127.0.0.1:9")).await;
+    let request = "HEAD /%zz HTTP/1.1\r\nhost: test.example\r\n\r\n";
+    let (answer, end) = Raw::exchange(edge.address("plain"), request, Duration::from_secs(5)).await;
+    assert_eq!((status(&answer), end), (400, End::Closed), "{answer}");
+    assert!(answer.ends_with("\r\n\r\n"), "{answer}");
 }

@@ -5,9 +5,12 @@
 //! and workers share one running program for each table, with a listener, site or upstream for either value; rows about the
 //! whole process start one for either value. A key without a row, and a row without a key, fail the test below.
 
+mod buffer;
 mod listeners;
 mod process;
 mod sites;
+mod tls_policies;
+mod upstream_tls;
 mod upstreams;
 mod workers;
 
@@ -156,7 +159,16 @@ fn ending(end: End) -> &'static str {
 
 #[test]
 fn every_key_has_its_row_and_every_row_its_key() {
-    let tables = [listeners::keys(), sites::keys(), upstreams::keys(), workers::keys(), process::keys()];
+    let tables = [
+        buffer::keys(),
+        listeners::keys(),
+        sites::keys(),
+        upstreams::keys(),
+        workers::keys(),
+        process::keys(),
+        tls_policies::keys(),
+        upstream_tls::keys(),
+    ];
     let rows: Vec<&str> = tables.concat();
     let known: BTreeSet<&str> = rows.iter().copied().collect();
     let twice: Vec<_> = known.iter().filter(|key| rows.iter().filter(|row| row == key).count() > 1).collect();

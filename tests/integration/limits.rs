@@ -5,10 +5,17 @@ use std::time::Duration;
 use tidegate_tests::{
     client::{Ask, Kind},
     edge::Edge,
+    every_client,
     raw::{End, Raw, status},
     recorder::Recorder,
     site::Site,
 };
+
+every_client! {
+    what_is_within_the_defaults_passes,
+    a_target_too_long_is_a_414,
+    a_head_too_large_is_refused,
+}
 
 async fn ask_raw(edge: &Edge, request: &str) -> u16 {
     let mut raw = Raw::connect(edge.address("plain")).await;
@@ -16,6 +23,7 @@ async fn ask_raw(edge: &Edge, request: &str) -> u16 {
     status(&raw.read_head().await)
 }
 
+// Once: exact sizes of a head of HTTP/1.1.
 #[tokio::test]
 async fn fields_are_counted() {
     let recorder = Recorder::friendly().await;
@@ -29,6 +37,7 @@ async fn fields_are_counted() {
     assert_eq!(ask_raw(&edge, &request(21)).await, 431);
 }
 
+// Once: exact sizes of a head of HTTP/1.1.
 #[tokio::test]
 async fn the_head_is_bounded() {
     let recorder = Recorder::friendly().await;
@@ -47,47 +56,42 @@ async fn the_head_is_bounded() {
     assert_eq!(recorder.requests().len(), 2);
 }
 
-#[tokio::test]
-async fn what_is_within_the_defaults_passes() {
+async fn what_is_within_the_defaults_passes(kind: Kind) {
     let recorder = Recorder::friendly().await;
     let edge = Edge::start(Site::proxy_to(recorder.address())).await;
-    for client in edge.clients() {
-        client.ask(Ask::get(&format!("/{}", "a".repeat(8_000)))).await.assert(200, b"ok\n");
-        client.ask(Ask::get("/").header("x", &"x".repeat(30_000))).await.assert(200, b"ok\n");
-        client.ask(Ask::post("/", vec![b'x'; 1 << 20])).await.assert(200, b"ok\n");
-    }
+    let client = edge.client(kind);
+    client.ask(Ask::get(&format!("/{}", "a".repeat(8_000)))).await.assert(200, b"ok\n");
+    client.ask(Ask::get("/").header("x", &"x".repeat(30_000))).await.assert(200, b"ok\n");
+    client.ask(Ask::post("/", vec![b'x'; 1 << 20])).await.assert(200, b"ok\n");
 }
 
-#[tokio::test]
-async fn a_target_too_long_is_a_414_for_all_clients() {
+async fn a_target_too_long_is_a_414(kind: Kind) {
     let recorder = Recorder::friendly().await;
     let edge = Edge::start(Site::proxy_to(recorder.address())).await;
-    for client in edge.clients() {
-        let answer = client.get(&format!("/{}", "a".repeat(9_000))).await;
-        let got = (answer.status.as_u16(), answer.header("x-tidegate-reason"));
-        assert_eq!(got, (414, Some("target_too_long")), "over {}", client.kind());
-    }
+    let client = edge.client(kind);
+    let answer = client.get(&format!("/{}", "a".repeat(9_000))).await;
+    let got = (answer.status.as_u16(), answer.header("x-tidegate-reason"));
+    assert_eq!(got, (414, Some("target_too_long")), "over {}", client.kind());
     assert!(recorder.requests().is_empty());
 }
 
-#[tokio::test]
-async fn a_head_too_large_is_refused_for_all_clients() {
+async fn a_head_too_large_is_refused(kind: Kind) {
     let recorder = Recorder::friendly().await;
     let edge = Edge::start(Site::proxy_to(recorder.address())).await;
-    for client in edge.clients() {
-        let fields = (0..200).fold(Ask::get("/"), |ask, index| ask.header(&format!("x-{index}"), "1"));
-        for ask in [Ask::get("/").header("x", &"x".repeat(70_000)), fields] {
-            // A client of HTTP/2 may also see its stream or connection refused (RFC 9113 section 10.5.1).
-            match client.send(ask).await {
-                Ok(answer) => assert_eq!(answer.status, 431, "over {}", client.kind()),
-                Err(error) => assert!(client.kind().is_h2(), "over {}: {error:#}", client.kind()),
-            }
+    let client = edge.client(kind);
+    let fields = (0..200).fold(Ask::get("/"), |ask, index| ask.header(&format!("x-{index}"), "1"));
+    for ask in [Ask::get("/").header("x", &"x".repeat(70_000)), fields] {
+        // A client of HTTP/2 may also see its stream or connection refused (RFC 9113 section 10.5.1).
+        match client.send(ask).await {
+            Ok(answer) => assert_eq!(answer.status, 431, "over {}", client.kind()),
+            Err(error) => assert!(client.kind().is_h2(), "over {}: {error:#}", client.kind()),
         }
-        client.get("/").await.assert(200, b"ok\n");
     }
-    assert_eq!(recorder.requests().len(), 4);
+    client.get("/").await.assert(200, b"ok\n");
+    assert_eq!(recorder.requests().len(), 1);
 }
 
+// Once: it is about connections, before any protocol.
 #[tokio::test]
 async fn one_address_has_so_many_connections() {
     let recorder = Recorder::friendly().await;
@@ -113,6 +117,7 @@ async fn one_address_has_so_many_connections() {
     .await;
 }
 
+// Once: the wait between two requests of HTTP/1.1.
 #[tokio::test]
 async fn an_idle_client_is_let_go() {
     let recorder = Recorder::friendly().await;

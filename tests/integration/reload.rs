@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidegate_tests::{
     client::{Client, Kind},
     edge::Edge,
+    every_client,
     ledger::Ledger,
     load::Load,
     process::Signal,
@@ -14,6 +15,12 @@ use tidegate_tests::{
     websocket::WebSocket,
 };
 use tokio_tungstenite::tungstenite::Message;
+
+every_client! {
+    a_bad_file_changes_nothing_and_says_why,
+    connections_outlive_reloads,
+    an_upstream_is_exchanged,
+}
 
 /// The usual front before one demo worker, with a route that says which edition this is.
 fn edition(number: usize) -> Site {
@@ -26,6 +33,7 @@ async fn assert_edition(client: Client, number: usize) {
     client.get("/edition").await.assert(200, number.to_string().as_bytes());
 }
 
+// Once: load of all clients at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_reloads_under_load_lose_nothing() {
     let mut edge = Edge::start(edition(0)).await;
@@ -44,6 +52,7 @@ async fn twenty_reloads_under_load_lose_nothing() {
     assert_eq!(edge.workers("app").await, workers, "unchanged workers are untouched");
 }
 
+// Once: load of all clients at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_ledger_balances_over_reloads() {
     let ledger = Ledger::open().await;
@@ -64,10 +73,9 @@ async fn the_ledger_balances_over_reloads() {
     ledger.report().assert_clean();
 }
 
-#[tokio::test]
-async fn a_bad_file_changes_nothing_and_says_why() {
+async fn a_bad_file_changes_nothing_and_says_why(kind: Kind) {
     let mut edge = Edge::start(edition(1)).await;
-    let client = edge.client(Kind::Http1);
+    let client = edge.client(kind);
     let generation = edge.status().await["generation"].clone();
     for (from, to, named) in [
         ("proxy: app", "proxy: ap", "ap"),
@@ -88,6 +96,7 @@ async fn a_bad_file_changes_nothing_and_says_why() {
     assert_edition(client, 3).await;
 }
 
+// Once: both clients that can upgrade.
 #[tokio::test]
 async fn a_websocket_outlives_reloads() {
     let mut edge = Edge::start(edition(0)).await;
@@ -103,13 +112,11 @@ async fn a_websocket_outlives_reloads() {
     }
 }
 
-#[tokio::test]
-async fn connections_outlive_reloads() {
+async fn connections_outlive_reloads(kind: Kind) {
     let mut edge = Edge::start(edition(0)).await;
     let mut connections = Vec::new();
-    for client in edge.clients() {
-        connections.push(client.connect().await.expect("the edge listens"));
-    }
+    let client = edge.client(kind);
+    connections.push(client.connect().await.expect("the edge listens"));
     for number in 1..=3 {
         assert!(edge.reload(&edition(number)).await.status.success());
         for connection in &mut connections {
@@ -120,6 +127,7 @@ async fn connections_outlive_reloads() {
     }
 }
 
+// Once: it is about the signal.
 #[tokio::test]
 async fn sighup_reloads() {
     let mut edge = Edge::start(edition(1)).await;
@@ -136,6 +144,7 @@ async fn sighup_reloads() {
     assert_edition(client, 2).await;
 }
 
+// Once: it is about the socket.
 #[tokio::test]
 async fn a_listener_comes_and_goes() {
     let mut edge = Edge::start(edition(1)).await;
@@ -148,20 +157,19 @@ async fn a_listener_comes_and_goes() {
     assert_edition(edge.client(Kind::Http1), 3).await;
 }
 
-#[tokio::test]
-async fn an_upstream_is_exchanged() {
+async fn an_upstream_is_exchanged(kind: Kind) {
     let (old, new) = (Recorder::friendly().await, Recorder::friendly().await);
     let mut edge = Edge::start(Site::proxy_to(old.address())).await;
-    edge.client(Kind::Http1).get("/").await.assert(200, b"ok\n");
+    edge.client(kind).get("/").await.assert(200, b"ok\n");
     let finished = edge.reload(&Site::proxy_to(new.address())).await;
     let told = format!("{}{}", finished.stdout, finished.stderr);
     assert!(finished.status.success() && told.contains(new.address()), "the change is named: {told}");
-    for client in edge.clients() {
-        client.get("/").await.assert(200, b"ok\n");
-    }
-    assert_eq!((old.requests().len(), new.requests().len()), (1, 4));
+    let client = edge.client(kind);
+    client.get("/").await.assert(200, b"ok\n");
+    assert_eq!((old.requests().len(), new.requests().len()), (1, 1));
 }
 
+// Once: it is about the file.
 #[tokio::test]
 async fn what_cannot_change_live_is_refused_by_name() {
     let server = |shards: usize| {

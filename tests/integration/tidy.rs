@@ -153,6 +153,22 @@ fn the_repository_speaks_of_itself_alone() {
     }
 }
 
+/// In a file whose tests go through every client, one that does not says why.
+#[test]
+fn tests_go_through_every_client_or_say_why_not() {
+    for file in files(&repository().join("tests/integration")) {
+        let text = text(&file);
+        let lines: Vec<&str> = text.lines().collect();
+        if !lines.contains(&"every_client! {") {
+            continue;
+        }
+        for (index, _) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("#[tokio::test")) {
+            let before = lines[index - 1];
+            assert!(before.starts_with("// Once: "), "{}:{}: is it for every client?", file.display(), index + 1);
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_example_file_loads_without_a_warning() {
     let examples = files(&repository().join("conf"));

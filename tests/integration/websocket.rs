@@ -1,15 +1,25 @@
 //! WebSocket through the edge.
 
-use std::time::Duration;
+use std::{fs, future::Future, sync::Arc, time::Duration};
 
 use tidegate_tests::{
+    authority::Authority,
+    certificates::install_crypto,
     client::{Client, Kind},
-    edge::Edge,
-    raw::{Raw, status},
+    connect::{Stream, tcp},
+    edge::{Edge, Home},
+    raw::{End, Raw, status},
     recorder::{OK, Recorder, Step},
     site::Site,
     websocket::WebSocket,
 };
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, UnixListener},
+    sync::oneshot,
+    time::timeout,
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tokio_tungstenite::tungstenite::{Message, protocol::frame::coding::CloseCode};
 
 const HANDSHAKE: &str = "GET /ws HTTP/1.1\r\nhost: test.example\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
@@ -119,4 +129,140 @@ async fn a_worker_that_stops_says_goodbye() {
         Ok(Some(Message::Close(Some(frame)))) => assert_eq!(frame.code, CloseCode::Away),
         other => panic!("instead of a close: {other:?}"),
     }
+}
+
+const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+                         sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+const PATIENCE: Duration = Duration::from_secs(10);
+/// More than one read takes, less than a socket holds.
+const LAST_WORDS: usize = 100_000;
+
+/// Agrees to become a tunnel.
+async fn agree(stream: &mut impl Stream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(stream.read_buf(&mut head).await.expect("a request") > 0, "the edge has gone");
+    }
+    stream.write_all(SWITCHING.as_bytes()).await.expect("written");
+    stream.flush().await.expect("flushed");
+}
+
+/// A client of a tunnel through the edge.
+async fn tunnelled(edge: &Edge) -> Raw {
+    let mut raw = Raw::connect(edge.address("plain")).await;
+    raw.send(format!("{HANDSHAKE}\r\n")).await;
+    assert_eq!(status(&raw.read_head().await), 101);
+    raw
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_words_of_an_endpoint_arrive_although_it_left_bytes_unread() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("endpoint");
+    // On a unix socket, what was written before a close is with the other side whatever was left unread.
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let edge = Edge::start(Site::proxy_to(format!("unix:{}", path.display()))).await;
+    for round in 0..5 {
+        let (leave, left) = oneshot::channel();
+        let endpoint = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            agree(&mut stream).await;
+            left.await.expect("a word");
+            stream.write_all(&[b'x'; LAST_WORDS]).await.expect("written");
+        };
+        let client = async {
+            let mut stream = tcp(edge.address("plain")).await.expect("a connection");
+            stream.write_all(format!("{HANDSHAKE}\r\n").as_bytes()).await.expect("written");
+            let mut read = vec![0; SWITCHING.len()];
+            assert!(stream.read(&mut read).await.expect("an answer") > 0);
+            // Until everything in between is full.
+            let chunk = vec![b'y'; 64 << 10];
+            while let Ok(written) = timeout(Duration::from_millis(300), stream.write(&chunk)).await {
+                written.expect("the edge is there");
+            }
+            leave.send(()).expect("it waits");
+            let mut read = Vec::new();
+            let _ = timeout(PATIENCE, stream.read_to_end(&mut read)).await.expect("an end in time");
+            read.iter().filter(|byte| **byte == b'x').count()
+        };
+        let ((), read) = tokio::join!(endpoint, client);
+        assert_eq!(read, LAST_WORDS, "round {round}");
+    }
+}
+
+/// Hears a client out, and only then says its last words.
+async fn last_word(mut stream: impl Stream) -> Vec<u8> {
+    agree(&mut stream).await;
+    let mut heard = Vec::new();
+    stream.read_to_end(&mut heard).await.expect("an orderly end");
+    stream.write_all(&[b'x'; LAST_WORDS]).await.expect("written");
+    stream.shutdown().await.expect("an end");
+    heard
+}
+
+async fn check_last_word(edge: &Edge, endpoint: impl Future<Output = Vec<u8>>) {
+    let client = async {
+        let mut raw = tunnelled(edge).await;
+        raw.send(vec![b'y'; LAST_WORDS]).await;
+        raw.finish().await;
+        raw.read_to_end(PATIENCE).await
+    };
+    let (heard, (read, end)) = tokio::join!(endpoint, client);
+    assert_eq!((heard.len(), read.len(), end), (LAST_WORDS, LAST_WORDS, End::Closed));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_may_answer_a_client_that_has_ended_its_side() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let edge = Edge::start(Site::proxy_to(listener.local_addr().expect("it is bound"))).await;
+    check_last_word(&edge, async { last_word(listener.accept().await.expect("a connection").0).await }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_on_tls_is_told_the_end_as_well() {
+    install_crypto();
+    let authority = Authority::new("tunnels");
+    let identity = authority.issue(&["one.example"]);
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![identity.certificate.clone()], identity.key())
+        .expect("the key is the certificate's");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("it is bound");
+    let home = Home::new(&Site::proxy(&format!(
+        "servers: [{{ address: \"{address}\" }}]\ntls: {{ ca: \"@dir@/ca.pem\", server_name: one.example }}"
+    )));
+    authority.write(&home.path().join("ca.pem"));
+    let edge = Edge::launch(home).ready().await;
+    let endpoint = async {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        last_word(TlsAcceptor::from(Arc::new(config)).accept(stream).await.expect("a handshake")).await
+    };
+    check_last_word(&edge, endpoint).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tunnel_that_one_side_has_left_ends_soon_and_rests_until_then() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let edge = Edge::start(Site::proxy_to(listener.local_addr().expect("it is bound"))).await;
+    let (mut raw, mut stream) = tokio::join!(tunnelled(&edge), async {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        agree(&mut stream).await;
+        stream
+    });
+    let before = cpu_ticks(edge.pid());
+    raw.finish().await;
+    assert_eq!(stream.read(&mut [0; 8]).await.expect("an end"), 0);
+    // The endpoint hears the end and does nothing about it.
+    let (read, end) = raw.read_to_end(PATIENCE).await;
+    assert_eq!((read.len(), end), (0, End::Closed));
+    let spent = cpu_ticks(edge.pid()) - before;
+    assert!(spent < 50, "{spent} ticks of 10 ms for doing nothing");
+}
+
+/// User and system time of a process so far, in ticks of 10 ms.
+fn cpu_ticks(pid: i32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is alive");
+    let fields = stat.rsplit_once(')').expect("a name").1.split_whitespace();
+    fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("a number")).sum()
 }

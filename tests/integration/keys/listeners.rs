@@ -1,11 +1,15 @@
 //! Keys of listeners. Each value has a listener; one site behind all of them forwards to one origin.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tidegate_tests::{
     client::{Ask, Client, Kind},
     edge::Edge,
-    raw::{Raw, status},
+    frames::{Frames, Outcome, code_name, get, kind, number, reset, setting},
+    raw::{Raw, field, status},
     recorder::{OK, Recorder, Seen, Step},
     site::Site,
     wait::wait_until,
@@ -28,10 +32,10 @@ const ROWS: &[Row<Place>] = &[
         expected: ["tcp", "unix"],
     },
     Row {
-        key: "listeners[].tls",
-        values: ["", "tls: {}"],
-        observe: |place| Box::pin(with_or_without_tls(place)),
-        expected: ["plain", "tls"],
+        key: "listeners[].tls.policy",
+        values: ["tls: {}", "tls: { policy: only-h2 }"],
+        observe: |place| Box::pin(http1_on_tls(place)),
+        expected: ["200", "no handshake"],
     },
     Row {
         key: "listeners[].h2c",
@@ -44,6 +48,45 @@ const ROWS: &[Row<Place>] = &[
         values: ["", "default_site: fallback"],
         observe: |place| Box::pin(unknown_host(place)),
         expected: ["404", "200"],
+    },
+    Row {
+        key: "listeners[].max_connections",
+        values: ["", "max_connections: 3"],
+        observe: |place| Box::pin(five_connections(place)),
+        expected: ["5 served", "3 served"],
+    },
+    Row {
+        key: "listeners[].proxy_protocol.from",
+        values: ["proxy_protocol: { from: [192.0.2.0/24] }", "proxy_protocol: { from: [loopback] }"],
+        observe: |place| Box::pin(silence_after(place, "GET / HTTP/1.1\r\nhost: test.example\r\n\r\n")),
+        expected: ["200 open", "reset"],
+    },
+    Row {
+        key: "listeners[].proxy_protocol.timeout",
+        values: ["proxy_protocol: { from: [loopback] }", "proxy_protocol: { from: [loopback], timeout: 300ms }"],
+        observe: |place| Box::pin(silence_after(place, "PROXY TCP4 ")),
+        expected: ["open", "closed"],
+    },
+    Row {
+        key: "listeners[].trusted_proxies.from",
+        values: ["trusted_proxies: { from: [192.0.2.0/24] }", "trusted_proxies: { from: [loopback] }"],
+        observe: |place| Box::pin(client_at_the_origin(place)),
+        expected: ["127.0.0.1", "203.0.113.1, 127.0.0.1"],
+    },
+    Row {
+        key: "listeners[].trusted_proxies.header",
+        values: [
+            "trusted_proxies: { from: [loopback], header: x_forwarded_for }",
+            "trusted_proxies: { from: [loopback], header: forwarded }",
+        ],
+        observe: |place| Box::pin(client_at_the_origin(place)),
+        expected: ["203.0.113.1, 127.0.0.1", "203.0.113.2, 127.0.0.1"],
+    },
+    Row {
+        key: "listeners[].half_close",
+        values: ["half_close: serve", "half_close: abort"],
+        observe: |place| Box::pin(request_and_end(place)),
+        expected: ["200", "no answer"],
     },
     Row {
         key: "listeners[].timeouts.handshake",
@@ -71,6 +114,27 @@ const ROWS: &[Row<Place>] = &[
             Box::pin(silence_after(place, request))
         },
         expected: ["open", "408 closed"],
+    },
+    Row {
+        key: "listeners[].timeouts.body_rate",
+        values: ["timeouts: { body_rate: off }", "timeouts: { body_rate: { over: 300ms } }"],
+        observe: |place| Box::pin(dripped_body(place)),
+        expected: ["waited for", "408"],
+    },
+    Row {
+        key: "listeners[].timeouts.body_rate.rate",
+        values: [
+            "timeouts: { body_rate: { over: 300ms, rate: 1B/s } }",
+            "timeouts: { body_rate: { over: 300ms, rate: 1KiB/s } }",
+        ],
+        observe: |place| Box::pin(dripped_body(place)),
+        expected: ["waited for", "408"],
+    },
+    Row {
+        key: "listeners[].timeouts.body_rate.over",
+        values: ["timeouts: { body_rate: { over: 30s } }", "timeouts: { body_rate: { over: 300ms } }"],
+        observe: |place| Box::pin(dripped_body(place)),
+        expected: ["waited for", "408"],
     },
     Row {
         key: "listeners[].timeouts.write_idle",
@@ -109,6 +173,36 @@ const ROWS: &[Row<Place>] = &[
         observe: |place| Box::pin(status_of(place, Ask::get(&format!("/{}", "a".repeat(2_000))))),
         expected: ["200", "414"],
     },
+    Row {
+        key: "listeners[].http2.streams",
+        values: ["h2c: true", "h2c: true, http2: { streams: 7 }"],
+        observe: |place| Box::pin(settings_of(place)),
+        expected: ["streams 100, window 262144 of 1048576", "streams 7, window 262144 of 1048576"],
+    },
+    Row {
+        key: "listeners[].http2.stream_window",
+        values: ["h2c: true", "h2c: true, http2: { stream_window: 1MiB }"],
+        observe: |place| Box::pin(settings_of(place)),
+        expected: ["streams 100, window 262144 of 1048576", "streams 100, window 1048576 of 4194304"],
+    },
+    Row {
+        key: "listeners[].http2.connection_window",
+        values: ["h2c: true", "h2c: true, http2: { connection_window: 2MiB }"],
+        observe: |place| Box::pin(settings_of(place)),
+        expected: ["streams 100, window 262144 of 1048576", "streams 100, window 262144 of 2097152"],
+    },
+    Row {
+        key: "listeners[].http2.resets",
+        values: ["h2c: true", "h2c: true, http2: { resets: 10 }"],
+        observe: |place| Box::pin(after_resets(place)),
+        expected: ["served", "ENHANCE_YOUR_CALM"],
+    },
+    Row {
+        key: "listeners[].parsing",
+        values: ["", "parsing: lenient"],
+        observe: |place| Box::pin(bare_line_feeds(place)),
+        expected: ["400", "200"],
+    },
 ];
 
 pub(super) fn keys() -> Vec<&'static str> {
@@ -141,6 +235,7 @@ sites:
     hosts: [other.example]
     tls: {{ certificate: \"@dir@/other.pem\", key: \"@dir@/other.key\" }}
     routes: [{{ path: /, respond: {{ body: fallback }} }}]
+tls_policies: {{ only-h2: {{ alpn: [h2] }} }}
 upstreams:
   origin: {{ servers: [{{ address: \"{}\" }}] }}
 ",
@@ -151,10 +246,17 @@ upstreams:
 fn origin(seen: &Seen) -> Vec<Step> {
     match seen.target() {
         "/upgrade" => vec![Step::Send(SWITCHING.into()), Step::Stall],
+        "/late" => vec![Step::Pause(Duration::from_millis(200)), Step::Send(OK.into())],
+        "/client" => {
+            let client = field(&seen.head, "x-forwarded-for").unwrap_or_default();
+            let length = client.len();
+            vec![Step::Send(format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{client}").into())]
+        }
         "/big" => {
             let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {BIG}\r\n\r\n");
             vec![Step::Send(head.into()), Step::Send(vec![b'x'; BIG])]
         }
+        "/slow" => vec![Step::Stall],
         _ => vec![Step::Send(OK.into())],
     }
 }
@@ -175,12 +277,9 @@ async fn kind_of_socket(place: Place) -> String {
     status_of(place, Ask::get("/")).await.replace("200", "tcp")
 }
 
-async fn with_or_without_tls(place: Place) -> String {
-    let address = place.edge.address(&place.name);
-    match (Client::new(Kind::Http1, address).send(Ask::get("/")).await, Client::new(Kind::H2Tls, address)) {
-        (Ok(answer), _) if answer.status == 200 => "plain".to_owned(),
-        (_, tls) => tls.get("/").await.status.as_str().replace("200", "tls"),
-    }
+async fn http1_on_tls(place: Place) -> String {
+    let client = Client::new(Kind::Http1Tls, place.edge.address(&place.name));
+    client.send(Ask::get("/")).await.map_or("no handshake".to_owned(), |answer| answer.status.as_u16().to_string())
 }
 
 async fn prior_knowledge(place: Place) -> String {
@@ -192,6 +291,47 @@ async fn prior_knowledge(place: Place) -> String {
 
 async fn unknown_host(place: Place) -> String {
     status_of(place, Ask::get("/").host("unknown.example")).await
+}
+
+async fn bare_line_feeds(place: Place) -> String {
+    let mut raw = Raw::connect(place.edge.address(&place.name)).await;
+    raw.send("GET / HTTP/1.1\nhost: test.example\n\n").await;
+    status(&raw.read_head().await).to_string()
+}
+
+/// What the first frames of an HTTP/2 connection allow.
+async fn settings_of(place: Place) -> String {
+    let mut frames = Frames::connect(place.edge.address(&place.name), &[]).await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(5);
+    let (mut settings, mut room) = (None, 65_535);
+    while settings.is_none() || room == 65_535 {
+        let frame = frames.next(until).await.expect("frames come").expect("the connection stays");
+        match frame.kind {
+            kind::SETTINGS if frame.flags == 0 => settings = Some(frame.payload),
+            kind::WINDOW_UPDATE => room += number(&frame.payload),
+            _ => {}
+        }
+    }
+    let value = |key| settings.as_deref().and_then(|payload| setting(payload, key)).unwrap_or_default();
+    format!("streams {}, window {} of {room}", value(3), value(4))
+}
+
+/// Breaks thirty requests off, one after the other; the origin takes its time for each.
+async fn after_resets(place: Place) -> String {
+    let mut frames = Frames::connect(place.edge.address(&place.name), &[]).await;
+    for stream in (1..60).step_by(2) {
+        frames.send(get(stream, "/slow")).await;
+        if !frames.settled(Duration::from_secs(5)).await {
+            break;
+        }
+        frames.send(reset(stream)).await;
+    }
+    frames.send(get(101, "/")).await;
+    match frames.outcome(101, Duration::from_secs(5)).await {
+        Outcome::Answer(200) => "served".to_owned(),
+        Outcome::GoAway(code) => code_name(code).to_owned(),
+        other => other.to_string(),
+    }
 }
 
 async fn status_of(place: Place, ask: Ask) -> String {
@@ -208,7 +348,52 @@ async fn silence_after(place: Place, bytes: &str) -> String {
     }
 }
 
-/// Whether a client that takes no byte of a large answer still has its connection some deadlines later.
+/// How many of five connections that stay open are served.
+async fn five_connections(place: Place) -> String {
+    let (mut open, mut count) = (Vec::new(), 0);
+    for _ in 0..5 {
+        let mut raw = Raw::connect(place.edge.address(&place.name)).await;
+        raw.send("GET / HTTP/1.1\r\nhost: test.example\r\n\r\n").await;
+        count += usize::from(status(&raw.read_until("\r\n\r\n", LIMIT).await.unwrap_or_default()) == 200);
+        open.push(raw);
+    }
+    format!("{count} served")
+}
+
+/// What the origin is told of the client, when the client says that it is somebody else.
+async fn client_at_the_origin(place: Place) -> String {
+    let client = Client::new(Kind::Http1, place.edge.address(&place.name));
+    let ask = Ask::get("/client").header("x-forwarded-for", "203.0.113.1").header("forwarded", "for=203.0.113.2");
+    client.ask(ask).await.text()
+}
+
+/// The answer for a client that ends its sending side behind its request.
+async fn request_and_end(place: Place) -> String {
+    let mut raw = Raw::connect(place.edge.address(&place.name)).await;
+    raw.send("GET /late HTTP/1.1\r\nhost: test.example\r\n\r\n").await;
+    raw.finish().await;
+    let (answer, _) = raw.read_to_end(LIMIT).await;
+    match status(&String::from_utf8_lossy(&answer)) {
+        0 => "no answer".to_owned(),
+        status => status.to_string(),
+    }
+}
+
+/// The answer to a body that comes by twenty bytes a second.
+async fn dripped_body(place: Place) -> String {
+    let mut raw = Raw::connect(place.edge.address(&place.name)).await;
+    raw.send("POST / HTTP/1.1\r\nhost: test.example\r\ncontent-length: 1000\r\n\r\n").await;
+    let started = Instant::now();
+    while started.elapsed() < PATIENCE {
+        raw.send("x").await;
+        if let Ok(head) = raw.read_until("\r\n\r\n", Duration::from_millis(50)).await {
+            return status(&head).to_string();
+        }
+    }
+    "waited for".to_owned()
+}
+
+/// Whether a client that takes no more than the head of a large answer still has its connection some deadlines later.
 async fn client_that_reads_nothing(place: Place) -> String {
     let address = place.edge.address(&place.name);
     let mut raw = Raw::connect_from(address, |socket| socket.set_recv_buffer_size(4_096)).await;
@@ -218,7 +403,7 @@ async fn client_that_reads_nothing(place: Place) -> String {
         let mut listeners = status["listeners"].as_array().into_iter().flatten();
         listeners.any(|listener| listener["name"] == place.name && listener["connections"] == 1)
     };
-    wait_until("the connection", LIMIT, async || open().await.then_some(())).await;
+    raw.read_head().await;
     let gone = wait_until("its end", LIMIT, async || (!open().await).then_some(()));
     if timeout(PATIENCE, gone).await.is_ok() { "let go" } else { "waited for" }.to_owned()
 }

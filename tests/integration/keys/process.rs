@@ -11,7 +11,9 @@ use std::{
 
 use tidegate_tests::{
     admin::Admin,
+    certificates::curious_client,
     client::{Ask, Kind},
+    connect::{client_hello, tls},
     edge::{Edge, Home},
     process::{Signal, is_alive},
     raw::{Raw, status},
@@ -106,6 +108,12 @@ const ROWS: &[Row<Settings>] = &[
         values: ["", "connections: { per_address: 3 }"],
         observe: |settings| Box::pin(five_clients_of_one_address(settings)),
         expected: ["5 served", "3 served"],
+    },
+    Row {
+        key: "server.connections.handshakes",
+        values: ["", "connections: { handshakes: 1 }"],
+        observe: |settings| Box::pin(handshake_beside_some_that_hang(settings)),
+        expected: ["served", "waited"],
     },
     Row {
         key: "server.connections.fd_reserve",
@@ -312,6 +320,22 @@ async fn served(edge: &Edge, source: impl Fn(u8) -> Ipv4Addr) -> String {
     format!("{count} served")
 }
 
+/// Whether a client gets through its handshake while another one never ends its own.
+async fn handshake_beside_some_that_hang(settings: Settings) -> String {
+    let edge = settings.start().await;
+    // Each may keep others waiting for a second.
+    let mut hanging = Vec::new();
+    for _ in 0..8 {
+        let mut raw = Raw::connect(edge.address("tls")).await;
+        raw.send(client_hello("test.example", curious_client(&[]))).await;
+        hanging.push(raw);
+    }
+    // The server's answer shows that its handshake is under way.
+    hanging[0].read_exact(5).await;
+    let handshake = tls(edge.address("tls"), "test.example", curious_client(&[]));
+    if timeout(PATIENCE, handshake).await.is_ok() { "served" } else { "waited" }.to_owned()
+}
+
 async fn request_when_stopped(settings: Settings) -> String {
     let edge = settings.start().await;
     let client = edge.client(Kind::Http1);
@@ -343,5 +367,5 @@ async fn in_flight(edge: &Edge) {
 /// Several times the deadlines above, and far below the defaults.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// Long enough for a line that was written to be read here.
-const SILENCE: Duration = Duration::from_millis(700);
+const SILENCE: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(20);

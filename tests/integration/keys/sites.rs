@@ -49,6 +49,12 @@ const ROWS: &[Row<Place>] = &[
         expected: ["1", "2"],
     },
     Row {
+        key: "sites[].tls_policy",
+        values: ["", "tls_policy: modern"],
+        observe: |place| Box::pin(tls_1_2(place)),
+        expected: ["yes", "no"],
+    },
+    Row {
         key: "sites[].max_body",
         values: ["", "max_body: 1KiB"],
         observe: |place| Box::pin(status_of(place, Ask::post("/", vec![b'x'; 2_000]))),
@@ -182,7 +188,9 @@ fn site(origin: &Recorder, other: &Recorder) -> Site {
     }
     let server = |recorder: &Recorder| format!("{{ servers: [{{ address: \"{}\" }}] }}", recorder.address());
     let (origin, other) = (server(origin), server(other));
-    Site::new(format!("{LISTENERS}\nsites:\n{sites}\nupstreams:\n  origin: {origin}\n  other: {other}\n"))
+    Site::new(format!(
+        "{LISTENERS}\nsites:\n{sites}\ntls_policies: {{ modern: {{ min_version: 1.3 }} }}\nupstreams:\n  origin: {origin}\n  other: {other}\n"
+    ))
 }
 
 /// An origin that says which target it was asked for.
@@ -234,6 +242,14 @@ async fn issuer(place: Place) -> String {
     let trusted = connect::tls(address, &place.host(), trusting_client(&[HTTP1])).await.is_ok();
     connect::tls(address, &place.host(), curious_client(&[HTTP1])).await.expect("a certificate of some kind");
     if trusted { "test CA" } else { "another CA" }.to_owned()
+}
+
+/// Whether a client that speaks TLS 1.2 only is served.
+async fn tls_1_2(place: Place) -> String {
+    let config = certificates::client_speaking(&[&rustls::version::TLS12], &[HTTP1], None, |_| {});
+    let address = place.edge.address(Kind::Http1Tls.listener());
+    let stream = connect::tls(address, &place.host(), config).await;
+    if stream.is_ok() { "yes" } else { "no" }.to_owned()
 }
 
 async fn length_of_chain(place: Place) -> String {

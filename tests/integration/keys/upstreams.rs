@@ -27,6 +27,12 @@ const ROWS: &[Row<Origins>] = &[
         expected: ["502", "200"],
     },
     Row {
+        key: "upstreams.<name>.proxy_protocol",
+        values: ["", "proxy_protocol: v1"],
+        observe: |origins| Box::pin(first_word(origins)),
+        expected: ["GET", "PROXY"],
+    },
+    Row {
         key: "upstreams.<name>.balance",
         values: [BOTH, "servers: [{ address: \"@first@\" }, { address: \"@second@\" }], balance: least_conn"],
         observe: |origins| Box::pin(beside_a_slow_request(origins)),
@@ -95,6 +101,12 @@ const ROWS: &[Row<Origins>] = &[
         observe: |origins| Box::pin(connections_for_two_requests(origins)),
         expected: ["1", "2"],
     },
+    Row {
+        key: "upstreams.<name>.parsing",
+        values: ["", "parsing: lenient"],
+        observe: |origins| Box::pin(status_of(origins, Ask::get("/line-feeds"))),
+        expected: ["502", "200"],
+    },
 ];
 
 const BOTH: &str = "servers: [{ address: \"@first@\" }, { address: \"@second@\" }]";
@@ -147,6 +159,7 @@ fn origin(seen: &Seen) -> Vec<Step> {
     match seen.target() {
         "/stall" => vec![Step::Stall],
         "/half" => vec![Step::Send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf".into()), Step::Stall],
+        "/line-feeds" => vec![Step::Send(OK.replace('\r', "").into())],
         _ => vec![Step::Send(OK.into())],
     }
 }
@@ -245,3 +258,12 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(10);
 /// More than the buffers of all sockets in between.
 const BIG: usize = 16 << 20;
+
+/// What the connection of a request begins with.
+async fn first_word(origins: Origins) -> String {
+    origins.place.ask(Ask::get("/")).await;
+    let name = Some(origins.place.name.as_str());
+    let requests = origins.first.requests();
+    let seen = requests.iter().find(|seen| seen.header("x-place") == name).expect("the request came");
+    seen.line().split(' ').next().unwrap_or_default().to_owned()
+}
