@@ -41,7 +41,7 @@ fn pool(policy: &str, endpoints: u16) -> Arc<Pool> {
         let _ = writeln!(text, "      - {{ address: '127.0.0.1:{}', weight: {weight} }}", 9000 + endpoint);
     }
     let loaded = load_str("bench", &text, &System::detect()).unwrap_or_else(|faults| panic!("{faults:?}"));
-    let traffic = Traffic::build(&loaded.model, None);
+    let traffic = Traffic::build(&loaded.model, None, &tidegate_traffic::Identities::default());
     Arc::clone(traffic.pool_named("app").expect("the site file names it"))
 }
 

@@ -1,7 +1,9 @@
 //! Time of the HTTP/1.1 codec: reading and writing heads, finding the end of bodies.
 
 use divan::{Bencher, black_box, counter::BytesCount};
-use tidegate_http1::{Asked, BodyDecoder, BodyEncoder, BodyFraming, HeadLimits, HeadWriter, RequestHead, ResponseHead};
+use tidegate_http1::{
+    Asked, BodyDecoder, BodyEncoder, BodyFraming, HeadLimits, HeadWriter, ParsePolicy, RequestHead, ResponseHead,
+};
 
 fn main() {
     divan::main();
@@ -15,10 +17,14 @@ fn read_request(bencher: Bencher<'_, '_>, kind: &str) {
     let mut head = RequestHead::new();
     bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
         head.clear();
-        head.parse(black_box(bytes), &limits).is_ok_and(|length| length.is_some())
+        head.parse(black_box(bytes), &limits, ParsePolicy::Strict).is_ok_and(|length| length.is_some())
     });
     head.clear();
-    assert_eq!(head.parse(bytes, &limits), Ok(Some(bytes.len())), "the codec must accept what is measured");
+    assert_eq!(
+        head.parse(bytes, &limits, ParsePolicy::Strict),
+        Ok(Some(bytes.len())),
+        "the codec must accept what is measured"
+    );
 }
 
 /// The same head in pieces of 16 bytes: work done must not be repeated.
@@ -29,7 +35,9 @@ fn read_request_in_pieces(bencher: Bencher<'_, '_>) {
     let mut head = RequestHead::new();
     bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
         head.clear();
-        (16..bytes.len() + 16).step_by(16).all(|end| head.parse(&bytes[..end.min(bytes.len())], &limits).is_ok())
+        (16..bytes.len() + 16)
+            .step_by(16)
+            .all(|end| head.parse(&bytes[..end.min(bytes.len())], &limits, ParsePolicy::Strict).is_ok())
     });
 }
 
@@ -40,10 +48,10 @@ fn read_response(bencher: Bencher<'_, '_>) {
     let mut head = ResponseHead::new();
     bencher.counter(BytesCount::new(RESPONSE.len())).bench_local(|| {
         head.clear();
-        head.parse(black_box(RESPONSE), &limits, Asked::Other).is_ok_and(|length| length.is_some())
+        head.parse(black_box(RESPONSE), &limits, Asked::Other, ParsePolicy::Strict).is_ok_and(|length| length.is_some())
     });
     head.clear();
-    assert_eq!(head.parse(RESPONSE, &limits, Asked::Other), Ok(Some(RESPONSE.len())));
+    assert_eq!(head.parse(RESPONSE, &limits, Asked::Other, ParsePolicy::Strict), Ok(Some(RESPONSE.len())));
 }
 
 /// What forwarding a browser's request writes: its fields, and those a proxy adds.
@@ -51,7 +59,7 @@ fn read_response(bencher: Bencher<'_, '_>) {
 fn forward_request(bencher: Bencher<'_, '_>) {
     let bytes = request("browser");
     let mut head = RequestHead::new();
-    head.parse(bytes, &HeadLimits::default()).expect("a sound head");
+    head.parse(bytes, &HeadLimits::default(), ParsePolicy::Strict).expect("a sound head");
     let mut out = Vec::with_capacity(4096);
     bencher.counter(BytesCount::new(bytes.len())).bench_local(|| {
         out.clear();

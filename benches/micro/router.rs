@@ -76,7 +76,7 @@ fn route(bencher: Bencher<'_, '_>, traffic: &Traffic, host: &str, path: &str) {
 
 fn traffic(text: &str) -> Traffic {
     let loaded = load_str("bench", text, &System::detect()).unwrap_or_else(|faults| panic!("{faults:?}"));
-    Traffic::build(&loaded.model, None)
+    Traffic::build(&loaded.model, None, &tidegate_traffic::Identities::default())
 }
 
 struct NoFields;

@@ -1,11 +1,8 @@
 //! What the figures were measured on.
 
-use std::{fs, process::Command};
+use std::fs;
 
-use anyhow::Result;
 use serde::Serialize;
-
-use crate::process;
 
 /// The facts a reader needs before comparing with figures from elsewhere.
 #[derive(Debug, Serialize)]
@@ -15,18 +12,15 @@ pub(crate) struct Machine {
     pub(crate) memory_mib: u64,
     pub(crate) kernel: String,
     pub(crate) system: String,
-    pub(crate) load_generator: String,
     /// Mean number of running programs in the minute before the start.
     pub(crate) load_average: f64,
 }
 
 impl Machine {
     /// Reads the facts of this machine.
-    pub(crate) fn read(core: usize) -> Result<Self> {
-        let mut version = Command::new("h2load");
-        version.arg("--version");
+    pub(crate) fn read() -> Self {
         let cpuinfo = read("/proc/cpuinfo");
-        Ok(Self {
+        Self {
             processor: field(&cpuinfo, "model name").unwrap_or("unknown").to_owned(),
             cores: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             memory_mib: field(&read("/proc/meminfo"), "MemTotal")
@@ -45,8 +39,7 @@ impl Machine {
                 .next()
                 .and_then(|mean| mean.parse().ok())
                 .unwrap_or_default(),
-            load_generator: process::output("h2load", version, core)?.trim().to_owned(),
-        })
+        }
     }
 }
 

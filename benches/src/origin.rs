@@ -9,14 +9,17 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
-use crate::{process, process::Process, template};
+use crate::{
+    process::{self, Patience, Process},
+    template,
+};
 
 /// The program that answers behind the proxies. It must cost less per request than a proxy does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OriginKind {
     /// upstream-demo with one thread
     Demo,
-    /// nginx with bodies from memory
+    /// nginx with bodies from memory; it has no WebSocket
     Nginx,
 }
 
@@ -40,7 +43,8 @@ impl Origin {
             OriginKind::Demo => demo_command(&demo, port),
             OriginKind::Nginx => nginx_command(directory, port)?,
         };
-        let process = Process::start("the origin", command, core, directory.join("origin.log"), &[port])?;
+        let process =
+            Process::start("the origin", command, core, directory.join("origin.log"), &[port], Patience::Usual)?;
         Ok(Self { kind, port, _process: process })
     }
 

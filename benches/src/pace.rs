@@ -1,143 +1,205 @@
-//! The open loop: requests at times chosen beforehand, whatever the answers do.
+//! The load: clients that work in a closed loop, or send requests at times chosen beforehand, whatever the answers do.
 //!
-//! Written here because h2load's `--rps` sends in bursts: its timer fires every 10 ms and releases all requests of
-//! that time at once, so that a proxy at 60 % of its peak alternates between overload and nothing. This generator
-//! draws exponential gaps (independent clients), and counts a request's time from the moment it was due, so a request
-//! that found every connection busy is slow and not merely late.
+//! Written here for three reasons. h2load's `--rps` sends in bursts: its timer fires every 10 ms and releases all
+//! requests of that time at once; this generator draws exponential gaps (independent clients), and counts a request's
+//! time from the moment it was due. No common generator counts TLS handshakes, resumed ones and WebSocket messages in the
+//! same way as requests. And connections are made before the measurement and stay, so that a run of a second holds
+//! nothing else.
 //!
 //! One thread, non-blocking sockets, epoll. It knows as much of HTTP as answers to GET need, and follows no redirect.
+//! Every answer must have status 200 and exactly the bytes that are expected.
 
 mod arrivals;
 mod connection;
 mod http1;
 mod http2;
+mod plan;
 mod transport;
+mod websocket;
 
 use std::{
     collections::VecDeque,
+    io::{Read, Write},
+    net::{Ipv4Addr, TcpStream},
     path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{Timespec, epoll};
+use rustls::ClientConfig;
 
 use crate::{
-    load::{Latency, Outcome},
     stats,
-    workload::Workload,
+    workload::{Connections, Workload},
 };
 
 use self::{
-    arrivals::Arrivals,
     connection::{Answer, Connection},
+    http1::Http1,
+    plan::Plan,
+    transport::Transport,
 };
 
-/// Where the load goes, and at which rate.
+pub(crate) use self::{plan::Amount, transport::Signatures};
+
+/// Where the load goes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace<'a> {
+pub(crate) struct Target<'a> {
     pub(crate) workload: Workload,
     pub(crate) port: u16,
-    /// Requests per second over all connections.
-    pub(crate) per_second: f64,
-    /// When the last request is due.
-    pub(crate) length: Duration,
-    /// Chooses the due times: the same seed and rate give the same ones.
-    pub(crate) seed: u64,
     /// The one certificate a peer may present, as a PEM file.
     pub(crate) certificate: &'a Path,
+    pub(crate) signatures: Signatures,
 }
 
-impl Pace<'_> {
-    /// Sends all requests that fall due, and waits for their answers. Runs on the calling thread.
-    ///
-    /// What is not answered [`PATIENCE`] after the last request was due counts as an error, as does every answer that
-    /// is not a 200 and every lost connection.
-    pub(crate) fn run(&self) -> Result<Outcome> {
-        let mut run = Run::connect(self)?;
-        run.drive(self)?;
-        run.outcome()
-    }
+/// What one run gave.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Outcome {
+    /// Good answers.
+    pub(crate) requests: u64,
+    /// Requests without a good answer, and lost connections.
+    pub(crate) errors: u64,
+    /// Good answers per second.
+    pub(crate) rate: f64,
+    /// Good answers on a resumed TLS session, as the handshake says.
+    pub(crate) resumed: u64,
+    /// The same as the peer says in its answers, where it does.
+    pub(crate) told_resumed: u64,
+    /// Protocol, cipher and key exchange, on TLS.
+    pub(crate) tls: Option<String>,
+    /// Median and 99th percentile of the time from when a request was due to the end of its answer.
+    pub(crate) p50_us: u32,
+    pub(crate) p99_us: u32,
 }
 
-struct Run {
+/// All clients of one peer, with their connections where those are kept.
+pub(crate) struct Clients {
     poll: rustix::fd::OwnedFd,
-    connections: Vec<Option<Connection>>,
-    /// One entry per free stream: the connection it belongs to. Taken from the front, so that all take turns.
+    workload: Workload,
+    port: u16,
+    /// One for all clients, or one for each where each has sessions to resume.
+    tls: Vec<Option<Arc<ClientConfig>>>,
+    slots: Vec<Option<Connection>>,
+    /// One entry per free stream: the slot it belongs to. Taken from the front, so that all take turns.
     free: VecDeque<usize>,
-    /// Due times of requests that found no free stream.
-    waiting: VecDeque<Instant>,
-    in_flight: usize,
-    latencies_us: Vec<u32>,
-    errors: u64,
+    /// Streams with a request on them, and connections for one request that are not closed yet.
+    busy: usize,
+    buffer: Vec<u8>,
+}
+
+/// What has been counted in a run.
+struct Tally {
     started: Instant,
     last_answer: Instant,
+    latencies_us: Vec<u32>,
+    errors: u64,
+    resumed: u64,
+    told_resumed: u64,
+    tls: Option<String>,
 }
 
-impl Run {
-    fn connect(pace: &Pace<'_>) -> Result<Self> {
-        let poll = epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make an epoll descriptor")?;
-        let tls = transport::client_config(pace.workload.protocol(), pace.certificate)?;
-        let mut connections = Vec::new();
-        for index in 0..pace.workload.connections() as usize {
-            let connection = Connection::open(pace.workload, pace.port, tls.clone())?;
-            epoll::add(&poll, connection.socket(), epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)
-                .context("cannot watch a connection")?;
-            connections.push(Some(connection));
+impl Clients {
+    /// Opens the connections, where they are kept. Runs of the same clients use them again.
+    pub(crate) fn connect(target: Target<'_>) -> Result<Self> {
+        let Target { workload, port, certificate, signatures } = target;
+        let clients = workload.clients() as usize;
+        let stores = if workload.connections() == Connections::Resumed { clients } else { 1 };
+        let tls = (0..stores)
+            .map(|_| transport::client_config(workload, certificate, signatures))
+            .collect::<Result<Vec<_>>>()?;
+        let mut all = Self {
+            poll: epoll::create(epoll::CreateFlags::CLOEXEC).context("cannot make an epoll descriptor")?,
+            workload,
+            port,
+            tls,
+            slots: (0..clients).map(|_| None).collect(),
+            free: (0..workload.streams()).flat_map(|_| 0..clients).collect(),
+            busy: 0,
+            buffer: vec![0; 64 << 10],
+        };
+        if all.kept() {
+            for index in 0..clients {
+                all.open(index)?;
+            }
         }
-        let free = (0..pace.workload.streams()).flat_map(|_| 0..connections.len()).collect();
-        let now = Instant::now();
-        Ok(Self {
-            poll,
-            connections,
-            free,
-            waiting: VecDeque::new(),
-            in_flight: 0,
-            latencies_us: Vec::with_capacity((pace.per_second * pace.length.as_secs_f64()) as usize + 1024),
-            errors: 0,
-            started: now,
-            last_answer: now,
-        })
+        Ok(all)
     }
 
-    fn drive(&mut self, pace: &Pace<'_>) -> Result<()> {
-        let end = self.started + pace.length;
-        let mut arrivals = Arrivals::new(self.started, pace.per_second, pace.seed);
+    /// Sends what falls due, and waits for the answers. Runs on the calling thread.
+    ///
+    /// What is not answered some seconds after the last request was due counts as an error, as does every answer that is
+    /// not the right one and every lost connection.
+    ///
+    /// # Errors
+    /// When the peer takes no more connections, or no request was answered.
+    pub(crate) fn run(&mut self, amount: Amount) -> Result<Outcome> {
+        let started = Instant::now();
+        let mut plan = Plan::new(amount, started);
+        let mut tally = Tally::new(started);
         loop {
             let now = Instant::now();
-            while arrivals.due() <= now.min(end) {
-                self.waiting.push_back(arrivals.due());
-                arrivals.advance();
+            self.send_due(&mut plan, now, &mut tally)?;
+            if self.busy == 0 && plan.is_sent(now) {
+                break;
             }
-            self.send_waiting();
-            let all_sent = arrivals.due() > end && self.waiting.is_empty();
-            if all_sent && self.in_flight == 0 {
-                return Ok(());
+            if now > plan.deadline() {
+                tally.errors += plan.unsent();
+                self.abandon(&mut tally);
+                break;
             }
-            if now > end + PATIENCE {
-                self.errors += (self.in_flight + self.waiting.len()) as u64;
-                return Ok(());
+            if self.kept() && self.slots.iter().all(Option::is_none) {
+                bail!("every connection was lost; {} errors before", tally.errors);
             }
-            ensure!(self.connections.iter().any(Option::is_some), "every connection was lost");
-            let pause = if arrivals.due() > end { IDLE_WAIT } else { arrivals.due().saturating_duration_since(now) };
-            self.receive(pause)?;
+            self.receive(plan.pause(now, !self.free.is_empty()), &mut tally)?;
         }
+        tally.outcome()
     }
 
-    fn send_waiting(&mut self) {
-        while !self.waiting.is_empty() {
-            let Some(index) = self.free.pop_front() else { return };
-            let Some(connection) = &mut self.connections[index] else { continue };
-            let Some(due) = self.waiting.pop_front() else { return };
-            self.in_flight += 1;
-            if connection.send(due).is_err() {
-                self.lose(index);
+    fn kept(&self) -> bool {
+        self.workload.connections() == Connections::Kept
+    }
+
+    fn open(&mut self, index: usize) -> Result<()> {
+        let tls = self.tls[index % self.tls.len()].clone();
+        let connection = Connection::open(self.workload, self.port, tls)?;
+        epoll::add(&self.poll, connection.socket(), epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)
+            .context("cannot watch a connection")?;
+        self.slots[index] = Some(connection);
+        Ok(())
+    }
+
+    /// Gives requests that are due to free streams, and sends those of a connection with one write.
+    fn send_due(&mut self, plan: &mut Plan, now: Instant, tally: &mut Tally) -> Result<()> {
+        let mut touched = Vec::new();
+        while let Some(&index) = self.free.front() {
+            if self.kept() && self.slots[index].is_none() {
+                self.free.pop_front();
+                continue;
+            }
+            let Some(due) = plan.next(now) else { break };
+            self.free.pop_front();
+            if !self.kept() {
+                self.open(index)?;
+            }
+            let Some(connection) = &mut self.slots[index] else { continue };
+            connection.queue(due);
+            self.busy += 1;
+            if touched.last() != Some(&index) {
+                touched.push(index);
             }
         }
+        for index in touched {
+            if self.slots[index].as_mut().is_some_and(|connection| connection.flush().is_err()) {
+                self.close(index, tally);
+            }
+        }
+        Ok(())
     }
 
     /// Waits for answers, at most as long as `pause`.
-    fn receive(&mut self, pause: Duration) -> Result<()> {
+    fn receive(&mut self, pause: Duration, tally: &mut Tally) -> Result<()> {
         let pause = Timespec::try_from(pause).unwrap_or_default();
         let mut events = Vec::with_capacity(EVENTS);
         match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), Some(&pause)) {
@@ -145,59 +207,138 @@ impl Run {
             Err(error) => return Err(error).context("cannot wait for answers"),
         }
         for event in events {
-            self.read(event.data.u64() as usize);
+            self.read(event.data.u64() as usize, tally);
         }
         Ok(())
     }
 
-    fn read(&mut self, index: usize) {
-        let Some(connection) = &mut self.connections[index] else { return };
+    fn read(&mut self, index: usize, tally: &mut Tally) {
+        let kept = self.kept();
+        let Some(connection) = &mut self.slots[index] else { return };
         let mut answers = Vec::new();
-        let alive = connection.receive(&mut answers);
+        let alive = connection.receive(&mut self.buffer, &mut answers);
         let now = Instant::now();
-        for Answer { due, good } in answers {
-            self.in_flight -= 1;
-            self.free.push_back(index);
-            if good {
-                self.last_answer = now;
-                let micros = now.saturating_duration_since(due).as_micros();
-                self.latencies_us.push(u32::try_from(micros).unwrap_or(u32::MAX));
-            } else {
-                self.errors += 1;
+        for answer in answers {
+            tally.add(&answer, connection, now);
+            if kept {
+                self.busy -= 1;
+                self.free.push_back(index);
             }
         }
         if alive.is_err() {
-            self.lose(index);
+            self.close(index, tally);
         }
     }
 
-    /// Gives up a connection: what was in flight on it is lost, and the loss itself counts once.
-    fn lose(&mut self, index: usize) {
-        if let Some(connection) = self.connections[index].take() {
-            self.in_flight -= connection.in_flight();
-            self.errors += 1 + connection.in_flight() as u64;
+    /// Ends a connection. One for a single request ends with its answer; of another the loss counts as an error, as
+    /// does everything that was in flight.
+    fn close(&mut self, index: usize, tally: &mut Tally) {
+        let Some(connection) = self.slots[index].take() else { return };
+        let unanswered = connection.in_flight();
+        tally.errors += unanswered as u64;
+        if self.kept() {
+            self.busy -= unanswered;
+            tally.errors += 1;
+        } else {
+            self.busy -= 1;
+            self.free.push_back(index);
+        }
+    }
+
+    /// Gives up what is still in flight. A connection that was answered and that the peer did not close is an error too.
+    fn abandon(&mut self, tally: &mut Tally) {
+        for index in 0..self.slots.len() {
+            let answered = self.slots[index].as_ref().map(|connection| connection.in_flight() == 0);
+            match answered {
+                Some(true) if self.kept() => {}
+                Some(true) => {
+                    tally.errors += 1;
+                    self.close(index, tally);
+                }
+                Some(false) => self.close(index, tally),
+                None => {}
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn new(started: Instant) -> Self {
+        Self {
+            started,
+            last_answer: started,
+            latencies_us: Vec::with_capacity(1 << 18),
+            errors: 0,
+            resumed: 0,
+            told_resumed: 0,
+            tls: None,
+        }
+    }
+
+    fn add(&mut self, answer: &Answer, connection: &Connection, now: Instant) {
+        if !answer.good {
+            self.errors += 1;
+            return;
+        }
+        self.last_answer = now;
+        let micros = now.saturating_duration_since(answer.due).as_micros();
+        self.latencies_us.push(u32::try_from(micros).unwrap_or(u32::MAX));
+        self.resumed += u64::from(connection.resumed());
+        self.told_resumed += u64::from(answer.resumed);
+        if self.tls.is_none() {
+            self.tls = connection.negotiated();
         }
     }
 
     fn outcome(mut self) -> Result<Outcome> {
         self.latencies_us.sort_unstable();
-        let latency = stats::percentile(&self.latencies_us, 0.5)
-            .zip(stats::percentile(&self.latencies_us, 0.99))
-            .map(|(p50, p99)| Latency { p50, p99 });
+        let percentile = |share| stats::percentile(&self.latencies_us, share);
+        let (Some(p50_us), Some(p99_us)) = (percentile(0.5), percentile(0.99)) else {
+            bail!("no request was answered as it should; {} errors", self.errors);
+        };
         let wall = self.last_answer.saturating_duration_since(self.started).as_secs_f64();
-        ensure!(wall > 0.0, "no request was answered");
-        let connections = self.connections.iter().flatten();
+        let requests = self.latencies_us.len() as u64;
         Ok(Outcome {
-            requests: self.latencies_us.len() as u64,
+            requests,
             errors: self.errors,
-            rate: self.latencies_us.len() as f64 / wall,
-            body_bytes: connections.clone().map(Connection::body_bytes).sum(),
-            tls: connections.clone().find_map(Connection::negotiated),
-            latency,
+            rate: requests as f64 / wall,
+            resumed: self.resumed,
+            told_resumed: self.told_resumed,
+            tls: self.tls,
+            p50_us,
+            p99_us,
         })
     }
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
-const IDLE_WAIT: Duration = Duration::from_millis(20);
+/// Makes one request from an address of loopback and returns the socket, on which nothing happens from then on.
+///
+/// # Errors
+/// When the answer is not the right one.
+pub(crate) fn idle_after_one(
+    target: Target<'_>,
+    tls: Option<Arc<ClientConfig>>,
+    source: Ipv4Addr,
+) -> Result<TcpStream> {
+    let mut transport = Transport::new(Transport::connect_from(source, target.port)?, tls)?;
+    let mut codec = Http1::new(target.workload);
+    let mut request = Vec::new();
+    codec.request(&mut request);
+    transport.write_all(&request).context("cannot send a request")?;
+    transport.flush().context("cannot send a request")?;
+    let (mut buffer, mut ended) = ([0; 4096], Vec::new());
+    while ended.is_empty() {
+        let count = transport.read(&mut buffer).context("no answer")?;
+        ensure!(count > 0, "the peer closed the connection");
+        codec.receive(&buffer[..count], &mut ended).context("not an answer")?;
+    }
+    ensure!(ended.iter().all(|ended| ended.good), "not the right answer");
+    Ok(transport.into_socket())
+}
+
+/// The TLS configuration for [`idle_after_one`].
+pub(crate) fn tls_of(target: Target<'_>) -> Result<Option<Arc<ClientConfig>>> {
+    transport::client_config(target.workload, target.certificate, target.signatures)
+}
+
 const EVENTS: usize = 128;

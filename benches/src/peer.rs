@@ -7,15 +7,17 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use rustix::process::Signal;
 use serde::Serialize;
 
 use crate::{
-    cores::Cores,
-    cpu::{CpuScope, CpuTime},
-    load::HOST,
-    process::{self, Process},
+    callgrind::Callgrind,
+    cores::{self, Cores},
+    cpu,
+    log_reader::LogReader,
+    process::{self, Patience, Process},
     template,
-    workload::Protocol,
+    workload::{Features, HOST, Protocol},
 };
 
 /// One program under test.
@@ -40,6 +42,9 @@ pub(crate) struct Running {
     peer: Peer,
     process: Process,
     ports: Ports,
+    directory: PathBuf,
+    /// Where haproxy's access log goes. It ends after the process, which would complain.
+    reader: Option<LogReader>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +52,7 @@ struct Ports {
     plain: u16,
     h2c: u16,
     tls: u16,
+    metrics: u16,
 }
 
 impl Peer {
@@ -69,19 +75,49 @@ impl Peer {
     }
 
     /// Starts the peer on its core with ports of its own, and waits until it accepts.
-    pub(crate) fn start(self, setting: &Setting) -> Result<Running> {
-        let [plain, h2c, tls] = process::free_ports()?;
-        let ports = Ports { plain, h2c, tls };
-        let directory = setting.directory.join(self.name());
-        fs::create_dir_all(&directory).with_context(|| format!("cannot make '{}'", directory.display()))?;
-        let config = self.write_config(setting, ports, &directory)?;
-        let command = self.command(setting, &config, &directory);
-        let log = directory.join("log");
-        let process = Process::start(self.name(), command, setting.cores.proxy, log, &[plain, h2c, tls])?;
-        Ok(Running { peer: self, process, ports })
+    pub(crate) fn start(self, setting: &Setting, features: Features) -> Result<Running> {
+        self.start_with(setting, features, None)
     }
 
-    fn write_config(self, setting: &Setting, ports: Ports, directory: &Path) -> Result<PathBuf> {
+    /// The same under an instrument that counts instructions.
+    pub(crate) fn start_under(self, setting: &Setting, features: Features, callgrind: &Callgrind) -> Result<Running> {
+        self.start_with(setting, features, Some(callgrind))
+    }
+
+    fn start_with(self, setting: &Setting, features: Features, callgrind: Option<&Callgrind>) -> Result<Running> {
+        let [plain, h2c, tls, metrics] = process::free_ports()?;
+        let ports = Ports { plain, h2c, tls, metrics };
+        let directory = setting.directory.join(self.name());
+        fs::create_dir_all(&directory).with_context(|| format!("cannot make '{}'", directory.display()))?;
+        let _ = fs::remove_file(directory.join(ACCESS_LOG));
+        let reader = match (self, features) {
+            (Self::Haproxy, Features::Full) => Some(cores::on_core(setting.cores.load, LogReader::start)?),
+            _ => None,
+        };
+        let reader_port = reader.as_ref().map_or(0, LogReader::port);
+        let config = self.write_config(setting, features, ports, reader_port, &directory)?;
+        let native = self.command(setting, &config, &directory);
+        let (command, patience) = match callgrind {
+            None => (native, Patience::Usual),
+            Some(callgrind) => (callgrind.around(&native)?, Patience::Instrumented),
+        };
+        let mut awaited = vec![plain, h2c, tls];
+        if features == Features::Full && self != Self::Tidegate {
+            awaited.push(metrics);
+        }
+        let log = directory.join("log");
+        let process = Process::start(self.name(), command, setting.cores.proxy, log, &awaited, patience)?;
+        Ok(Running { peer: self, process, ports, directory, reader })
+    }
+
+    fn write_config(
+        self,
+        setting: &Setting,
+        features: Features,
+        ports: Ports,
+        reader: u16,
+        directory: &Path,
+    ) -> Result<PathBuf> {
         let certificate = Certificate::in_directory(&setting.directory);
         let words = [
             ("DIR", directory.display().to_string()),
@@ -89,17 +125,24 @@ impl Peer {
             ("PLAIN", ports.plain.to_string()),
             ("H2C", ports.h2c.to_string()),
             ("TLS", ports.tls.to_string()),
+            ("METRICS", ports.metrics.to_string()),
+            ("READER", reader.to_string()),
             ("CERTIFICATE", certificate.chain.display().to_string()),
             ("KEY", certificate.key.display().to_string()),
             ("BUNDLE", certificate.bundle.display().to_string()),
         ];
+        let tags: &[&str] = match features {
+            Features::Bare => &["bare"],
+            Features::Full => &["full"],
+            Features::Told => &["bare", "told"],
+        };
         let (name, text) = match self {
             Self::Tidegate => ("tidegate.yaml", include_str!("../peers/tidegate.yaml")),
             Self::Nginx => ("nginx.conf", include_str!("../peers/nginx.conf")),
             Self::Haproxy => ("haproxy.cfg", include_str!("../peers/haproxy.cfg")),
         };
         let config = directory.join(name);
-        fs::write(&config, template::fill(text, &words)?)
+        fs::write(&config, template::fill(&template::choose(text, tags), &words)?)
             .with_context(|| format!("cannot write '{}'", config.display()))?;
         Ok(config)
     }
@@ -121,28 +164,45 @@ impl Peer {
         command
     }
 
-    /// nginx works in a child of the process we start. Of Tidegate's other processes (the guardian, and here no
-    /// workers) none touches a request.
-    fn cpu_scope(self) -> CpuScope {
-        match self {
-            Self::Nginx => CpuScope::WithChildren,
-            Self::Tidegate | Self::Haproxy => CpuScope::Process,
-        }
+    /// Whether a peer told to say in its answers if a TLS session was resumed does so.
+    pub(crate) fn tells_resumption(self) -> bool {
+        self != Self::Tidegate
     }
 }
 
 impl Running {
     pub(crate) fn port(&self, protocol: Protocol) -> u16 {
         match protocol {
-            Protocol::Http1 => self.ports.plain,
+            Protocol::Http1 | Protocol::WebSocket => self.ports.plain,
             Protocol::Http2Plain => self.ports.h2c,
             Protocol::Http1Tls | Protocol::Http2Tls => self.ports.tls,
         }
     }
 
-    /// Processor time used since the start.
-    pub(crate) fn cpu(&self) -> Result<CpuTime> {
-        CpuTime::of(self.process.pid(), self.peer.cpu_scope())
+    /// The process that was started, and all it started: nginx works in a child.
+    pub(crate) fn processes(&self) -> Result<Vec<u32>> {
+        cpu::family(self.process.pid())
+    }
+
+    /// Lines of the access log that have been written.
+    pub(crate) fn logged_lines(&self) -> u64 {
+        match &self.reader {
+            Some(reader) => reader.lines(),
+            None => {
+                let log = fs::read(self.directory.join(ACCESS_LOG)).unwrap_or_default();
+                log.iter().filter(|byte| **byte == b'\n').count() as u64
+            }
+        }
+    }
+
+    /// Where metrics are asked for over HTTP, by `GET /metrics`. Tidegate's are on the admin endpoint, always.
+    pub(crate) fn metrics_port(&self) -> Option<u16> {
+        (self.peer != Peer::Tidegate).then_some(self.ports.metrics)
+    }
+
+    /// Ends the peer and waits until it is gone.
+    pub(crate) fn stop(&mut self) {
+        self.process.stop(Signal::TERM);
     }
 
     /// The end of what the peer printed, for an error message.
@@ -183,3 +243,5 @@ impl Certificate {
         fs::write(&certificate.bundle, bundle).context("cannot write the certificate with its key")
     }
 }
+
+const ACCESS_LOG: &str = "access.log";

@@ -19,14 +19,34 @@ pub(crate) struct Process {
     name: String,
     child: Child,
     log: PathBuf,
+    limit: Duration,
+}
+
+/// How long a program may take to start and to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Usual,
+    /// It runs under an instrument that makes it a hundred times slower.
+    Instrumented,
 }
 
 impl Process {
     /// Starts `command` on `core`, its output going to `log`, and waits until it accepts on every one of `ports`.
-    pub(crate) fn start(name: &str, command: Command, core: usize, log: PathBuf, ports: &[u16]) -> Result<Self> {
+    pub(crate) fn start(
+        name: &str,
+        command: Command,
+        core: usize,
+        log: PathBuf,
+        ports: &[u16],
+        patience: Patience,
+    ) -> Result<Self> {
+        let limit = match patience {
+            Patience::Usual => Duration::from_secs(15),
+            Patience::Instrumented => Duration::from_secs(90),
+        };
         let child = spawn(name, &command, core, &log)?;
-        let mut process = Self { name: name.to_owned(), child, log };
-        let deadline = Instant::now() + START_LIMIT;
+        let mut process = Self { name: name.to_owned(), child, log, limit };
+        let deadline = Instant::now() + limit;
         for port in ports {
             process.await_port(*port, deadline)?;
         }
@@ -35,6 +55,11 @@ impl Process {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether the program has printed `text` so far.
+    pub(crate) fn has_said(&self, text: &str) -> bool {
+        fs::read_to_string(&self.log).is_ok_and(|log| log.contains(text))
     }
 
     /// The end of what the program printed, for an error message.
@@ -51,16 +76,20 @@ impl Process {
                 bail!("{} ended before it was ready: {status}\n{}", self.name, self.last_words());
             }
             if Instant::now() > deadline {
-                bail!("{} does not accept on {address} after {START_LIMIT:?}\n{}", self.name, self.last_words());
+                bail!("{} does not accept on {address} after {:?}\n{}", self.name, self.limit, self.last_words());
             }
             thread::sleep(POLL);
         }
         Ok(())
     }
 
-    fn stop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let deadline = Instant::now() + STOP_LIMIT;
+    /// Asks the program to end with `signal`, waits until it has ended, and kills it when it takes too long.
+    pub(crate) fn stop(&mut self, signal: Signal) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
+        let _ = kill_process(Pid::from_child(&self.child), signal);
+        let deadline = Instant::now() + self.limit;
         while matches!(self.child.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
                 let _ = self.child.kill();
@@ -74,7 +103,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.stop();
+        self.stop(Signal::TERM);
     }
 }
 
@@ -109,12 +138,11 @@ fn spawn(name: &str, command: &Command, core: usize, log: &Path) -> Result<Child
     let errors = output.try_clone().context("cannot share the log file")?;
     let mut bound = Command::new("setpriv");
     bound.args(["--pdeathsig", "TERM", "--"]).arg(command.get_program()).args(command.get_args());
+    bound.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
     bound.stdin(Stdio::null()).stdout(output).stderr(errors);
     #[expect(clippy::disallowed_methods, reason = "the bench is a program of its own, beside the supervisor")]
     cores::on_core(core, || bound.spawn().context("cannot start setpriv"))
         .with_context(|| format!("cannot run {name}; is it installed?"))
 }
 
-const START_LIMIT: Duration = Duration::from_secs(15);
-const STOP_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);

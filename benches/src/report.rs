@@ -1,8 +1,9 @@
 //! The measured figures as Markdown for people and JSON for programs.
 
 use std::{
-    fmt::Write,
+    fmt::Write as _,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -11,9 +12,12 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::{
+    instructions::{self, Instructions},
     machine::Machine,
+    memory::{self, Memory},
     peer::Peer,
     stats::{self, Better, Ratio},
+    syscalls::{self, Syscalls},
 };
 
 /// Everything one invocation measured.
@@ -26,6 +30,11 @@ pub(crate) struct Report {
     pub(crate) rounds: u32,
     pub(crate) seconds: u64,
     pub(crate) tables: Vec<Table>,
+    pub(crate) instructions: Vec<Instructions>,
+    pub(crate) syscalls: Vec<Syscalls>,
+    pub(crate) memory: Vec<Memory>,
+    /// What could not be measured, and why.
+    pub(crate) failures: Vec<String>,
 }
 
 /// One workload under one kind of load.
@@ -36,7 +45,8 @@ pub(crate) struct Table {
     pub(crate) kind: LoadKind,
     /// Length of one run.
     pub(crate) seconds: u64,
-    pub(crate) command: String,
+    /// Clients and what each has in flight.
+    pub(crate) load: String,
     pub(crate) series: Vec<Series>,
 }
 
@@ -70,6 +80,8 @@ pub(crate) struct Sample {
     pub(crate) system_us: f64,
     /// Share of the run in which the proxy's core worked for the proxy.
     pub(crate) busy: f64,
+    /// Answers on a resumed TLS session.
+    pub(crate) resumed: u64,
     pub(crate) tls: Option<String>,
 }
 
@@ -173,24 +185,68 @@ impl Sample {
 }
 
 impl Report {
+    /// A report of this machine with nothing in it.
+    pub(crate) fn of(machine: Machine) -> Self {
+        Self {
+            machine,
+            versions: Vec::new(),
+            origin: String::new(),
+            command: String::new(),
+            rounds: 0,
+            seconds: 0,
+            tables: Vec::new(),
+            instructions: Vec::new(),
+            syscalls: Vec::new(),
+            memory: Vec::new(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// Keeps and prints that something could not be measured.
+    pub(crate) fn failed(&mut self, what: &str, error: &anyhow::Error) -> Result<()> {
+        let failure = format!("{what}: {error:#}");
+        writeln!(std::io::stderr(), "FAILED: {failure}").context("cannot print a failure")?;
+        self.failures.push(failure);
+        Ok(())
+    }
+
+    /// Errors in all measured runs.
+    pub(crate) fn errors(&self) -> u64 {
+        self.tables.iter().flat_map(|table| table.series.iter()).map(Series::errors).sum()
+    }
+
     /// The report as a page.
     pub(crate) fn markdown(&self) -> String {
         let mut out = String::new();
         let _ = writeln!(out, "# Tidegate beside its peers\n");
         self.facts(&mut out);
-        let _ = writeln!(out, "\n## Saturation (closed loop)\n\n{HEADER}");
-        for table in self.tables.iter().filter(|table| table.kind == LoadKind::Saturation) {
-            table.rows(&mut out);
+        self.tables_of("Saturation (closed loop)", |kind| kind == LoadKind::Saturation, &mut out);
+        let open = "Fixed rate (open loop), 60 % of the slowest peer's peak";
+        self.tables_of(open, |kind| kind != LoadKind::Saturation, &mut out);
+        if !self.tables.is_empty() {
+            let _ = writeln!(out, "\n{FOOTNOTES}");
         }
-        if self.tables.iter().any(|table| table.kind != LoadKind::Saturation) {
-            let _ = writeln!(out, "\n## Fixed rate (open loop), 60 % of the slowest peer's peak\n\n{HEADER}");
-            for table in self.tables.iter().filter(|table| table.kind != LoadKind::Saturation) {
-                table.rows(&mut out);
-            }
+        if !self.instructions.is_empty() {
+            instructions::markdown(&self.instructions, &mut out);
         }
-        let _ = writeln!(out, "\n{FOOTNOTES}");
-        self.commands(&mut out);
+        if !self.syscalls.is_empty() {
+            syscalls::markdown(&self.syscalls, &mut out);
+        }
+        if !self.memory.is_empty() {
+            memory::markdown(&self.memory, &mut out);
+        }
+        self.workloads(&mut out);
         out
+    }
+
+    fn tables_of(&self, title: &str, of: impl Fn(LoadKind) -> bool, out: &mut String) {
+        let mut tables = self.tables.iter().filter(|table| of(table.kind)).peekable();
+        if tables.peek().is_some() {
+            let _ = writeln!(out, "\n## {title}\n\n{HEADER}");
+        }
+        for table in tables {
+            table.rows(out);
+        }
     }
 
     /// Writes the page and the figures into `folder` under names with the time, and returns their paths.
@@ -215,11 +271,17 @@ impl Report {
         for (peer, version) in &self.versions {
             let _ = writeln!(out, "- {peer}: {version}");
         }
-        let _ = writeln!(out, "- origin: {}; load: {}", self.origin, machine.load_generator);
+        let _ = writeln!(out, "- origin: {}", self.origin);
         let doubt = if machine.load_average > QUIET { ": **the machine was busy, believe no rate below**" } else { "" };
         let _ = writeln!(out, "- load average before the start: {:.2}{doubt}", machine.load_average);
         let _ = writeln!(out, "- rounds: {} of {} s per peer, medians over rounds", self.rounds, self.seconds);
         let _ = writeln!(out, "- command: `{}`", self.command);
+        if self.errors() > 0 {
+            let _ = writeln!(out, "- **{} errors**, see the tables", self.errors());
+        }
+        for failure in &self.failures {
+            let _ = writeln!(out, "- **failed**: {}", failure.lines().collect::<Vec<_>>().join("; "));
+        }
         for tls in self.negotiated() {
             let _ = writeln!(out, "- TLS 1.3: {tls}");
         }
@@ -235,10 +297,22 @@ impl Report {
         all
     }
 
-    fn commands(&self, out: &mut String) {
-        let _ = writeln!(out, "\n## Load commands (the port differs per peer)\n");
-        for table in &self.tables {
-            let _ = writeln!(out, "- {}, {}, {}: `{}`", table.workload, table.title, table.kind.name(), table.command);
+    fn workloads(&self, out: &mut String) {
+        for (number, table) in self.tables.iter().enumerate() {
+            if number == 0 {
+                let _ = writeln!(out, "\n## Workloads\n");
+            }
+            let _ = write!(out, "- {}, {}: {}, {}", table.workload, table.kind.name(), table.title, table.load);
+            if let LoadKind::OpenLoop { per_second } = table.kind {
+                let _ = write!(out, ", {per_second:.0} requests/s");
+            }
+            let samples = || table.series.iter().flat_map(|series| series.samples.iter());
+            let resumed: u64 = samples().map(|sample| sample.resumed).sum();
+            if resumed > 0 {
+                let all: u64 = samples().map(|sample| sample.requests).sum();
+                let _ = write!(out, ", {:.2} % of the sessions resumed", resumed as f64 / all as f64 * 100.0);
+            }
+            let _ = writeln!(out);
         }
     }
 }

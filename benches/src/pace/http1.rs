@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind};
 
-use crate::load::HOST;
+use crate::workload::{Connections, Features, HOST, Workload};
 
 use super::connection::Ended;
 
@@ -11,22 +11,20 @@ pub(crate) struct Http1 {
     request: Vec<u8>,
     head: Vec<u8>,
     body: Option<Body>,
-    body_bytes: u64,
+    /// Length that every body must have.
+    expected: u64,
 }
 
 struct Body {
     left: u64,
     good: bool,
+    /// What the peer says of the TLS session, where it says something.
+    resumed: bool,
 }
 
 impl Http1 {
-    pub(crate) fn new(path: &str) -> Self {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\nUser-Agent: tidegate-bench\r\n\r\n");
-        Self { request: request.into_bytes(), head: Vec::new(), body: None, body_bytes: 0 }
-    }
-
-    pub(crate) fn body_bytes(&self) -> u64 {
-        self.body_bytes
+    pub(crate) fn new(workload: Workload) -> Self {
+        Self { request: request(workload), head: Vec::new(), body: None, expected: workload.body().size() }
     }
 
     /// Appends a request to `out` and returns its stream.
@@ -42,13 +40,12 @@ impl Http1 {
                 Some(body) => {
                     let taken = bytes.len().min(usize::try_from(body.left).unwrap_or(usize::MAX));
                     body.left -= taken as u64;
-                    self.body_bytes += taken as u64;
                     bytes = &bytes[taken..];
                 }
                 None => bytes = self.receive_head(bytes)?,
             }
             if let Some(body) = self.body.take_if(|body| body.left == 0) {
-                ended.push(Ended { stream: 0, good: body.good });
+                ended.push(Ended { stream: 0, good: body.good, resumed: body.resumed });
             }
         }
         Ok(())
@@ -63,20 +60,38 @@ impl Http1 {
             return if self.head.len() > HEAD_LIMIT { Err(ErrorKind::InvalidData.into()) } else { Ok(&[]) };
         };
         let end = search_from + end + 4;
-        self.body = Some(parse(&self.head[..end]).ok_or(ErrorKind::InvalidData)?);
+        self.body = Some(parse(&self.head[..end], self.expected).ok_or(ErrorKind::InvalidData)?);
         self.head.clear();
         Ok(&bytes[end - before..])
     }
 }
 
-fn parse(head: &[u8]) -> Option<Body> {
+/// Where the peer checks something besides forwarding, there is something to check.
+fn request(workload: Workload) -> Vec<u8> {
+    let path = workload.body().path();
+    let (query, fields) = match workload.features() {
+        Features::Full => ("?bench=1", "X-Bench: on\r\nCookie: theme=dark; bench=always\r\n"),
+        Features::Bare | Features::Told => ("", ""),
+    };
+    let close = if workload.connections() == Connections::Kept { "" } else { "Connection: close\r\n" };
+    let agent = "User-Agent: tidegate-bench\r\n";
+    format!("GET {path}{query} HTTP/1.1\r\nHost: {HOST}\r\n{agent}{fields}{close}\r\n").into_bytes()
+}
+
+fn parse(head: &[u8], expected: u64) -> Option<Body> {
     let mut lines = std::str::from_utf8(head).ok()?.split("\r\n");
     let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?;
-    let left = lines.find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
-    })?;
-    Some(Body { left, good: status == "200" })
+    let (mut length, mut resumed) = (None, false);
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        if name.eq_ignore_ascii_case("content-length") {
+            length = Some(value.trim().parse::<u64>().ok()?);
+        } else if name.eq_ignore_ascii_case("x-resumed") {
+            // nginx says `r` or `.`, haproxy 1 or 0.
+            resumed = matches!(value.trim(), "r" | "1");
+        }
+    }
+    let left = length?;
+    Some(Body { left, good: status == "200" && left == expected, resumed })
 }
 
 const HEAD_LIMIT: usize = 16 << 10;
@@ -85,34 +100,42 @@ const HEAD_LIMIT: usize = 16 << 10;
 mod tests {
     use super::*;
 
-    const ANSWERS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc\
-        HTTP/1.1 503 No\r\ncontent-length: 0\r\nX: y\r\n\r\n\
-        HTTP/1.1 200 OK\r\ncontent-length:2\r\n\r\nde";
+    const ANSWERS: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\nhello, world\n\
+        HTTP/1.1 503 No\r\ncontent-length: 13\r\nX: y\r\n\r\nhello, world\n\
+        HTTP/1.1 200 OK\r\ncontent-length:2\r\n\r\nde\
+        HTTP/1.1 200 OK\r\ncontent-length:13\r\nX-Resumed: r\r\n\r\nhello, world\n";
 
     #[test]
     fn answers_are_found_however_they_are_cut() {
         for size in 1..ANSWERS.len() {
-            let mut codec = Http1::new("/");
+            let mut codec = Http1::new(Workload::Tiny);
             let mut ended = Vec::new();
             for part in ANSWERS.chunks(size) {
                 codec.receive(part, &mut ended).unwrap();
             }
-            let good: Vec<bool> = ended.iter().map(|ended| ended.good).collect();
-            assert_eq!(good, [true, false, true], "cut every {size} bytes");
-            assert_eq!(codec.body_bytes(), 5);
+            let seen: Vec<_> = ended.iter().map(|ended| (ended.good, ended.resumed)).collect();
+            assert_eq!(seen, [(true, false), (false, false), (false, false), (true, true)], "cut every {size} bytes");
         }
     }
 
     #[test]
     fn an_answer_without_a_length_is_refused() {
-        let mut codec = Http1::new("/");
+        let mut codec = Http1::new(Workload::Tiny);
         assert!(codec.receive(b"HTTP/1.1 200 OK\r\n\r\n", &mut Vec::new()).is_err());
     }
 
     #[test]
     fn a_head_without_end_is_refused() {
-        let mut codec = Http1::new("/");
+        let mut codec = Http1::new(Workload::Tiny);
         codec.receive(&[b'a'; HEAD_LIMIT], &mut Vec::new()).unwrap();
         assert!(codec.receive(b"a", &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_connection_for_one_request_says_so() {
+        let text = |workload| String::from_utf8(request(workload)).unwrap();
+        assert!(text(Workload::Connect).contains("\r\nConnection: close\r\n"));
+        assert!(!text(Workload::Tiny).contains("close"));
+        assert!(text(Workload::TinyFull).starts_with("GET /tiny?bench=1 HTTP/1.1\r\n"));
     }
 }

@@ -1,49 +1,84 @@
-//! A non-blocking byte stream to a peer, plain or in TLS.
+//! A byte stream to a peer, plain or in TLS.
 
 use std::{
     io::{self, Read, Write},
-    net::TcpStream,
+    net::{Ipv4Addr, SocketAddrV4, TcpStream},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use rustix::net::{AddressFamily, SocketType};
 use rustls::{
-    CipherSuite, ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup, SignatureScheme, StreamOwned,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    CipherSuite, ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup, SignatureScheme,
+    StreamOwned,
+    client::{
+        Resumption,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
 
-use crate::{load::HOST, workload::Protocol};
+use crate::workload::{Connections, HOST, Protocol, Workload};
 
-/// The stream; reads and writes fail with `WouldBlock` instead of waiting.
+/// The stream. On a socket that does not wait, reads and writes fail with `WouldBlock`, and go on with a handshake
+/// that is not finished.
 pub(crate) enum Transport {
     Plain(TcpStream),
     Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
 }
 
+/// Whether the peer's signature in a handshake is checked. It is the dearest part of a handshake, so that a load of
+/// handshakes does it only before it is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Signatures {
+    Checked,
+    Trusted,
+}
+
 impl Transport {
-    /// Connects, and finishes the handshake when there is a TLS configuration.
-    pub(crate) fn open(port: u16, tls: Option<Arc<ClientConfig>>) -> Result<Self> {
-        let mut socket = TcpStream::connect(("127.0.0.1", port)).context("cannot connect")?;
-        socket.set_nodelay(true).context("cannot set up a socket")?;
-        socket.set_read_timeout(Some(HANDSHAKE_LIMIT)).context("cannot set up a socket")?;
-        let Some(tls) = tls else {
-            socket.set_nonblocking(true).context("cannot set up a socket")?;
-            return Ok(Self::Plain(socket));
-        };
+    /// Connects a socket that waits, but not for ever.
+    pub(crate) fn connect(port: u16) -> Result<TcpStream> {
+        let socket = TcpStream::connect(("127.0.0.1", port)).context("cannot connect")?;
+        Self::prepare(&socket)?;
+        Ok(socket)
+    }
+
+    /// The same from the given address of loopback.
+    pub(crate) fn connect_from(source: Ipv4Addr, port: u16) -> Result<TcpStream> {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).context("no socket")?;
+        rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))
+            .with_context(|| format!("cannot use the address {source}"))?;
+        rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).context("cannot connect")?;
+        let socket = TcpStream::from(socket);
+        Self::prepare(&socket)?;
+        Ok(socket)
+    }
+
+    /// Lays TLS over the socket when there is a configuration. The handshake happens with the first read and write.
+    pub(crate) fn new(socket: TcpStream, tls: Option<Arc<ClientConfig>>) -> Result<Self> {
+        let Some(tls) = tls else { return Ok(Self::Plain(socket)) };
         let name = ServerName::try_from(HOST).context("bad host name")?;
-        let mut session = ClientConnection::new(tls.clone(), name).context("cannot start TLS")?;
-        while session.is_handshaking() {
-            session.complete_io(&mut socket).context("the TLS handshake failed")?;
-        }
-        if session.alpn_protocol() != tls.alpn_protocols.first().map(Vec::as_slice) {
-            bail!("the peer did not choose the offered protocol");
-        }
-        socket.set_nonblocking(true).context("cannot set up a socket")?;
+        let session = ClientConnection::new(tls, name).context("cannot start TLS")?;
         Ok(Self::Tls(Box::new(StreamOwned::new(session, socket))))
+    }
+
+    /// The socket without the state of TLS above it.
+    pub(crate) fn into_socket(self) -> TcpStream {
+        match self {
+            Self::Plain(socket) => socket,
+            Self::Tls(stream) => stream.into_parts().1,
+        }
+    }
+
+    /// Whether the peer took up an earlier session. In TLS 1.3 it says so in its first message.
+    pub(crate) fn resumed(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.conn.handshake_kind() == Some(HandshakeKind::Resumed),
+        }
     }
 
     pub(crate) fn socket(&self) -> &TcpStream {
@@ -53,7 +88,7 @@ impl Transport {
         }
     }
 
-    /// Cipher and key exchange in h2load's words, so that both tables compare.
+    /// Protocol, cipher and key exchange.
     pub(crate) fn negotiated(&self) -> Option<String> {
         let Self::Tls(stream) = self else { return None };
         let cipher = match stream.conn.negotiated_cipher_suite()?.suite() {
@@ -64,7 +99,14 @@ impl Transport {
             NamedGroup::X25519 => "X25519 253 bits".to_owned(),
             other => format!("{other:?}"),
         };
-        Some(format!("{cipher}, {exchange}"))
+        let protocol = String::from_utf8_lossy(stream.conn.alpn_protocol().unwrap_or(b"no protocol"));
+        Some(format!("{protocol}: {cipher}, {exchange}"))
+    }
+
+    fn prepare(socket: &TcpStream) -> Result<()> {
+        socket.set_nodelay(true).context("cannot set up a socket")?;
+        socket.set_read_timeout(Some(PATIENCE)).context("cannot set up a socket")?;
+        socket.set_write_timeout(Some(PATIENCE)).context("cannot set up a socket")
     }
 }
 
@@ -93,10 +135,15 @@ impl Write for Transport {
     }
 }
 
-/// TLS 1.3 with the one cipher and key exchange that all tables use; `None` for a protocol without TLS.
-pub(crate) fn client_config(protocol: Protocol, certificate: &Path) -> Result<Option<Arc<ClientConfig>>> {
-    let alpn: &[u8] = match protocol {
-        Protocol::Http1 | Protocol::Http2Plain => return Ok(None),
+/// TLS 1.3 with the one cipher and key exchange that all tables use; `None` for a protocol without TLS. Each call makes
+/// a store of tickets of its own, which is used when the workload resumes sessions.
+pub(crate) fn client_config(
+    workload: Workload,
+    certificate: &Path,
+    signatures: Signatures,
+) -> Result<Option<Arc<ClientConfig>>> {
+    let alpn: &[u8] = match workload.protocol() {
+        Protocol::Http1 | Protocol::Http2Plain | Protocol::WebSocket => return Ok(None),
         Protocol::Http1Tls => b"http/1.1",
         Protocol::Http2Tls => b"h2",
     };
@@ -107,7 +154,7 @@ pub(crate) fn client_config(protocol: Protocol, certificate: &Path) -> Result<Op
     });
     let expected = CertificateDer::from_pem_file(certificate)
         .with_context(|| format!("cannot read the certificate '{}'", certificate.display()))?;
-    let verifier = Pinned { expected, provider: provider.clone() };
+    let verifier = Pinned { expected, provider: provider.clone(), signatures };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .context("cannot set up TLS")?
@@ -115,6 +162,10 @@ pub(crate) fn client_config(protocol: Protocol, certificate: &Path) -> Result<Op
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
+    config.resumption = match workload.connections() {
+        Connections::Resumed => Resumption::in_memory_sessions(4),
+        Connections::Kept | Connections::Fresh => Resumption::disabled(),
+    };
     Ok(Some(Arc::new(config)))
 }
 
@@ -123,6 +174,7 @@ pub(crate) fn client_config(protocol: Protocol, certificate: &Path) -> Result<Op
 struct Pinned {
     expected: CertificateDer<'static>,
     provider: Arc<CryptoProvider>,
+    signatures: Signatures,
 }
 
 impl ServerCertVerifier for Pinned {
@@ -157,6 +209,9 @@ impl ServerCertVerifier for Pinned {
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        if self.signatures == Signatures::Trusted {
+            return Ok(HandshakeSignatureValid::assertion());
+        }
         let algorithms = &self.provider.signature_verification_algorithms;
         rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
     }
@@ -166,4 +221,4 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
