@@ -19,7 +19,7 @@ use crate::{
     client::{Client, Kind},
     connect,
     process::{Finished, Output, Process, Signal, run_to_end, zombies_of},
-    site::Site,
+    site::{Port, Site},
     wait::{wait_for, wait_until},
 };
 
@@ -33,7 +33,7 @@ pub struct Edge {
 /// The directory of a test and the site file in it.
 pub struct Home {
     dir: TempDir,
-    ports: BTreeMap<String, u16>,
+    ports: BTreeMap<String, Port>,
 }
 
 /// How an edge stopped.
@@ -98,7 +98,7 @@ impl Home {
     /// # Panics
     /// When the site file has no such gap.
     pub fn port(&self, name: &str) -> u16 {
-        *self.ports.get(name).unwrap_or_else(|| panic!("the site file has no '@port:{name}@'"))
+        self.ports.get(name).unwrap_or_else(|| panic!("the site file has no '@port:{name}@'")).number
     }
 
     /// Runs `tidegate WORDS... -c FILE` to its end.

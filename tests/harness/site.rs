@@ -7,10 +7,10 @@
 use std::{
     collections::{BTreeMap, HashSet, hash_map::RandomState},
     hash::{BuildHasher, Hasher},
+    iter::repeat_with,
     net::{TcpListener, UdpSocket},
     ops::Range,
     path::Path,
-    sync::Mutex,
 };
 
 use crate::binary::Binary;
@@ -99,7 +99,7 @@ impl Site {
     ///
     /// # Panics
     /// When a gap stays open.
-    pub(crate) fn fill(&self, dir: &Path, ports: &mut BTreeMap<String, u16>) -> String {
+    pub(crate) fn fill(&self, dir: &Path, ports: &mut BTreeMap<String, Port>) -> String {
         let mut text = self.text.clone();
         for (section, default) in [("admin:", ADMIN), ("server:", SERVER)] {
             if !text.lines().any(|line| line.starts_with(section)) {
@@ -117,40 +117,51 @@ impl Site {
     }
 }
 
-fn fill_ports(mut text: String, ports: &mut BTreeMap<String, u16>) -> String {
+fn fill_ports(mut text: String, ports: &mut BTreeMap<String, Port>) -> String {
     while let Some(start) = text.find("@port:") {
         let rest = &text[start + "@port:".len()..];
         let name = rest.split('@').next().unwrap_or_default().to_owned();
-        let port = match ports.get(&name) {
-            Some(port) => *port,
-            None => free_port(&ports.values().copied().collect()),
-        };
-        ports.insert(name.clone(), port);
-        text = text.replace(&format!("@port:{name}@"), &port.to_string());
+        let number = ports.entry(name.clone()).or_insert_with(Port::free).number;
+        text = text.replace(&format!("@port:{name}@"), &number.to_string());
     }
     text
 }
 
-/// A loopback port nobody listens on, other than those `taken`. It is none the kernel hands out to clients, so that no
-/// connection of another test sits on it when the edge binds it; and it is this process's own until it ends, so that no
-/// test that runs beside this one chooses it before the edge has bound it.
+/// A loopback port for the program under test, kept from other tests until this is dropped.
+#[derive(Debug)]
+pub struct Port {
+    /// The TCP port.
+    pub number: u16,
+    /// Whoever holds the UDP port of the same number has the TCP port among the tests of this machine; between the look
+    /// for a free one and the edge that binds it there would be room for another test.
+    _claim: UdpSocket,
+}
+
+impl Port {
+    /// One that nobody listens on. It is none the kernel hands out to clients, so that no connection of another test
+    /// sits on it when the edge binds it.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn free() -> Self {
+        // The standard library's keys for hash maps are random and differ each time.
+        let start = RandomState::new().build_hasher().finish() as usize;
+        let mut ports = PORTS.cycle().skip(start % PORTS.len()).take(PORTS.len());
+        let free = ports.find_map(|number| {
+            let claim = UdpSocket::bind(("127.0.0.1", number)).ok()?;
+            TcpListener::bind(("127.0.0.1", number)).is_ok().then_some(Self { number, _claim: claim })
+        });
+        free.expect("loopback has free ports")
+    }
+}
+
+/// The number of a port nobody listens on, other than those `taken`; for a test in which nobody binds it, or at once.
 ///
 /// # Panics
 /// When there is none.
 pub fn free_port(taken: &HashSet<u16>) -> u16 {
-    // The standard library's keys for hash maps are random and differ each time.
-    let start = RandomState::new().build_hasher().finish() as usize;
-    let mut ports = PORTS.cycle().skip(start % PORTS.len()).take(PORTS.len());
-    let free =
-        ports.find(|port| !taken.contains(port) && TcpListener::bind(("127.0.0.1", *port)).is_ok() && claim(*port));
-    free.expect("loopback has free ports")
-}
-
-/// Makes a TCP port ours among the tests of this machine: whoever holds the UDP port of the same number has it.
-fn claim(port: u16) -> bool {
-    static CLAIMS: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
-    let claim = UdpSocket::bind(("127.0.0.1", port));
-    claim.map(|claim| CLAIMS.lock().expect("no test panics here").push(claim)).is_ok()
+    let mut free = repeat_with(|| Port::free().number).filter(|port| !taken.contains(port));
+    free.next().expect("it goes on for ever")
 }
 
 fn indent(text: &str, by: usize) -> String {
@@ -169,11 +180,11 @@ mod tests {
 
     #[test]
     fn gaps_are_filled_and_sections_added() {
-        let mut ports = BTreeMap::from([("b".to_owned(), 7)]);
+        let mut ports = BTreeMap::from([("b".to_owned(), Port::free())]);
         let text =
             Site::new("x: @dir@/f @port:a@ @port:b@ @port:a@ @to@").with("to", 5).fill(Path::new("/t"), &mut ports);
-        let a = ports["a"];
-        assert!(text.starts_with(&format!("x: /t/f {a} 7 {a} 5\n")), "{text}");
+        let (a, b) = (ports["a"].number, ports["b"].number);
+        assert!(text.starts_with(&format!("x: /t/f {a} {b} {a} 5\n")), "{text}");
         assert!(text.contains("unix:/t/admin.sock") && text.contains("/t/state"), "{text}");
     }
 
