@@ -47,7 +47,7 @@ impl WorkerBridge {
             let name = pool.name().to_string();
             let same_name = known.by_name.entry(name.clone()).or_default();
             if !same_name.last().is_some_and(|newest| Arc::ptr_eq(newest, pool)) {
-                same_name.retain(|old| !old.endpoints().is_empty());
+                same_name.retain(|old| old.endpoints().iter().any(|endpoint| is_worker(endpoint)));
                 same_name.push(pool.clone());
             }
             known.wanted.insert(name);
@@ -80,11 +80,10 @@ impl WorkerBridge {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner).by_name.get(name)?.last().cloned()
     }
 
-    /// The pool that a worker is part of, with its endpoint.
-    fn pool_of(&self, worker: &WorkerId) -> Option<(Arc<Pool>, Arc<Endpoint>)> {
+    /// The pools that a worker may be part of, the newest last: one that took another one's place has its workers too.
+    fn pools_of(&self, worker: &WorkerId) -> Vec<Arc<Pool>> {
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
-        let same_name = pools.by_name.get(worker.pool.as_ref())?;
-        same_name.iter().find_map(|pool| Some((pool.clone(), worker_endpoint(pool, key(worker))?)))
+        pools.by_name.get(worker.pool.as_ref()).cloned().unwrap_or_default()
     }
 
     fn ready(&self, worker: &WorkerId, address: WorkerAddress) {
@@ -106,17 +105,29 @@ impl WorkerBridge {
     /// No new request, then tell the supervisor when the last one has ended, and close idle connections at once: a
     /// worker would wait for them.
     fn drain(self: &Arc<Self>, worker: WorkerId) {
-        let Some((pool, endpoint)) = self.pool_of(&worker) else { return self.send(Command::Drained { worker }) };
-        let bridge = self.clone();
-        pool.drain_worker(key(&worker), Box::new(move || bridge.send(Command::Drained { worker })));
+        let pools = self.pools_of(&worker);
+        let having = |pool: Arc<Pool>| Some((worker_endpoint(&pool, key(&worker))?, pool));
+        let having: Vec<_> = pools.into_iter().filter_map(having).collect();
+        let Some(((endpoint, last), others)) = having.split_last() else {
+            return self.send(Command::Drained { worker });
+        };
+        // Nobody gives it a request any more once all have heard of it; only then its last one counts.
+        for (_, pool) in others {
+            pool.drain_worker(key(&worker), Box::new(|| {}));
+        }
+        let (bridge, id) = (self.clone(), endpoint.id());
+        last.drain_worker(key(&worker), Box::new(move || bridge.send(Command::Drained { worker })));
         if let Some(plane) = self.plane.get() {
-            plane.forget(endpoint.id());
+            plane.forget(id);
         }
     }
 
     fn gone(&self, worker: &WorkerId) {
-        let Some((pool, endpoint)) = self.pool_of(worker) else { return };
-        pool.remove_worker(key(worker));
+        let pools = self.pools_of(worker);
+        let Some(endpoint) = pools.iter().find_map(|pool| worker_endpoint(pool, key(worker))) else { return };
+        for pool in &pools {
+            pool.remove_worker(key(worker));
+        }
         if let Some(plane) = self.plane.get() {
             plane.forget(endpoint.id());
         }
@@ -152,6 +163,10 @@ impl WorkerBridge {
 fn key(worker: &WorkerId) -> WorkerKey {
     // Spawn numbers are never repeated, whatever the generation.
     WorkerKey { slot: worker.slot, spawn: worker.spawn }
+}
+
+fn is_worker(endpoint: &Endpoint) -> bool {
+    matches!(endpoint.origin(), Origin::Worker { .. })
 }
 
 fn worker_endpoint(pool: &Pool, worker: WorkerKey) -> Option<Arc<Endpoint>> {

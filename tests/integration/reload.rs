@@ -8,7 +8,8 @@ use tidegate_tests::{
     every_client,
     ledger::Ledger,
     load::Load,
-    process::Signal,
+    process::{Signal, send_signal},
+    raw::{Raw, status},
     recorder::Recorder,
     site::Site,
     wait::{wait_for, wait_until},
@@ -167,6 +168,58 @@ async fn an_upstream_is_exchanged(kind: Kind) {
     let client = edge.client(kind);
     client.get("/").await.assert(200, b"ok\n");
     assert_eq!((old.requests().len(), new.requests().len()), (1, 1));
+}
+
+// Once: it is about the endpoint's side.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_of_the_old_file_meets_no_server_that_is_spoken_to_otherwise() {
+    let route = "- { path: /, proxy: app, buffer: { request: on } }";
+    let site = |server: &Recorder, how: &str| {
+        Site::usual(route, &format!("app: {{ servers: [{{ address: \"{}\" }}]{how} }}", server.address()))
+    };
+    let tls = ", tls: { verify: false, server_name: one.example }";
+    for how in [tls, ", proxy_protocol: v1", ", protocol: h2"] {
+        let (old, new) = (Recorder::friendly().await, Recorder::friendly().await);
+        let mut edge = Edge::start(site(&old, "")).await;
+        let mut raw = Raw::connect(edge.address("plain")).await;
+        raw.send("POST / HTTP/1.1\r\nhost: test.example\r\ncontent-length: 5\r\nexpect: 100-continue\r\n\r\n").await;
+        assert_eq!(status(&raw.read_head().await), 100, "its body is being held");
+        let changed = site(&new, how);
+        // The engine of HTTP/2 endpoints holds no body.
+        let changed = if how.contains("h2") { changed.replace(", buffer: { request: on }", "") } else { changed };
+        let finished = edge.reload(&changed).await;
+        assert!(finished.status.success(), "{how}: {}{}", finished.stdout, finished.stderr);
+        raw.send("hello").await;
+        assert_eq!(raw.read_answer().await.1, b"ok\n", "{how}");
+        assert_eq!(old.only_request().body, b"hello", "{how}");
+        assert!(new.connections().is_empty(), "{how}: it was spoken to as the old file says");
+    }
+}
+
+// Once: it is about workers.
+#[tokio::test]
+async fn workers_stay_when_they_are_spoken_to_otherwise() {
+    let mut edge = Edge::start(edition(0)).await;
+    let workers = edge.ready_workers("app", 2).await;
+    let client = edge.client(Kind::Http1);
+    client.get("/tiny").await.assert(200, b"hello, world\n");
+    let told = edition(1).replace("app:\n", "app:\n    proxy_protocol: v1\n");
+    assert!(edge.reload(&told).await.status.success());
+    // They do not know the header, but they are there.
+    assert_ne!(client.get("/tiny").await.status, 200);
+    assert_eq!(edge.workers("app").await, workers);
+    assert!(edge.reload(&edition(2)).await.status.success());
+    client.get("/tiny").await.assert(200, b"hello, world\n");
+    assert_eq!(edge.workers("app").await, workers);
+    // The supervisor still tells the pool of them.
+    send_signal(workers[0].pid, Signal::SIGKILL);
+    edge.workers_until("app", Duration::from_secs(10), |now| {
+        now.iter().filter(|worker| worker.is_ready()).count() == 2 && now != workers
+    })
+    .await;
+    for _ in 0..4 {
+        client.get("/tiny").await.assert(200, b"hello, world\n");
+    }
 }
 
 // Once: it is about the file.

@@ -4,10 +4,10 @@
 //! accepted does `commit` bring the shared pools into line with the new model.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_config::model::{
-    FixedResponse, Model, Parsing, ProxyHeader, Upstream, UpstreamProtocol, UpstreamTimeouts,
+    EndpointSource, FixedResponse, Model, Parsing, ProxyHeader, Upstream, UpstreamProtocol, UpstreamTimeouts,
 };
 
 use crate::head::TlsPolicyId;
@@ -22,8 +22,17 @@ pub struct Traffic {
     /// By [`PoolId`]: in the order of the model's upstreams.
     pub pools: Vec<Arc<Pool>>,
     settings: Vec<PoolSettings>,
+    /// Guards pools that take the place of others of their name, until `commit` has told them; no request takes it.
+    successions: Mutex<Vec<Succession>>,
     ids: EndpointIds,
     options: Arc<FixedResponse>,
+}
+
+/// A pool of workers that takes another one's place.
+#[derive(Debug)]
+struct Succession {
+    old: Arc<Pool>,
+    new: Arc<Pool>,
 }
 
 /// What the adapters made of the model, by name: things that are equal in the model may differ in the files it names.
@@ -63,20 +72,35 @@ pub struct PoolSettings {
 }
 
 impl Traffic {
-    /// Routes and pools for a model. Upstreams that `previous` has by name keep their pools, unchanged for now.
+    /// Routes and pools for a model. Upstreams that `previous` has by name keep their pools, unchanged for now, as long
+    /// as their endpoints are spoken to in the same way: a request that has taken its settings from `previous` must
+    /// never meet an endpoint that is spoken to in another one.
     #[must_use]
     pub fn build(model: &Model, previous: Option<&Self>, identities: &Identities) -> Self {
         let ids = previous.map(|traffic| traffic.ids.clone()).unwrap_or_default();
-        let known: HashMap<&str, &Arc<Pool>> =
-            previous.into_iter().flat_map(|traffic| &traffic.pools).map(|pool| (pool.name().as_ref(), pool)).collect();
-        let pool = |upstream: &Upstream| match known.get(upstream.name.as_str()) {
-            Some(pool) => Arc::clone(pool),
-            None => Pool::new(ids.clone(), upstream),
-        };
+        let known: HashMap<&str, (&Arc<Pool>, &PoolSettings)> =
+            previous.into_iter().flat_map(Self::pools_by_name).collect();
+        let mut successions = Vec::new();
+        let (mut pools, mut all_settings) = (Vec::new(), Vec::new());
+        for upstream in model.upstreams.values() {
+            let settings = PoolSettings::of(upstream, identities);
+            pools.push(match known.get(upstream.name.as_str()) {
+                Some((pool, before)) if settings.speaks_like(before) => Arc::clone(pool),
+                before => {
+                    let new = Pool::new(ids.clone(), upstream);
+                    if let (Some((old, _)), EndpointSource::Workers(_)) = (before, &upstream.source) {
+                        successions.push(Succession { old: Arc::clone(old), new: Arc::clone(&new) });
+                    }
+                    new
+                }
+            });
+            all_settings.push(settings);
+        }
         Self {
             router: Router::new(model, identities),
-            pools: model.upstreams.values().map(pool).collect(),
-            settings: model.upstreams.values().map(|upstream| PoolSettings::of(upstream, identities)).collect(),
+            pools,
+            settings: all_settings,
+            successions: Mutex::new(successions),
             ids,
             options: Arc::new(options_response()),
         }
@@ -85,9 +109,17 @@ impl Traffic {
     /// Brings the pools into line with the model this was built from. Until then a pool that was carried over serves
     /// as its old model says. Running it again changes nothing.
     pub fn commit(&self, model: &Model) {
+        let successions = std::mem::take(&mut *self.successions.lock().unwrap_or_else(PoisonError::into_inner));
+        for Succession { old, new } in successions {
+            new.succeed(&old);
+        }
         for (pool, upstream) in self.pools.iter().zip(model.upstreams.values()) {
             pool.reconfigure(upstream);
         }
+    }
+
+    fn pools_by_name(&self) -> impl Iterator<Item = (&str, (&Arc<Pool>, &PoolSettings))> {
+        self.pools.iter().zip(&self.settings).map(|(pool, settings)| (pool.name().as_ref(), (pool, settings)))
     }
 
     /// The pool of an upstream.
@@ -119,6 +151,12 @@ impl PoolSettings {
             transport: identities.transports.get(&upstream.name).copied().unwrap_or_default(),
             parsing: upstream.parsing,
         }
+    }
+
+    /// Whether a connection made by these settings is one as the others want it.
+    fn speaks_like(&self, other: &Self) -> bool {
+        let how = |settings: &Self| (settings.protocol, settings.transport, settings.proxy_protocol);
+        how(self) == how(other)
     }
 }
 

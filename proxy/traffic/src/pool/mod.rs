@@ -1,7 +1,7 @@
 //! A group of endpoints at run time.
 //!
-//! A pool lives as long as an upstream of its name is in the site file: reloads reconfigure it, and an endpoint whose
-//! identity stays (a server's address, a worker's slot and spawn) keeps its counters and its place in the balance.
+//! A pool lives as long as an upstream of its name is in the site file and its endpoints are spoken to in the same way:
+//! reloads reconfigure it, and an endpoint whose identity stays (a server's address, a worker's slot and spawn) keeps its counters and its place in the balance.
 //! One short lock guards the list of endpoints, the balance and the queue; giving a lease back does not take it.
 
 pub mod endpoint;
@@ -119,6 +119,23 @@ impl Pool {
         drop(inner);
         retired.iter().for_each(|endpoint| endpoint.settle());
         called.into_iter().for_each(queue::Called::wake);
+    }
+
+    /// Takes the place of a pool of workers whose endpoints are spoken to in another way. Both have them from now on, so
+    /// that requests of before finish as they began. Later workers are this pool's alone, so nothing is expected of the
+    /// old one any more.
+    pub fn succeed(&self, old: &Self) {
+        // The older pool's lock first; nobody else takes two.
+        let mut before = old.lock();
+        let mut inner = self.lock();
+        let ready = before.workers().filter(|worker| worker.is_ready());
+        inner.endpoints.extend(ready);
+        inner.align();
+        inner.expectation = std::mem::replace(&mut before.expectation, Expectation::Nothing);
+        drop(inner);
+        let called = before.queue.take_all();
+        drop(before);
+        called.wake();
     }
 
     /// A lease on an endpoint that is ready and not among `tried`, as the balance chooses.
