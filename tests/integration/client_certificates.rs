@@ -20,7 +20,7 @@ use tidegate_tests::{
     raw::{End, Raw},
     recorder::{Recorder, Step},
     site::{CERTIFICATE, LISTENERS, Site},
-    wait::wait_until,
+    wait::{wait_for, wait_until},
 };
 
 /// Sites: `open` goes by the default policy, the others by one of their own.
@@ -219,6 +219,36 @@ async fn sessions_outlive_a_reload_unless_their_policy_changes() {
     let config = scene.client(HTTP1, true);
     assert_eq!(scene.answers(&config, "staff").await.0, "mmmy");
     drop(scene.staff);
+}
+
+/// Such a connection is of no more use: a client that keeps it would never be asked for a certificate of the new CA.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_of_a_policy_that_has_changed_is_ended_with_its_answer() {
+    let mut scene = Scene::new().await;
+    let ask = || Ask::get("/").host("staff.test.example");
+    let mut old = Vec::new();
+    for protocol in [HTTP1, H2] {
+        let (mut connection, _) = scene.connect(&scene.client(protocol, true), "staff").await.expect("a connection");
+        connection.send(ask()).await.expect("an answer").assert(200, b"ok\n");
+        // A wrong host costs the connection nothing: it still serves its own.
+        assert_eq!(connection.send(Ask::get("/").host("open.test.example")).await.expect("an answer").status, 421);
+        connection.send(ask()).await.expect("an answer").assert(200, b"ok\n");
+        old.push(connection);
+    }
+    let others = Authority::new("others");
+    others.write(&scene.edge.home().path().join("staff.pem"));
+    assert!(scene.edge.reload(&site(&scene.origin)).await.status.success());
+    for (mut connection, protocol) in old.into_iter().zip([HTTP1, H2]) {
+        let answer = connection.send(ask()).await.expect("an answer");
+        let what = protocol.escape_ascii().to_string();
+        assert_eq!((answer.status.as_u16(), answer.is_complete()), (421, true), "{what}");
+        assert_eq!(answer.header("x-tidegate-reason"), Some("tls_policy_changed"), "{what}");
+        assert_eq!(answer.header("connection"), (protocol == HTTP1).then_some("close"), "{what}");
+        wait_for("the end of the connection", Duration::from_secs(5), || connection.is_closed().then_some(())).await;
+    }
+    scene.someone = others.issue(&["someone else"]);
+    let (mut connection, _) = scene.connect(&scene.client(H2, true), "staff").await.expect("a connection");
+    connection.send(ask()).await.expect("an answer").assert(200, b"ok\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -478,6 +478,9 @@ impl<D: Downstream> Driver<'_, D> {
             Answer::Refused(refusal) => {
                 self.account.reason = Some(refusal.reason());
                 tracing::debug!(%refusal, "refused");
+                if refusal.kind.ends_connection() {
+                    self.down.end_connection();
+                }
                 let form = Form::of(self.request.version, self.request.fields);
                 failure::response(refusal, form, id, now)
             }

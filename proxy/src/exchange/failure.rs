@@ -38,7 +38,7 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         RefusalKind::BodyTooLarge => 413,
         RefusalKind::TargetTooLong => 414,
         RefusalKind::ExpectationFailed => 417,
-        RefusalKind::Misdirected => 421,
+        RefusalKind::Misdirected | RefusalKind::TlsPolicyChanged => 421,
         RefusalKind::HeadTooLarge => 431,
         // nginx's number for a client that left; seen in logs only.
         RefusalKind::ClientClosed => 499,
@@ -164,6 +164,7 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         | RefusalKind::UpstreamTls
         | RefusalKind::ConnectTimeout => UNAVAILABLE,
     }
+        | RefusalKind::TlsPolicyChanged
 }
 
 /// As gRPC wants its messages: printable ASCII, and the rest, `%` included, in percent signs.

@@ -72,6 +72,7 @@ pub(crate) async fn serve_http2(mut conn: Conn, origin: Origin, shard: Arc<Shard
         overdrawn: AtomicBool::new(false),
         active: AtomicUsize::new(0),
         write_blocked,
+        leaving: AtomicBool::new(false),
         waker: AtomicWaker::new(),
     };
     Arc::new(streams).accept(connection, Arc::new(digest)).await;
@@ -114,7 +115,9 @@ struct Streams {
     active: AtomicUsize,
     /// Set while the socket takes nothing: ends of answers wait in the session, though their streams are served.
     write_blocked: Arc<AtomicBool>,
-    /// Wakes the connection's task when it may be idle or is overdrawn.
+    /// An answer said that no other request will be served.
+    leaving: AtomicBool,
+    /// Wakes the connection's task when it may be idle, is overdrawn or leaves.
     waker: AtomicWaker,
 }
 
@@ -152,6 +155,7 @@ impl Ending {
 /// Why a connection is to end.
 enum End {
     Idle,
+    Leaving,
     Overdrawn,
 }
 
@@ -181,7 +185,8 @@ impl Streams {
                 end = poll_fn(|cx| self.poll_end(cx, &mut idle, limit)) => match end {
                     End::Overdrawn => return self.dismiss(connection).await,
                     End::Idle if ending => return,
-                    End::Idle => {
+                    End::Leaving if ending => continue,
+                    End::Idle | End::Leaving => {
                         connection.graceful_shutdown();
                         (ending, idle.since) = (true, None);
                         continue;
@@ -209,6 +214,9 @@ impl Streams {
         self.waker.register(cx.waker());
         if self.overdrawn.load(Ordering::Relaxed) {
             return Poll::Ready(End::Overdrawn);
+        }
+        if self.leaving.swap(false, Ordering::Relaxed) {
+            return Poll::Ready(End::Leaving);
         }
         if self.active.load(Ordering::Relaxed) > 0 {
             idle.since = None;
@@ -395,6 +403,10 @@ impl Streams {
             Driven::Done | Driven::Tunnel(_) => {
                 let bytes = Bytes { received: down.bytes_in(), sent: down.bytes_out() };
                 finished.record(&view, &exchange, &request, &account, bytes);
+                if down.connection_ends() {
+                    self.leaving.store(true, Ordering::Relaxed);
+                    self.waker.wake();
+                }
                 Ending::of(&account)
             }
         };

@@ -84,6 +84,12 @@ macro_rules! refusal_kinds {
                 match self { $(Self::$kind => $retryable,)+ }
             }
 
+            /// Whether no other request on the connection can fare better: it ends with the answer.
+            #[must_use]
+            pub const fn ends_connection(self) -> bool {
+                matches!(self, Self::TlsPolicyChanged)
+            }
+
             /// Token for the reason header and the access log; stable, in snake case.
             #[must_use]
             pub const fn reason(self) -> &'static str {
@@ -120,6 +126,8 @@ refusal_kinds! {
     UnknownHost: Client, false, "unknown_host", "no such host here";
     /// The connection was made for another host (RFC 9110 section 15.5.20).
     Misdirected: Client, true, "misdirected", "this connection does not serve that host";
+    /// A reload has changed what this connection's handshake would have asked for: only a new one can.
+    TlsPolicyChanged: Client, true, "tls_policy_changed", "this connection is out of date: open a new one";
     /// The site has no route for this request.
     NoRoute: Client, false, "no_route", "not found";
     /// The body is longer than the route allows.

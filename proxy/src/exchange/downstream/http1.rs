@@ -290,6 +290,10 @@ impl Downstream for Http1Downstream<'_> {
         }
     }
 
+    fn end_connection(&mut self) {
+        self.keep_alive = false;
+    }
+
     fn response_started(&self) -> bool {
         self.encoder.is_some()
     }

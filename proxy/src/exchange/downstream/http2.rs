@@ -41,6 +41,7 @@ pub(crate) struct Http2Downstream {
     write_timer: Timer,
     bytes_in: u64,
     bytes_out: u64,
+    connection_ends: bool,
 }
 
 impl Http2Downstream {
@@ -59,7 +60,13 @@ impl Http2Downstream {
             write_timer: Timer::default(),
             bytes_in: 0,
             bytes_out: 0,
+            connection_ends: false,
         }
+    }
+
+    /// Whether no other stream of the connection will be served.
+    pub(crate) fn connection_ends(&self) -> bool {
+        self.connection_ends
     }
 
     /// The session back, for the engine; only before the answer has begun.
@@ -171,6 +178,10 @@ impl Downstream for Http2Downstream {
 
     fn abandon_body(&mut self) {
         // A stream carries one request; the session resets it when it is dropped.
+    }
+
+    fn end_connection(&mut self) {
+        self.connection_ends = true;
     }
 
     fn response_started(&self) -> bool {

@@ -84,6 +84,9 @@ pub(crate) trait Downstream: Send {
     /// Nobody will read the rest of the request's body: no other request can follow it.
     fn abandon_body(&mut self);
 
+    /// No other request on the connection will be served: the client is told so with the answer that is yet to start.
+    fn end_connection(&mut self);
+
     /// Whether [`Self::start_response`] was called.
     fn response_started(&self) -> bool;
 

@@ -123,7 +123,7 @@ impl Router {
             None => listener.without_host(),
         };
         let found = found.ok_or_else(|| unknown_host(head))?;
-        self.policies.check(place, found, head.client.tls())?;
+        self.policies.check(place, found, head.client.tls(), policies::is_for_host(head))?;
         let site = &self.sites[found];
         self.check_certificate(listener, site, head)?;
         Ok(site)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tidegate_config::model::{Model, Transport};
 
-use crate::head::{TlsClient, TlsPolicyId};
+use crate::head::{HeadView, TlsClient, TlsPolicyId};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::traffic::Identities;
 
@@ -71,7 +71,15 @@ impl Policies {
 
     /// Whether a site takes requests of a connection. A policy that asks for certificates takes only connections made
     /// under exactly this content of it; another one also those made before a reload changed it.
-    pub(super) fn check(&self, listener: usize, site: usize, tls: Option<&TlsClient>) -> Result<(), Refusal> {
+    ///
+    /// `expected`: the connection was made for the very host of the request, so that only a reload can have come between.
+    pub(super) fn check(
+        &self,
+        listener: usize,
+        site: usize,
+        tls: Option<&TlsClient>,
+        expected: bool,
+    ) -> Result<(), Refusal> {
         let own = self.of_sites.get(site).copied().flatten();
         let of_listener = self.of_listeners.get(listener);
         let needed = own.or_else(|| of_listener.map(|of| of.policy)).and_then(|place| self.all.get(place));
@@ -86,10 +94,22 @@ impl Policies {
             tls => {
                 let made = tls.map_or("none", |tls| &tls.policy.name);
                 let detail = format!("TLS policy of the site: {}, of the connection: {made}", needed.name);
-                Err(Refusal::new(RefusalKind::Misdirected, detail))
+                let outdated = match tls {
+                    Some(tls) => expected || *tls.policy.name == *needed.name,
+                    None => of_listener.is_some_and(|of| of.tls),
+                };
+                let kind = if outdated { RefusalKind::TlsPolicyChanged } else { RefusalKind::Misdirected };
+                Err(Refusal::new(kind, detail))
             }
         }
     }
+}
+
+/// Whether the connection was made for the host of the request.
+pub(super) fn is_for_host(head: &HeadView<'_>) -> bool {
+    let server_name = head.client.tls().and_then(|tls| tls.server_name.as_deref());
+    let named = |name: &str, host: &str| name.trim_end_matches('.').eq_ignore_ascii_case(host);
+    server_name.zip(head.host).is_some_and(|(name, host)| named(name, host.name()))
 }
 
 #[cfg(test)]
@@ -151,7 +171,7 @@ mod tests {
         for (listener, expected) in [on_main, on_strict, on_plain].iter().enumerate() {
             for (row, expected) in expected.iter().enumerate() {
                 let tls = NAMES.get(row).map(|name| connection(name, row as u64));
-                let taken = |site| policies.check(listener, site, tls.as_ref()).map_or('.', |()| 'y');
+                let taken = |site| policies.check(listener, site, tls.as_ref(), false).map_or('.', |()| 'y');
                 let seen: String = (0..5).map(taken).collect();
                 assert_eq!(seen, *expected, "listener {listener}, connection of {:?}", NAMES.get(row));
             }
@@ -165,7 +185,26 @@ mod tests {
         for (site, name, taken) in
             [(0, "default", true), (1, "modern", true), (2, "staff", false), (3, "guests", false)]
         {
-            assert_eq!(policies.check(0, site, Some(&connection(name, 1))).is_ok(), taken, "{name}");
+            let verdict = policies.check(0, site, Some(&connection(name, 1)), false).map_err(|refusal| refusal.kind);
+            assert_eq!(verdict, if taken { Ok(()) } else { Err(RefusalKind::TlsPolicyChanged) }, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_a_connection_that_was_right_once_is_out_of_date() {
+        let ids = NAMES.iter().zip(0..).map(|(name, id)| ((*name).to_owned(), TlsPolicyId(id))).collect();
+        let policies = Policies::new(&sites(), &Identities { policies: ids, ..Identities::default() });
+        let of = |name: &str| NAMES.iter().position(|known| *known == name).map(|id| connection(name, id as u64));
+        // Listener, connection, whether it was made for the host; all for the site `staff`.
+        for (listener, tls, expected, kind) in [
+            (0, of("default"), false, RefusalKind::Misdirected),
+            (0, of("default"), true, RefusalKind::TlsPolicyChanged),
+            (0, Some(connection("staff", 77)), false, RefusalKind::TlsPolicyChanged),
+            (1, None, false, RefusalKind::TlsPolicyChanged),
+            (2, None, false, RefusalKind::Misdirected),
+        ] {
+            let verdict = policies.check(listener, 2, tls.as_ref(), expected).map_err(|refusal| refusal.kind);
+            assert_eq!(verdict, Err(kind), "{listener}, {tls:?}, {expected}");
         }
     }
 }
