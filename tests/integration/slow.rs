@@ -367,6 +367,95 @@ async fn the_descriptor_limit_is_never_met() {
     assert!(!edge.output().stderr().contains("cannot accept"), "{}", edge.output().stderr());
 }
 
+/// Idle connections to endpoints are the first to go when descriptors are short.
+#[tokio::test]
+async fn idle_connections_to_endpoints_keep_nobody_out() {
+    let (origin, other) = (gathering(8).await, Recorder::friendly().await);
+    let routes = "- { path: /other, proxy: other }\n- { path: /, proxy: app }";
+    let upstreams = format!(
+        "app: {{ servers: [{{ address: \"{}\" }}] }}\nother: {{ servers: [{{ address: \"{}\" }}] }}",
+        origin,
+        other.address()
+    );
+    let server = "server: { shards: 2, state_dir: \"@dir@/state\", runtime_dir: \"@dir@/run\", connections: { fd_reserve: 84 } }";
+    let home = Home::new(&Site::usual(routes, &upstreams).and(server));
+    let edge = Edge::launch_with_descriptors(home, 100).ready().await;
+    // Sixteen for connections: eight clients at once leave eight idle connections behind.
+    let mut clients: Vec<Raw> = Vec::new();
+    for _ in 0..8 {
+        let mut raw = Raw::connect(edge.address("plain")).await;
+        raw.send(GET).await;
+        clients.push(raw);
+    }
+    for raw in &mut clients {
+        assert_eq!(status(&raw.read_answer().await.0), 200);
+    }
+    // A connection to another endpoint finds room,
+    clients[0].send("GET /other HTTP/1.1\r\nhost: test.example\r\n\r\n").await;
+    assert_eq!(status(&clients[0].read_answer().await.0), 200);
+    // and so do other clients, as many as may be here.
+    for number in 9..=12 {
+        let mut raw = Raw::connect(edge.address("plain")).await;
+        raw.send("GET /other HTTP/1.1\r\nhost: test.example\r\n\r\n").await;
+        assert_eq!(status(&raw.read_answer().await.0), 200, "client {number}");
+        clients.push(raw);
+    }
+}
+
+/// An HTTP/1.1 origin that answers each of so many first connections only when all of them are there.
+async fn gathering(count: usize) -> SocketAddr {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let barrier = std::sync::Arc::new(tokio::sync::Barrier::new(count));
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let barrier = barrier.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 4_096];
+                let mut first = true;
+                while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                    if std::mem::take(&mut first) {
+                        barrier.wait().await;
+                    }
+                    stream.write_all(OK.as_bytes()).await.expect("the edge reads");
+                }
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_lack_of_descriptors_is_ours_and_passes() {
+    let origin = Recorder::start(|_| vec![Step::Stall]).await;
+    let server = "server: { shards: 1, state_dir: \"@dir@/state\", runtime_dir: \"@dir@/run\", connections: { fd_reserve: 84 } }";
+    let edge =
+        Edge::launch_with_descriptors(Home::new(&Site::proxy_to(origin.address()).and(server)), 100).ready().await;
+    // Sixteen for connections: twelve clients leave four to endpoints.
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        clients.push(Raw::connect(edge.address("plain")).await);
+    }
+    wait_until("all clients", PATIENCE, async || (connections(&edge, "plain").await == 12).then_some(())).await;
+    for raw in &mut clients {
+        raw.send(GET).await;
+    }
+    let answers = join_all(clients.iter_mut().map(async |raw| {
+        let (read, _) = raw.read_to_end(Duration::from_millis(500)).await;
+        String::from_utf8_lossy(&read).into_owned()
+    }));
+    let refused: Vec<String> = answers.await.into_iter().filter(|answer| !answer.is_empty()).collect();
+    assert_eq!(refused.len(), 8, "{refused:?}");
+    let refused = &refused[0];
+    assert_eq!(status(refused), 503, "{refused}");
+    for field in ["x-tidegate-reason: out_of_resources\r\n", "retry-after: 1\r\n"] {
+        assert!(refused.contains(field), "{refused}");
+    }
+    let endpoint = edge.status().await["upstreams"][0]["endpoints"][0].clone();
+    assert_eq!(endpoint["failures"], 0, "{endpoint:#}");
+}
+
 #[tokio::test]
 async fn finding_out_the_protocol_gives_a_head_no_more_time() {
     use tokio::io::AsyncReadExt;

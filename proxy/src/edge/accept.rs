@@ -1,6 +1,6 @@
 //! Takes connections from one listening socket of one shard.
 
-use super::admission::Admitted;
+use super::admission::{Admitted, Denied};
 use super::handshake::{self, Unready};
 use super::listener::{Listener, Settings};
 use super::shard::Shard;
@@ -132,7 +132,13 @@ fn take(
     let expects_header = settings.proxy_protocol_for(peer).is_some();
     // The client of a balancer is known only when its header has come.
     let counted = if expects_header { None } else { settings.counts_for(peer) };
-    match shard.shared.admission.admit(counted, &listener.seats, settings.max_connections) {
+    let shared = &shard.shared;
+    let admit = || shared.admission.admit(counted, &listener.seats, settings.max_connections);
+    let mut verdict = admit();
+    while matches!(verdict, Err(Denied::Descriptors)) && shared.give_any_back() {
+        verdict = admit();
+    }
+    match verdict {
         Ok(admitted) => {
             settings.metrics.accepted.inc();
             // The same settings all along: who it counts for has been decided by these.

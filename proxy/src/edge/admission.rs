@@ -68,7 +68,7 @@ pub(crate) enum Denied {
     Listener,
     /// The cap on one client address.
     PerAddress,
-    /// Connections to endpoints have taken the rest of the descriptors.
+    /// Connections to endpoints have taken the rest of the descriptors. Some of them may be idle.
     Descriptors,
 }
 

@@ -1,7 +1,7 @@
 //! One thread of the data plane: its runtime, its sockets, its idle upstream connections, its view of the snapshot.
 
 use super::accept::{self, Acceptor};
-use super::admission::Admission;
+use super::admission::{Admission, Descriptor};
 use super::listener::{Listener, ListenerKey};
 use super::request_ids::RequestIds;
 use crate::exchange::engine::Engine;
@@ -41,6 +41,24 @@ pub(crate) struct Shared {
     pub(crate) spool: Arc<Spool>,
     /// Idle upstream connections of each shard: one that lacks a permit may close another's.
     pub(crate) idle: Vec<Arc<IdlePool>>,
+}
+
+impl Shared {
+    /// A descriptor for a connection to an endpoint. Idle ones are closed for it.
+    pub(crate) fn descriptor(&self) -> Option<Descriptor> {
+        loop {
+            match self.admission.descriptor() {
+                None if self.give_any_back() => {}
+                descriptor => return descriptor,
+            }
+        }
+    }
+
+    /// Closes an idle connection to an endpoint, of whichever shard, so that somebody else has its descriptor: it is worth
+    /// less than a client or a request. Whether there was one.
+    pub(crate) fn give_any_back(&self) -> bool {
+        self.idle.iter().any(|pool| pool.give_any_back())
+    }
 }
 
 /// A shard's own reference to the snapshot, so that its requests do not count on a line that other shards write.

@@ -256,7 +256,7 @@ impl<D: Downstream> Driver<'_, D> {
         let Some(permit) = permit else {
             return Err(connect_failure(Cause::Full));
         };
-        let Some(descriptor) = self.shard.shared.admission.descriptor() else {
+        let Some(descriptor) = self.shard.shared.descriptor() else {
             tracing::debug!(upstream = %attempt.pool.name(), "no descriptor left for a connection");
             return Err(connect_failure(Cause::Local));
         };

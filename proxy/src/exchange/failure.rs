@@ -48,7 +48,10 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         | RefusalKind::UpstreamTls
         | RefusalKind::UpstreamClosed
         | RefusalKind::UpstreamBadResponse => 502,
-        RefusalKind::NoEndpoint | RefusalKind::NotReadyInTime | RefusalKind::ShuttingDown => 503,
+        RefusalKind::NoEndpoint
+        | RefusalKind::NotReadyInTime
+        | RefusalKind::ShuttingDown
+        | RefusalKind::OutOfResources => 503,
         RefusalKind::ConnectTimeout
         | RefusalKind::UpstreamWriteTimeout
         | RefusalKind::HeadTimeout
@@ -161,10 +164,11 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         | RefusalKind::NoEndpoint
         | RefusalKind::NotReadyInTime
         | RefusalKind::ShuttingDown
+        | RefusalKind::OutOfResources
+        | RefusalKind::TlsPolicyChanged
         | RefusalKind::UpstreamTls
         | RefusalKind::ConnectTimeout => UNAVAILABLE,
     }
-        | RefusalKind::TlsPolicyChanged
 }
 
 /// As gRPC wants its messages: printable ASCII, and the rest, `%` included, in percent signs.

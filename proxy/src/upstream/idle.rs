@@ -4,7 +4,7 @@
 //! CA, name or certificate, what was verified by the old one serves nobody any more.
 //!
 //! The newest is taken first, so that a burst's extra connections age and leave. The pool belongs to one shard;
-//! its lock is contended by the shard's own sweep, and by another shard that lacks a permit.
+//! its lock is contended by the shard's own sweep, and by another shard that lacks a permit or a descriptor.
 
 use super::connection::Connection;
 use std::collections::{HashMap, VecDeque};
@@ -87,6 +87,15 @@ impl IdlePool {
         queues.find_map(|(_, queue)| queue.pop_front()).is_some()
     }
 
+    /// Closes the connection that would be closed first, whose descriptor somebody else needs. Whether there was one.
+    pub(crate) fn give_any_back(&self) -> bool {
+        let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+        // The oldest of each stands in front.
+        let waiting = by_endpoint.values_mut().filter(|queue| !queue.is_empty());
+        let first = waiting.min_by_key(|queue| queue.front().map(|idle| idle.until));
+        first.and_then(VecDeque::pop_front).is_some()
+    }
+
     /// Closes every idle connection to `endpoint`.
     pub(crate) fn forget(&self, endpoint: EndpointId) {
         let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,6 +165,25 @@ mod tests {
         assert!(one.give_one_back(endpoint.id()));
         assert!(connection(&endpoint, 1).is_some());
         assert!(!one.give_one_back(endpoint.id()));
+    }
+
+    #[tokio::test]
+    async fn what_would_be_closed_first_is_given_back_first() {
+        let (pool, now) = (IdlePool::default(), Instant::now());
+        let endpoint = endpoint();
+        assert!(!pool.give_any_back());
+        let mut far = Vec::new();
+        for (key, seconds) in [(0, 5), (1, 3), (0, 9)] {
+            let (held, other) = connection(&endpoint, 8).unwrap();
+            pool.put((endpoint.id(), TransportId(key)), held, 8, Duration::from_secs(seconds), now);
+            far.push(Socket::Unix(other));
+        }
+        let open = |far: &[Socket]| far.iter().map(Socket::is_open).collect::<Vec<_>>();
+        for expected in [[true, false, true], [false, false, true], [false; 3]] {
+            assert!(pool.give_any_back());
+            assert_eq!(open(&far), expected);
+        }
+        assert!(!pool.give_any_back());
     }
 
     #[tokio::test]

@@ -158,7 +158,9 @@ refusal_kinds! {
     UpstreamReadTimeout: Upstream, true, "upstream_read_timeout", "the application stopped in its answer";
     /// We are going down and take nothing new.
     ShuttingDown: Us, true, "shutting_down", "the server is shutting down";
-    /// A limit of our own process (descriptors, local ports), or a fault in this program.
+    /// A limit of our own process: descriptors, local ports, memory for sockets.
+    OutOfResources: Us, true, "out_of_resources", "the server has too much to do at the moment";
+    /// A fault in this program.
     Internal: Us, true, "internal", "internal error";
 }
 

@@ -557,7 +557,7 @@ fn check_method(head: &HeadView<'_>) -> Result<(), Refusal> {
 
 fn refusal_of(failure: &Failure, endpoint: &Endpoint) -> Refusal {
     let kind = match (failure.stage, failure.cause) {
-        (_, Cause::Local) => RefusalKind::Internal,
+        (_, Cause::Local) => RefusalKind::OutOfResources,
         (_, Cause::Full) => RefusalKind::NoEndpoint,
         (_, Cause::Malformed) => RefusalKind::UpstreamBadResponse,
         (_, Cause::Tls) => RefusalKind::UpstreamTls,

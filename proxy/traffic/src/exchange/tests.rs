@@ -184,7 +184,7 @@ fn failures_walk_the_endpoints() {
             "our own limits are not the endpoint's fault",
             "GET",
             &[Failure { cause: Cause::Local, ..REFUSED }],
-            &["to 1", "internal"],
+            &["to 1", "out_of_resources"],
         ),
         (
             "a body that is gone is not sent again",
