@@ -60,8 +60,10 @@ pub enum Step {
     Drip(Vec<u8>, Duration),
     /// Waits.
     Pause(Duration),
-    /// Does nothing any more, and leaves the connection open.
+    /// Does nothing any more but read, and leaves the connection open.
     Stall,
+    /// As [`Step::Stall`], and does not even read.
+    Deaf,
     /// Ends its direction and reads on.
     HalfClose,
     /// Ends the connection in order.
@@ -72,6 +74,15 @@ pub enum Step {
 
 type Script = dyn Fn(&Seen) -> Vec<Step> + Send + Sync;
 
+/// When a script is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// When the request is complete.
+    Patient,
+    /// When its head is; the body is read afterwards.
+    Eager,
+}
+
 impl Recorder {
     /// Listens on a free loopback port; `script` says what to do with each request. After its last step the
     /// connection takes the next request.
@@ -79,6 +90,19 @@ impl Recorder {
     /// # Panics
     /// When there is no free port.
     pub async fn start(script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        Self::listen(Manner::Patient, script).await
+    }
+
+    /// As [`Recorder::start`], but it follows the script as soon as it has a request's head, and reads the body after the
+    /// last step: the script sees none, and [`Seen::body`] stays empty.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn start_eager(script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        Self::listen(Manner::Eager, script).await
+    }
+
+    async fn listen(manner: Manner, script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has free ports");
         let address = listener.local_addr().expect("a bound socket has an address").to_string();
         let kept: Arc<Mutex<Vec<Recorded>>> = Arc::default();
@@ -86,7 +110,7 @@ impl Recorder {
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
-                tokio::spawn(Conversation::new(stream, &shelf, &script).run());
+                tokio::spawn(Conversation::new(stream, &shelf, &script).run(manner));
             }
         });
         Self { address, kept, accepting }
@@ -103,7 +127,7 @@ impl Recorder {
         let (script, shelf): (Arc<Script>, _) = (Arc::new(script), Arc::clone(&kept));
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(Conversation::new(stream, &shelf, &script).run());
+                tokio::spawn(Conversation::new(stream, &shelf, &script).run(Manner::Patient));
             }
         });
         Self { address: format!("unix:{}", path.display()), kept, accepting }
@@ -231,13 +255,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Resettable> Conversation<S> {
         Self { stream, index, kept: Arc::clone(kept), script: Arc::clone(script), ahead: Vec::new() }
     }
 
-    async fn run(mut self) {
-        while let Some(seen) = self.request().await {
+    async fn run(mut self, manner: Manner) {
+        while let Some(head) = self.head().await {
+            let body = if manner == Manner::Patient { self.body(&head).await } else { Some(Vec::new()) };
+            let Some(body) = body else { return };
+            let seen = Seen { head, body };
             self.note(|recorded| {
                 recorded.requests.push(seen.clone());
                 recorded.at_work = true;
             });
             let goes_on = self.follow((self.script)(&seen)).await;
+            let goes_on = goes_on && (manner == Manner::Patient || self.body(&seen.head).await.is_some());
             self.note(|recorded| recorded.at_work = false);
             if !goes_on {
                 return;
@@ -272,6 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Resettable> Conversation<S> {
                 while self.more().await {}
                 return false;
             }
+            Step::Deaf => std::future::pending().await,
             Step::HalfClose => drop(self.stream.shutdown().await),
             Step::Close => {
                 let _ = self.stream.shutdown().await;
@@ -285,8 +314,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Resettable> Conversation<S> {
         true
     }
 
-    /// The next request; `None` when the connection ends before it is complete.
-    async fn request(&mut self) -> Option<Seen> {
+    /// The head of the next request; `None` when the connection ends before it is complete.
+    async fn head(&mut self) -> Option<String> {
         let end = loop {
             if let Some(at) = find(&self.ahead, b"\r\n\r\n") {
                 break at + 4;
@@ -296,15 +325,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Resettable> Conversation<S> {
             }
         };
         let head: Vec<u8> = self.ahead.drain(..end).collect();
-        let head = String::from_utf8_lossy(&head).into_owned();
-        let chunked = field(&head, "transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
-        let body = if chunked {
-            self.chunks().await?
-        } else {
-            let length = field(&head, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-            self.exactly(length).await?
-        };
-        Some(Seen { head, body })
+        Some(String::from_utf8_lossy(&head).into_owned())
+    }
+
+    /// The body behind `head`; `None` when the connection ends before it is complete.
+    async fn body(&mut self, head: &str) -> Option<Vec<u8>> {
+        let chunked = field(head, "transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+        if chunked {
+            return self.chunks().await;
+        }
+        let length = field(head, "content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
+        self.exactly(length).await
     }
 
     async fn chunks(&mut self) -> Option<Vec<u8>> {
@@ -432,6 +463,18 @@ mod tests {
         let recorder = Recorder::start(|_| vec![Step::Stall]).await;
         let ended = Raw::exchange(recorder.socket_address(), request, Duration::from_millis(100)).await;
         assert_eq!(ended, (String::new(), End::Open));
+    }
+
+    #[tokio::test]
+    async fn an_eager_one_answers_before_the_body() {
+        let recorder = Recorder::start_eager(|_| vec![Step::Send(OK.into())]).await;
+        let mut raw = Raw::connect(recorder.socket_address()).await;
+        raw.send("POST /1 HTTP/1.1\r\ncontent-length: 5\r\n\r\n").await;
+        assert_eq!(raw.read_answer().await.1, b"ok\n");
+        raw.send("helloGET /2 HTTP/1.1\r\n\r\n").await;
+        assert_eq!(raw.read_answer().await.1, b"ok\n");
+        let targets: Vec<_> = recorder.requests().iter().map(|seen| seen.target().to_owned()).collect();
+        assert_eq!(targets, ["/1", "/2"]);
     }
 
     #[tokio::test]

@@ -116,9 +116,9 @@ async fn connection(stream: Stream, app: Arc<App>, session: Session, policy: Pol
             Ok::<_, Infallible>(answer::answer(app, session, request).await.map(|body| body.holding(busy)))
         }
     });
-    let mut builder = http1::Builder::new();
-    let mut connection =
-        pin!(builder.pipeline_flush(true).serve_connection(TokioIo::new(stream), service).with_upgrades());
+    // Without hyper's `pipeline_flush`, which loses an answer whose request's body was not read and stands in the buffer.
+    let builder = http1::Builder::new();
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let mut stop = session.stop.clone();
     loop {
         // The connection first: bytes that are already here become a request before anybody decides to close.

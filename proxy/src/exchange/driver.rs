@@ -224,7 +224,8 @@ impl<D: Downstream> Driver<'_, D> {
             let ready = self.down.take_ready_body();
             *collected = ready.map(|(bytes, complete)| Collected::ready(bytes, complete));
         }
-        let mut connection = match self.connection(attempt).await {
+        let whole = !self.has_body() || collected.as_ref().is_some_and(|body| body.complete);
+        let mut connection = match self.connection(attempt, whole).await {
             Ok(connection) => connection,
             Err(failure) => return Attempted::Failed(failure),
         };
@@ -236,14 +237,15 @@ impl<D: Downstream> Driver<'_, D> {
         self.settle(attempt, connection, end).await
     }
 
-    async fn connection(&self, attempt: &Attempt) -> Result<Box<Connection>, Failure> {
+    /// `whole`: nothing of the request has still to come.
+    async fn connection(&self, attempt: &Attempt, whole: bool) -> Result<Box<Connection>, Failure> {
         let endpoint = &attempt.endpoint;
         let metrics = self.view.upstream_metrics(&attempt.pool);
         if attempt.number > 1 {
             count(metrics, |metrics| &metrics.retries);
         }
-        // What must not be sent twice is not sent on a connection that may be closed already.
-        let careful = !is_idempotent(self.request.method);
+        // What must not, or cannot, be sent twice is not sent on a connection that may be closed already.
+        let careful = !(is_idempotent(self.request.method) && whole);
         if !attempt.fresh
             && attempt.proxy_protocol.is_none()
             && let Some(connection) =

@@ -37,6 +37,8 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const REQUEST_PIECE: usize = 64 * 1024;
 /// Reads that are held in one turn; then other connections get theirs.
 const HELD_READS: u32 = 8;
+/// Bytes that every server takes in the one read that finds the head.
+const ONE_READ: usize = 8 * 1024;
 
 /// How a relay ended.
 #[derive(Debug)]
@@ -162,6 +164,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
         request: RequestShape<'a>,
     ) -> Self {
         up.head.clear();
+        up.unsettled = false;
         Self {
             down,
             up,
@@ -290,6 +293,8 @@ impl<'a, D: Downstream> Relay<'a, D> {
     fn poll_write_upstream(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.up.poll_drain(cx) {
             Poll::Ready(Ok(count)) if count > 0 => {
+                // What does not come with the head may be what the endpoint answers without having read.
+                self.up.unsettled |= self.sent || count > ONE_READ;
                 self.sent = true;
                 self.write_since = None;
                 Poll::Ready(())

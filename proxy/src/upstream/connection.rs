@@ -30,6 +30,8 @@ pub(crate) struct Connection {
     pub(crate) announced_idle: Option<Duration>,
     /// Whether it has served an exchange before.
     pub(crate) reused: bool,
+    /// Whether its endpoint may have answered the last request without reading all of it; then it may be about to close.
+    pub(crate) unsettled: bool,
     /// Deadlines of the exchange that it carries.
     pub(crate) timer: Timer,
     _permit: ConnPermit,
@@ -47,6 +49,7 @@ impl Connection {
             head: ResponseHead::new(),
             announced_idle: None,
             reused: false,
+            unsettled: false,
             timer: Timer::default(),
             _permit: permit,
             _descriptor: descriptor,

@@ -3,6 +3,10 @@
 //! A request takes only what was made in the way its own snapshot speaks to the endpoint: after a reload that changes a
 //! CA, name or certificate, what was verified by the old one serves nobody any more.
 //!
+//! An endpoint that answers without reading the whole request closes the connection behind its answer, as a rule without
+//! having said so: what is left of the request would be taken for the next one. So a connection whose request may have been
+//! left unread carries nothing that must not be lost until it has stayed open for a moment.
+//!
 //! The newest is taken first, so that a burst's extra connections age and leave. The pool belongs to one shard;
 //! its lock is contended by the shard's own sweep, and by another shard that lacks a permit or a descriptor.
 
@@ -17,9 +21,14 @@ use tokio::time::Instant;
 /// What a request may need from the pool to the endpoint, with room to spare.
 const MARGIN: Duration = Duration::from_secs(1);
 
+/// Time in which an endpoint closes a connection behind an answer, on a busy machine.
+const SETTLE: Duration = Duration::from_millis(50);
+
 #[derive(Debug)]
 struct Idle {
     connection: Connection,
+    /// When it is known to stay open behind its last answer.
+    settled: Instant,
     until: Instant,
 }
 
@@ -33,11 +42,13 @@ pub(crate) struct IdlePool {
 }
 
 impl IdlePool {
-    /// Takes a connection that is still usable at `now`. `careful` asks the kernel itself, for one system call more.
+    /// Takes a connection that is still usable at `now`. `careful`, for what cannot be sent again, takes none that is
+    /// unsettled, and asks the kernel itself, for one system call more.
     pub(crate) fn take(&self, key: Key, now: Instant, careful: bool) -> Option<Connection> {
         let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = by_endpoint.get_mut(&key)?;
-        while let Some(mut idle) = queue.pop_back() {
+        while let Some(newest) = queue.iter().rposition(|idle| !careful || idle.settled <= now) {
+            let mut idle = queue.remove(newest)?;
             if idle.until > now && idle.connection.is_quiet() && (!careful || idle.connection.is_open()) {
                 let mut connection = idle.connection;
                 connection.reused = true;
@@ -61,7 +72,8 @@ impl IdlePool {
         connection.shrink();
         let mut by_endpoint = self.by_endpoint.lock().unwrap_or_else(PoisonError::into_inner);
         let queue = by_endpoint.entry(key).or_default();
-        queue.push_back(Idle { connection, until: now + keep });
+        let settled = if connection.unsettled { now + SETTLE } else { now };
+        queue.push_back(Idle { connection, settled, until: now + keep });
         if queue.len() > cap {
             queue.pop_front();
         }
@@ -215,6 +227,26 @@ mod tests {
         pool.put(key(1), held, 8, Duration::from_secs(9), now);
         pool.sweep(now, |known| known == key(2));
         assert!(pool.take(key(1), now, false).is_none(), "swept with its transport");
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_again_waits_for_nobody_to_close() {
+        let endpoint = endpoint();
+        let (pool, now) = (IdlePool::default(), Instant::now());
+        let key = (endpoint.id(), TransportId::PLAIN);
+        let keep = Duration::from_secs(9);
+        let mut far_ends = Vec::new();
+        for unsettled in [false, true, true] {
+            let (mut held, far) = connection(&endpoint, 9).unwrap();
+            held.unsettled = unsettled;
+            pool.put(key, held, 8, keep, now);
+            far_ends.push(far);
+        }
+        assert!(!pool.take(key, now, true).unwrap().unsettled, "the settled one, though it is older");
+        assert!(pool.take(key, now, true).is_none());
+        assert!(pool.take(key, now, false).unwrap().unsettled, "what can be sent again takes any");
+        assert!(pool.take(key, now + SETTLE - Duration::from_millis(1), true).is_none());
+        assert!(pool.take(key, now + SETTLE, true).is_some());
     }
 
     #[test]
