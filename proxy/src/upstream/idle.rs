@@ -21,8 +21,9 @@ use tokio::time::Instant;
 /// What a request may need from the pool to the endpoint, with room to spare.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Time in which an endpoint closes a connection behind an answer, on a busy machine.
-const SETTLE: Duration = Duration::from_millis(50);
+/// Time in which an endpoint closes a connection behind an answer, on a very busy machine. Long, for what is lost by a new
+/// connection in its place is little beside an upload.
+const SETTLE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct Idle {
