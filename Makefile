@@ -90,4 +90,4 @@ build-packages: toolchain
 	@$(PACKAGES) cc cmake
 
 test-packages: build-packages
-	@$(PACKAGES) curl h2load haproxy nginx openssl python3 venv
+	@$(PACKAGES) curl h2load haproxy nginx openssl python3 strace venv

@@ -174,6 +174,16 @@ impl Recorder {
         lock(&self.kept).iter().any(|kept| kept.at_work)
     }
 
+    /// Targets of the requests that came on the same connection behind the one for `target`.
+    pub fn targets_behind(&self, target: &str) -> Vec<String> {
+        let kept = lock(&self.kept);
+        let behind = kept.iter().find_map(|one| {
+            let at = one.requests.iter().position(|seen| seen.target() == target)?;
+            Some(one.requests[at + 1..].iter().map(|seen| seen.target().to_owned()).collect())
+        });
+        behind.unwrap_or_default()
+    }
+
     /// The requests so far, by connection and then in order.
     pub fn requests(&self) -> Vec<Seen> {
         self.connections().into_iter().flat_map(|recorded| recorded.requests).collect()

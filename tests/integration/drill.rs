@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use tidegate_tests::{drill::amount, edge::Edge, load::Load, site::Site};
+use tidegate_tests::{
+    drill::{amount, say},
+    edge::Edge,
+    load::Load,
+    site::Site,
+};
 use tokio::time::{Instant, sleep_until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,6 +35,7 @@ async fn reloads_under_load(seconds: f64) {
     }
     sleep_until(started + Duration::from_secs_f64(seconds)).await;
     let tally = load.stop().await;
+    say(format!("{} right answers, {} wrong, slowest {:?}", tally.right, tally.errors.len(), tally.slowest));
     tally.assert_clean();
     assert!(tally.right >= 500, "{} answers for 500 clients", tally.right);
     assert_eq!(edge.workers("app").await, workers);

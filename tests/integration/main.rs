@@ -33,3 +33,4 @@ mod upstream_tls;
 mod vectors;
 mod websocket;
 mod workers;
+mod writes;

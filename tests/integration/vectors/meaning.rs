@@ -127,6 +127,8 @@ pub(super) struct Reply {
     pub(super) seen: Seen,
     /// The origin ends the connection behind it: its body has no other end, or it is not complete.
     pub(super) closes: bool,
+    /// Nothing may follow on the connection: the answer says so, or is not clean.
+    pub(super) is_last: bool,
 }
 
 /// What a client has to see of an origin's answer.
@@ -150,8 +152,8 @@ pub(super) fn reply(input: &[u8], asked: Asked, policy: ParsePolicy) -> Reply {
         let mut head = ResponseHead::new();
         let length = match head.parse(&bytes[at..], &WIDE, asked, policy) {
             Ok(Some(length)) => length,
-            Ok(None) => return Reply { bytes, seen: Seen::Refused, closes: true },
-            Err(_) => return Reply { bytes, seen: Seen::Refused, closes: false },
+            Ok(None) => return Reply { bytes, seen: Seen::Refused, closes: true, is_last: true },
+            Err(_) => return Reply { bytes, seen: Seen::Refused, closes: false, is_last: true },
         };
         if head.is_informational() {
             at += length;
@@ -173,9 +175,10 @@ pub(super) fn reply(input: &[u8], asked: Asked, policy: ParsePolicy) -> Reply {
         }
         let closes = !whole || head.framing() == ResponseFraming::UntilClose || head.is_upgrade();
         let seen = if whole { Seen::Whole { status, fields, body } } else { Seen::Broken { status } };
-        return Reply { bytes, seen, closes };
+        let is_last = closes || !head.keep_alive();
+        return Reply { bytes, seen, closes, is_last };
     }
-    Reply { bytes, seen: Seen::Refused, closes: false }
+    Reply { bytes, seen: Seen::Refused, closes: false, is_last: true }
 }
 
 /// Adds what is missing of a body that begins at `start` and of which no part contradicts that.

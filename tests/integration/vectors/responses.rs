@@ -26,6 +26,8 @@ struct Run {
     asked: Asked,
     policy: ParsePolicy,
     seen: Seen,
+    /// Nothing may follow the answer on its connection.
+    is_last: bool,
 }
 
 /// What an origin does for each run.
@@ -73,7 +75,7 @@ fn runs(cuts: fn(usize) -> Vec<usize>) -> (Vec<Run>, Scripts) {
             "websocket" => Asked::WebSocket,
             _ => Asked::Other,
         };
-        let Reply { bytes, seen, closes } = reply(&vector.input, asked, policy);
+        let Reply { bytes, seen, closes, is_last } = reply(&vector.input, asked, policy);
         let verdict = if policy == ParsePolicy::Strict { &vector.strict } else { &vector.lenient };
         let limited = verdict.contains("TooManyFields");
         assert!(!verdict.starts_with("502") || limited || seen == Seen::Refused, "{}: {seen:?}", vector.name);
@@ -86,7 +88,14 @@ fn runs(cuts: fn(usize) -> Vec<usize>) -> (Vec<Run>, Scripts) {
             }
             steps.extend(closes.then_some(Step::Close));
             let name = format!("{} ({}, {cut} of {})", vector.name, word(policy), bytes.len());
-            runs.push(Run { name, index: scripts.len(), asked, policy, seen: seen.clone() });
+            runs.push(Run { name, index: scripts.len(), asked, policy, seen: seen.clone(), is_last });
+            scripts.push(steps);
+        }
+        if !is_last {
+            // Behind an answer that is over, while nothing is asked: whoever asks next must not get it.
+            let steps = vec![Step::Send(bytes), Step::Pause(LATE), Step::Send(GHOST.into())];
+            let name = format!("{} ({}, and another one late)", vector.name, word(policy));
+            runs.push(Run { name, index: scripts.len(), asked, policy, seen, is_last: true });
             scripts.push(steps);
         }
     }
@@ -104,7 +113,14 @@ fn one_run(mut lane: Lane, run: Arc<Run>) -> Running {
                 // What comes behind an answer has to be there: bytes that come later still cannot be told from the next one.
                 let recorder = lane.recorder.clone().expect("a lane of this test has a recorder");
                 wait_for("the end of the script", RUN_LIMIT, || (!recorder.is_at_work()).then_some(())).await;
-                lane.send_canary(run.policy).await.map(|()| outcome)
+                let canary = lane.send_canary(run.policy).await;
+                let behind = recorder.targets_behind(&format!("/vector/{}", run.index));
+                match canary {
+                    Ok(()) if run.is_last && !behind.is_empty() => {
+                        Err(format!("DESYNC: behind it, on the same connection, came {behind:?}"))
+                    }
+                    canary => canary.map(|()| outcome),
+                }
             }
             Err(problem) => Err(problem),
         };
@@ -156,5 +172,9 @@ fn judge(meant: &Seen, answer: &Answer) -> Option<Outcome> {
 }
 
 const CANARY: Canary = Canary { target: "/canary/#", body: "/canary/#\n" };
+/// Longer than an answer takes to its client.
+const LATE: Duration = Duration::from_millis(20);
+/// What nobody asked for.
+const GHOST: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nghost";
 const LANES: usize = 6;
 const RUN_LIMIT: Duration = Duration::from_secs(20);
