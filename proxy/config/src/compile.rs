@@ -51,7 +51,7 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
     let tls_policies = tls_policy::tls_policies(tls_policies, spot.key("tls_policies"), report);
     let sites = site::sites(sites, spot.key("sites"), &mut names, report);
     let listeners = listener::listeners(listeners, spot.key("listeners"), &mut names, report);
-    tls_policy::check_plain_listeners(&sites, &listeners, &tls_policies, |site| names.site_span(site), report);
+    tls_policy::check_client_certificates(&sites, &listeners, &tls_policies, |site| names.site_span(site), report);
     names.report_unused(spot, report);
 
     let model = Model {

@@ -117,33 +117,47 @@ fn certificates_of_clients(
     })
 }
 
-/// A site that asks for client certificates must not be reachable without TLS, where nobody is asked.
-pub(crate) fn check_plain_listeners(
+/// A site that wants client certificates must not be reachable without TLS, where nobody is asked, and should ask on each
+/// of its listeners.
+pub(crate) fn check_client_certificates(
     sites: &[Site],
     listeners: &[Listener],
     policies: &BTreeMap<String, TlsPolicy>,
     place: impl Fn(&str) -> Option<crate::source::Span>,
     report: &mut Report,
 ) {
-    let required = |policy: &String| {
-        let asked = policies.get(policy).and_then(|policy| policy.client_certificates.as_ref());
-        asked.is_some_and(|asked| asked.required)
-    };
+    let asked = |policy: &String| policies.get(policy).and_then(|policy| policy.client_certificates.as_ref());
     for site in sites {
         let on = || listeners.iter().filter(|listener| site.listeners.contains(&listener.name));
-        let protected = match &site.tls_policy {
-            Some(policy) => required(policy),
-            None => on().any(|listener| listener.transport == Transport::Tls && required(&listener.tls_policy)),
+        let asked_on = |listener: &Listener| match listener.transport {
+            Transport::Tls => asked(site.tls_policy.as_ref().unwrap_or(&listener.tls_policy)),
+            Transport::Plain { .. } => None,
         };
-        let open = on().find(|listener| listener.transport != Transport::Tls);
-        if let (true, Some(open), Some(span)) = (protected, open, place(&site.name)) {
+        let asking = on().find(|listener| asked_on(listener).is_some());
+        let silent = |listener: &&Listener| asked_on(listener).is_none();
+        // One without TLS is the worse one.
+        let silent = on().filter(silent).min_by_key(|listener| listener.transport == Transport::Tls);
+        let (Some(asking), Some(silent), Some(span)) = (asking, silent, place(&site.name)) else { continue };
+        let required = on().filter_map(asked_on).any(|asked| asked.required);
+        if silent.transport != Transport::Tls && required {
             let problem = format!(
                 "this site asks for client certificates, and on the listener \"{}\", which has no TLS, it cannot",
-                open.name
+                silent.name
             );
             let hint = "name the listeners of the site: listeners: [...], without that one";
             report.fault(span, Code::Conflict, problem).hint(hint);
+            continue;
         }
+        let problem = format!(
+            "clients of this site are asked for certificates on the listener \"{}\", and on \"{}\" they are not",
+            asking.name, silent.name
+        );
+        let hint = if silent.transport == Transport::Tls {
+            "write tls_policy in the site to have one policy on all its listeners"
+        } else {
+            "name the listeners of the site: listeners: [...], without the one that has no TLS"
+        };
+        report.warning(span, Code::Suspicious, problem).hint(hint);
     }
 }
 
