@@ -173,11 +173,12 @@ impl Reloader {
         if due > SystemTime::now() {
             return Some(due);
         }
-        let renewed = CertificateStore::build(&current.snapshot.model, &self.folders.state, SystemTime::now())
-            .and_then(|built| {
-                let renewed = current.policies.renewed(&current.snapshot.model, &built.store);
-                Ok((built.store, renewed.map_err(|fault| vec![fault])?))
-            });
+        let model = &current.snapshot.model;
+        let renewed = current.certificates.renewed_internal(model, &self.folders.state, SystemTime::now());
+        let renewed = renewed.and_then(|certificates| {
+            let policies = current.policies.renewed(model, &certificates).map_err(|fault| vec![fault])?;
+            Ok((certificates, policies))
+        });
         match renewed {
             Ok((certificates, policies)) => {
                 policies.activate();

@@ -54,23 +54,7 @@ impl CertificateStore {
     /// Every fault of every site, warnings among them.
     pub fn build(model: &Model, state_dir: &Path, now: SystemTime) -> Result<Built, Vec<TlsFault>> {
         let mut reader = Reader { now, pairs: HashMap::new(), faults: Vec::new() };
-        let mut sites = BTreeMap::new();
-        let internal: Vec<&Site> = internal_sites(model).collect();
-        if let Some(first) = internal.first() {
-            match InternalCa::open_or_create(state_dir, now) {
-                Ok(authority) => {
-                    for site in internal {
-                        let names = names_for(&site.hosts, &all_hosts(model));
-                        let issued = authority.leaf(&site.name, &names, now);
-                        if let Some(credentials) = reader.keep(&site.name, issued) {
-                            let credentials = Arc::new(credentials);
-                            sites.insert(site.name.clone(), SiteCertificate { credentials, internal: true });
-                        }
-                    }
-                }
-                Err(problem) => reader.faults.push(problem.of_site(&first.name)),
-            }
-        }
+        let mut sites = reader.issued(model, state_dir);
         for site in &model.sites {
             if let Some(credentials) = reader.with_files(site) {
                 sites.insert(site.name.clone(), SiteCertificate { credentials, internal: false });
@@ -80,6 +64,22 @@ impl CertificateStore {
         let listeners = model.listeners.iter().filter(|listener| has_tls(listener));
         let listeners = listeners.map(|listener| (listener.name.clone(), TlsListener::new(listener, model))).collect();
         Ok(Built { store: Self { sites, listeners }, warnings })
+    }
+
+    /// This store with leaves of the local CA that are due issued anew. Certificates from files stay as they were read: their
+    /// files are the operator's to change, at a reload.
+    ///
+    /// Blocks on files; never call it on a shard.
+    ///
+    /// # Errors
+    /// Every fault of the local CA.
+    pub fn renewed_internal(&self, model: &Model, state_dir: &Path, now: SystemTime) -> Result<Self, Vec<TlsFault>> {
+        let mut reader = Reader { now, pairs: HashMap::new(), faults: Vec::new() };
+        let issued = reader.issued(model, state_dir);
+        reader.finish()?;
+        let mut next = self.clone();
+        next.sites.extend(issued);
+        Ok(next)
     }
 
     /// What [`CertificateStore::build`] would complain about, without writing anything: no local CA, no leaf.
@@ -135,7 +135,7 @@ impl CertificateStore {
         next
     }
 
-    /// When [`CertificateStore::build`] should run again because a leaf of the local CA ages; `None` without any.
+    /// When [`CertificateStore::renewed_internal`] should run because a leaf of the local CA ages; `None` without any.
     #[must_use]
     pub fn next_internal_renewal(&self) -> Option<SystemTime> {
         let internal = self.sites.values().filter(|certificate| certificate.internal);
@@ -162,6 +162,24 @@ struct Reader {
 }
 
 impl Reader {
+    /// What the local CA issues for a model: leaves that are kept, and new ones where there is none or it ages.
+    fn issued(&mut self, model: &Model, state_dir: &Path) -> BTreeMap<String, SiteCertificate> {
+        let internal: Vec<&Site> = internal_sites(model).collect();
+        let Some(first) = internal.first() else { return BTreeMap::new() };
+        let authority = InternalCa::open_or_create(state_dir, self.now);
+        let Some(authority) = self.keep(&first.name, authority) else { return BTreeMap::new() };
+        let mut issued = BTreeMap::new();
+        for site in internal {
+            let names = names_for(&site.hosts, &all_hosts(model));
+            let leaf = authority.leaf(&site.name, &names, self.now);
+            if let Some(credentials) = self.keep(&site.name, leaf) {
+                let credentials = Arc::new(credentials);
+                issued.insert(site.name.clone(), SiteCertificate { credentials, internal: true });
+            }
+        }
+        issued
+    }
+
     /// The certificate of a site with files; `None` for another kind, and after a fault.
     fn with_files(&mut self, site: &Site) -> Option<Arc<Credentials>> {
         let Some(SiteTls::Files { certificate, key }) = &site.tls else { return None };

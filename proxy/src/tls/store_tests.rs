@@ -96,3 +96,24 @@ fn a_renewal_replaces_one_site() {
     assert_eq!(next.next_internal_renewal(), None);
     assert!(newer.credentials.not_after > now + Duration::from_secs(1));
 }
+
+#[test]
+fn a_renewal_of_the_local_ca_touches_nobody_elses_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = files(folder.path(), "a.example");
+    let sites = vec![site("a", &["a.example"], own.clone()), site("b", &["b.example"], SiteTls::Internal)];
+    let (model, state, now) = (model(sites, None), folder.path().join("state"), SystemTime::now());
+    let store = CertificateStore::build(&model, &state, now).unwrap().store;
+    let SiteTls::Files { certificate, key } = own else { unreachable!() };
+    // Half of a change that its operator has not reloaded yet.
+    std::fs::write(&certificate, "garbage").unwrap();
+    std::fs::remove_file(&key).unwrap();
+    let key_of = |store: &CertificateStore, name| store.site(name).unwrap().credentials.key.cert.clone();
+    for (days, renewed) in [(0, false), (61, true)] {
+        let later = now + Duration::from_secs(days * 86_400);
+        let next = store.renewed_internal(&model, &state, later).unwrap();
+        assert_eq!(key_of(&next, "a"), key_of(&store, "a"), "after {days} days");
+        assert_eq!(key_of(&next, "b") != key_of(&store, "b"), renewed, "after {days} days");
+        assert!(next.next_internal_renewal().unwrap() > later, "after {days} days");
+    }
+}
