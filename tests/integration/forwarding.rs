@@ -78,7 +78,8 @@ async fn a_connection_field_cannot_take_our_fields_away() {
 #[tokio::test]
 async fn fields_of_the_connection_stay_on_it() {
     let answer = "HTTP/1.1 200 OK\r\nconnection: keep-alive, x-hop\r\nkeep-alive: timeout=5\r\nx-hop: 1\r\n\
-                  proxy-authenticate: Basic\r\nx-end: 1\r\ncontent-length: 3\r\n\r\nok\n";
+                  proxy-authenticate: Basic\r\nx-end: 1\r\nconnection: set-cookie\r\nset-cookie: a=1\r\n\
+                  content-length: 3\r\n\r\nok\n";
     let recorder = Recorder::answering(answer).await;
     let edge = Edge::start(Site::proxy_to(recorder.address())).await;
     let request = "GET / HTTP/1.1\r\nhost: test.example\r\nConnection: keep-alive, X-Hop\r\nx-hop: 1\r\nkeep-alive: 5\r\n\
@@ -91,6 +92,7 @@ async fn fields_of_the_connection_stay_on_it() {
         assert!(!head.to_ascii_lowercase().contains(gone), "{head}");
     }
     assert!(head.contains("x-end: 1"), "{head}");
+    assert!(head.contains("set-cookie: a=1"), "it is no field of a connection, whoever says so: {head}");
     let seen = recorder.only_request();
     for gone in ["x-hop", "keep-alive", "proxy-connection", "te"] {
         assert!(seen.header(gone).is_none(), "{gone}: {}", seen.head);

@@ -219,24 +219,33 @@ impl FieldSection {
         })
     }
 
+    /// The fields of the message: all but those that its Connection field calls the connection's.
+    #[inline]
+    pub(crate) fn of_message<'b>(&'b self, buffer: &'b [u8]) -> impl Iterator<Item = (&'b str, &'b [u8])> + 'b {
+        let kept = self.spans.iter().filter(|span| span.kind != FieldKind::Nominated);
+        kept.map(move |span| (octet::text(span.name.of(buffer)), span.value.of(buffer)))
+    }
+
     /// Value ranges of all fields of one kind. Collecting is up to the caller.
     pub(crate) fn values(&self, kind: FieldKind) -> impl Iterator<Item = Span> + '_ {
         self.spans.iter().filter(move |span| span.kind == kind).map(|span| span.value)
     }
 
-    /// First value of the field called `name`, compared without case.
+    /// First value of the message's field called `name`, compared without case.
     #[inline]
     pub(crate) fn first<'b>(&self, buffer: &'b [u8], name: &str) -> Option<&'b [u8]> {
         self.all(buffer, name).next()
     }
 
-    /// All values of the fields called `name`, in order.
+    /// All values of the message's fields called `name`, in order.
     #[inline]
     pub(crate) fn all<'s, 'b: 's>(&'s self, buffer: &'b [u8], name: &'s str) -> impl Iterator<Item = &'b [u8]> + 's {
         self.spans
             .iter()
             .filter(move |span| {
-                span.name.len() == name.len() && span.name.of(buffer).eq_ignore_ascii_case(name.as_bytes())
+                span.name.len() == name.len()
+                    && span.name.of(buffer).eq_ignore_ascii_case(name.as_bytes())
+                    && span.kind != FieldKind::Nominated
             })
             .map(move |span| span.value.of(buffer))
     }

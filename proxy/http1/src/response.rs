@@ -146,10 +146,11 @@ impl ResponseHead {
         self.version.unwrap_or(Version::Http11)
     }
 
-    /// All fields as sent: names in their spelling, values trimmed, order kept.
+    /// All fields as sent: names in their spelling, values trimmed, order kept. A field that `Connection` may name and
+    /// does is about the connection ([`FieldKind::Nominated`]): neither this nor the search by name shows it.
     #[inline]
     pub fn fields<'b>(&'b self, buffer: &'b [u8]) -> impl Iterator<Item = (&'b str, &'b [u8])> + 'b {
-        self.fields.iter(buffer).map(|field| (field.name_str(), field.value))
+        self.fields.of_message(buffer)
     }
 
     /// The fields that go on to the client: all but those about this hop and framing, which is written anew.

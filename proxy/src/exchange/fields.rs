@@ -63,3 +63,36 @@ impl Fields for FieldList<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_http1::{Asked, HeadLimits, ParsePolicy};
+
+    const LIMITS: HeadLimits = HeadLimits { bytes: 4096, fields: 64, target: 1024 };
+
+    fn names(fields: &dyn Fields) -> String {
+        let mut names = Vec::new();
+        fields.each(&mut |name, _| names.push(name.to_owned()));
+        names.join(" ")
+    }
+
+    #[test]
+    fn what_a_connection_field_may_name_is_seen_by_nobody() {
+        let bytes = b"GET / HTTP/1.1\r\nHost: a\r\nX-Hop: 1\r\nX-End: 2\r\nConnection: close, x-hop\r\n\r\n";
+        let mut head = RequestHead::new();
+        assert!(matches!(head.parse(bytes, &LIMITS, ParsePolicy::Strict), Ok(Some(_))));
+        let fields = RequestFields { head: &head, bytes };
+        assert_eq!((names(&fields).as_str(), fields.first("x-hop")), ("Host X-End Connection", None));
+        fields.all("x-hop", &mut |value| panic!("{value:?}"));
+    }
+
+    #[test]
+    fn an_answer_keeps_what_is_not_the_connections_whatever_it_names() {
+        let bytes = b"HTTP/1.1 200 OK\r\nSet-Cookie: a\r\nX-Hop: 1\r\nConnection: Set-Cookie, X-Hop\r\n\r\n";
+        let mut head = ResponseHead::new();
+        assert!(matches!(head.parse(bytes, &LIMITS, Asked::Other, ParsePolicy::Strict), Ok(Some(_))));
+        let fields = ResponseFields { head: &head, bytes };
+        assert_eq!(names(&fields), "Set-Cookie Connection");
+    }
+}

@@ -454,11 +454,11 @@ impl Exchange {
     fn response_head(&mut self, response: &ResponseView<'_>, now: Instant) -> Action {
         match response.status {
             101 => self.switch(response, now),
-            100..=199 => Action::Relay { edits: filter::response_edits(response, self.id, false), tunnel: false },
+            100..=199 => Action::Relay { edits: filter::response_edits(self.id, false), tunnel: false },
             _ => {
                 self.timings.response_head = Some(now);
                 self.state = State::Relaying;
-                Action::Relay { edits: filter::response_edits(response, self.id, false), tunnel: false }
+                Action::Relay { edits: filter::response_edits(self.id, false), tunnel: false }
             }
         }
     }
@@ -472,7 +472,7 @@ impl Exchange {
                 self.timings.response_head = Some(now);
                 self.state = State::Relaying;
                 self.hold = Hold::Tunnel(lease.into_tunnel());
-                Action::Relay { edits: filter::response_edits(response, self.id, true), tunnel: true }
+                Action::Relay { edits: filter::response_edits(self.id, true), tunnel: true }
             }
             hold => {
                 if let Hold::Lease(lease) = hold {

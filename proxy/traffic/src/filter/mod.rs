@@ -1,7 +1,7 @@
 //! The changes that every forwarded head gets.
 //!
 //! Order matters. Removals come first and act on what the message brought; what we add comes after them, so nothing
-//! in a message (a `Connection` field that names our fields, say) can take it out again.
+//! in a message can take it out again.
 
 mod cookie;
 mod forwarded;
@@ -11,7 +11,7 @@ mod request_id;
 use tidegate_config::model::UpstreamProtocol;
 
 use crate::edits::HeadEdits;
-use crate::head::{HeadView, ResponseView};
+use crate::head::HeadView;
 use crate::refusal::Refusal;
 use crate::request_id::RequestId;
 
@@ -41,7 +41,7 @@ pub fn check_request(head: &HeadView<'_>) -> Result<(), Refusal> {
 #[must_use]
 pub fn request_edits<'a>(head: &HeadView<'a>, context: &RequestContext<'a>) -> HeadEdits<'a> {
     let mut edits = HeadEdits::with_capacity(10);
-    hop_by_hop::remove_from_request(head, &mut edits);
+    hop_by_hop::remove_from_request(&mut edits);
     forwarded::remove(&mut edits);
     request_id::remove(&mut edits);
     hop_by_hop::add_to_request(head, context, &mut edits);
@@ -58,9 +58,9 @@ pub fn request_edits<'a>(head: &HeadView<'a>, context: &RequestContext<'a>) -> H
 ///
 /// Framing fields are taken out: the codec writes those of its own protocol.
 #[must_use]
-pub fn response_edits(response: &ResponseView<'_>, id: RequestId, tunnel: bool) -> HeadEdits<'static> {
+pub fn response_edits(id: RequestId, tunnel: bool) -> HeadEdits<'static> {
     let mut edits = HeadEdits::with_capacity(4);
-    hop_by_hop::remove_from_response(response.fields, &mut edits);
+    hop_by_hop::remove_from_response(&mut edits);
     if tunnel {
         hop_by_hop::add_upgrade(&mut edits);
     }

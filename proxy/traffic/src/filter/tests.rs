@@ -65,8 +65,7 @@ fn nothing_a_client_says_about_clients_survives() {
 #[test]
 fn fields_about_the_connection_end_here() {
     let request = get("h", "/")
-        .with("Connection", "close, X-Private ,keep-alive")
-        .with("X-Private", "1")
+        .with("Connection", "close, keep-alive")
         .with("Keep-Alive", "5")
         .with("Proxy-Connection", "x")
         .with("TE", "trailers")
@@ -82,9 +81,8 @@ fn fields_about_the_connection_end_here() {
 }
 
 #[test]
-fn a_connection_field_cannot_take_out_what_we_add() {
-    let named = "x-forwarded-for, X-Forwarded-Proto, x-forwarded-host, X-Real-IP, X-Request-ID, upgrade";
-    let request = Request { upgrade: true, ..get("h", "/").with("Connection", named) };
+fn a_websocket_is_asked_for_in_our_words() {
+    let request = Request { upgrade: true, ..get("h", "/").with("Connection", "keep-alive, Upgrade") };
     let context = RequestContext { websocket: true, ..PLAIN };
     assert_eq!(forwarded(&request, &context), format!("Host=h connection=upgrade upgrade=websocket {OURS} {ID}"));
 }
@@ -129,15 +127,10 @@ fn trailers_are_announced_to_http2_endpoints_only() {
 
 #[test]
 fn heads_that_could_be_read_in_two_ways_are_refused() {
-    let many = "a,".repeat(33);
     let bad = Some(RefusalKind::BadRequest);
     let rows = [
         ("X_Forwarded_For", "1", bad),
         ("Content_Length", "1", bad),
-        ("Connection", "close, Host", bad),
-        ("Connection", "content-length", bad),
-        ("Connection", &many, bad),
-        ("Connection", "keep-alive, x", None),
         ("Expect", "100-Continue", None),
         ("Expect", "200-ok", Some(RefusalKind::ExpectationFailed)),
         ("X-Fine", "a_b", None),
@@ -145,15 +138,12 @@ fn heads_that_could_be_read_in_two_ways_are_refused() {
     for (name, value, expected) in rows {
         assert_eq!(refused(&get("h", "/").with(name, value)), expected, "{name}: {value}");
     }
-    let split = (0..33).fold(get("h", "/"), |request, _| request.with("Connection", "a"));
-    assert_eq!(refused(&split), bad, "however they are split");
 }
 
 #[test]
 fn responses_lose_what_is_about_the_connection_and_get_the_id() {
     let list = fields(&[
-        ("Connection", "close, X-Hop"),
-        ("X-Hop", "1"),
+        ("Connection", "close"),
         ("Keep-Alive", "5"),
         ("Upgrade", "websocket"),
         ("Transfer-Encoding", "chunked"),
@@ -163,10 +153,9 @@ fn responses_lose_what_is_about_the_connection_and_get_the_id() {
         ("Set-Cookie", "a"),
         ("Set-Cookie", "b"),
     ]);
-    let response = ResponseView { status: 200, fields: &list };
-    let plain = rendered(&response_edits(&response, RequestId(0xab), false), &list);
+    let plain = rendered(&response_edits(RequestId(0xab), false), &list);
     assert_eq!(plain, format!("Alt-Svc=kept Set-Cookie=a Set-Cookie=b {ID}"));
-    let tunnel = rendered(&response_edits(&response, RequestId(0xab), true), &list);
+    let tunnel = rendered(&response_edits(RequestId(0xab), true), &list);
     assert_eq!(tunnel, format!("Alt-Svc=kept Set-Cookie=a Set-Cookie=b connection=upgrade upgrade=websocket {ID}"));
 }
 
