@@ -58,9 +58,14 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Self {
+        Self::with("").await
+    }
+
+    /// With more text in the site file.
+    async fn with(more: &str) -> Self {
         let origin = Recorder::start(|_| vec![Step::Send(OK.into())]).await;
         let staff = Authority::new("staff");
-        let home = Home::new(&site(&origin));
+        let home = Home::new(&site(&origin).and(more));
         staff.write(&home.path().join("staff.pem"));
         let someone = staff.issue(&["someone"]);
         Self { edge: Edge::launch(home).ready().await, origin, staff, someone }
@@ -249,6 +254,50 @@ async fn a_connection_of_a_policy_that_has_changed_is_ended_with_its_answer() {
     scene.someone = others.issue(&["someone else"]);
     let (mut connection, _) = scene.connect(&scene.client(H2, true), "staff").await.expect("a connection");
     connection.send(ask()).await.expect("an answer").assert(200, b"ok\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_access_log_knows_who_it_was() {
+    let format = "$host $scheme $status $ssl_client_verify [$ssl_client_s_dn] $ssl_client_serial";
+    let logging = format!("logging: {{ access: {{ to: \"@dir@/access.log\", format: \"{format}\" }} }}");
+    let scene = Scene::with(&logging).await;
+    let rows =
+        [("staff", true, HTTP1), ("staff", true, H2), ("guests", true, H2), ("guests", false, H2), ("open", true, H2)];
+    for (name, known, protocol) in rows {
+        let client = scene.client(protocol, known);
+        // The second connection resumes the session of the first.
+        for _ in 0..2 {
+            let (mut connection, _) = scene.connect(&client, name).await.expect("a connection");
+            let ask = Ask::get("/").host(&format!("{name}.test.example"));
+            connection.send(ask).await.expect("an answer").assert(200, b"ok\n");
+        }
+    }
+    let mut raw = Raw::connect(scene.edge.address("plain")).await;
+    raw.send("GET / HTTP/1.1\r\nhost: nobody\r\n\r\n").await;
+    raw.read_head().await;
+    let path = scene.edge.home().path().join("access.log");
+    let mut lines = wait_for("the lines", Duration::from_secs(5), || {
+        let log = std::fs::read_to_string(&path).ok()?;
+        (log.lines().count() == 11).then(|| log.lines().map(str::to_owned).collect::<Vec<_>>())
+    })
+    .await;
+    let named = lines.iter().find(|line| line.contains("SUCCESS")).expect("somebody was known");
+    let serial = named.rsplit(' ').next().expect("a number").to_owned();
+    let digits: Vec<u8> = (0..serial.len() / 2)
+        .map(|place| u8::from_str_radix(&serial[2 * place..2 * place + 2], 16).expect("hexadecimal digits"))
+        .collect();
+    let certificate: &[u8] = &scene.someone.certificate;
+    assert!(digits.len() >= 8 && certificate.windows(digits.len()).any(|part| part == digits), "{serial}");
+    let verified = format!("https 200 SUCCESS [CN=rcgen self signed cert] {serial}");
+    let mut expected = vec![format!("staff.test.example {verified}"); 4];
+    expected.extend(vec![format!("guests.test.example {verified}"); 2]);
+    expected.extend(vec!["guests.test.example https 200 NONE [-] -".to_owned(); 2]);
+    expected.extend(vec!["open.test.example https 200 NONE [-] -".to_owned(); 2]);
+    expected.push("nobody http 404 - [-] -".to_owned());
+    // Shards write their lines in an order of their own.
+    lines.sort();
+    expected.sort();
+    assert_eq!(lines, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

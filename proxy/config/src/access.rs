@@ -5,7 +5,7 @@ use crate::suggest::did_you_mean;
 use crate::units::Reason;
 
 /// Every variable with a fixed name.
-const VARIABLES: [(&str, AccessVariable); 23] = [
+const VARIABLES: [(&str, AccessVariable); 26] = [
     ("remote_addr", AccessVariable::RemoteAddr),
     ("remote_user", AccessVariable::RemoteUser),
     ("time_local", AccessVariable::TimeLocal),
@@ -29,6 +29,9 @@ const VARIABLES: [(&str, AccessVariable); 23] = [
     ("site", AccessVariable::Site),
     ("route", AccessVariable::Route),
     ("reason", AccessVariable::Reason),
+    ("ssl_client_verify", AccessVariable::SslClientVerify),
+    ("ssl_client_s_dn", AccessVariable::SslClientSubject),
+    ("ssl_client_serial", AccessVariable::SslClientSerial),
 ];
 
 /// Whether this is the name of a variable.

@@ -828,6 +828,12 @@ pub enum AccessVariable {
     Route,
     /// `$reason`: why we answered ourselves.
     Reason,
+    /// `$ssl_client_verify`: `SUCCESS`, or `NONE` where TLS knows no certificate of the client.
+    SslClientVerify,
+    /// `$ssl_client_s_dn`: the subject of the client's verified certificate (RFC 4514).
+    SslClientSubject,
+    /// `$ssl_client_serial`: its serial number, in hexadecimal.
+    SslClientSerial,
     /// `$http_<name>`: a field of the request, name in lower case with `-`.
     RequestHeader(String),
 }

@@ -7,6 +7,7 @@ use super::conn::Conn;
 use super::listener::Settings;
 use super::proxy_header;
 use super::socket::Socket;
+use crate::tls::identity;
 use crate::tls::policy::{ListenerTls, Presented};
 use crate::tls::sni::UNRECOGNIZED_NAME_ALERT;
 use rustls::pki_types::UnixTime;
@@ -185,6 +186,7 @@ async fn accept_tls(
         server_name,
         policy: presented.policy().clone(),
         certificate: forwarded_certificate(&presented, session),
+        identity: session.peer_certificates().and_then(<[_]>::first).and_then(identity::of).map(Arc::new),
     };
     let mut conn = Conn::tls(stream, peer, settings.timeouts.write_idle);
     if conn.is_http2() {

@@ -5,12 +5,12 @@ use super::driver::Account;
 use crate::edge::accept::Origin;
 use crate::edge::bind;
 use crate::edge::shard::{Shard, View};
-use crate::observe::access_log::{Record, UpstreamRecord};
+use crate::observe::access_log::{ClientCertificate, Record, UpstreamRecord};
 use crate::observe::metrics::RouteMetrics;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tidegate_traffic::{Client, Exchange, HeadView, HttpVersion, Refusal, RequestId};
+use tidegate_traffic::{Client, Exchange, HeadView, HttpVersion, Refusal, RequestId, TlsClient};
 
 /// An exchange that is about to be accounted for.
 pub(crate) struct Finished<'a> {
@@ -70,6 +70,7 @@ impl Finished<'_> {
             site: route.map_or("", |route| &route.site),
             route: route.map_or("", |route| &route.name),
             reason: account.reason,
+            certificate: ClientCertificate::of(self.origin.tls.as_ref()),
             field: &field,
         });
     }
@@ -83,6 +84,7 @@ impl Finished<'_> {
             metrics: view.route_metrics(exchange.route()).clone(),
             started: self.started,
             remote: remote_address(self.origin, request.client),
+            tls: self.origin.tls.clone(),
             scheme: request.client.scheme(),
             method: request.method.to_owned(),
             target: request.raw_target.to_owned(),
@@ -103,6 +105,7 @@ pub(crate) struct Labels {
     metrics: Arc<RouteMetrics>,
     started: Instant,
     remote: Option<IpAddr>,
+    tls: Option<TlsClient>,
     scheme: &'static str,
     method: String,
     target: String,
@@ -155,6 +158,7 @@ impl Labels {
             site: self.site.as_deref().unwrap_or_default(),
             route: self.route.as_deref().unwrap_or_default(),
             reason: account.reason,
+            certificate: ClientCertificate::of(self.tls.as_ref()),
             field: &field,
         });
     }
@@ -194,6 +198,7 @@ pub(crate) fn unparsed(
         site: "",
         route: "",
         reason: Some(refusal.reason()),
+        certificate: ClientCertificate::of(origin.tls.as_ref()),
         field: &|_| None,
     });
 }

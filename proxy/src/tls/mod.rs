@@ -5,6 +5,7 @@
 
 pub mod credentials;
 pub mod fault;
+pub(crate) mod identity;
 pub mod internal;
 pub mod policy;
 mod sessions;

@@ -103,6 +103,7 @@ impl Request {
             server_name: Some(name.into()),
             policy: default_policy(),
             certificate: None,
+            identity: None,
         });
         let client = Client::new(IpAddr::from([192, 0, 2, 7]), 40_000, ListenerId(self.listener), tls);
         Ok(look(&HeadView {

@@ -144,6 +144,17 @@ pub struct TlsClient {
     pub policy: TlsPolicyRef,
     /// Its verified certificate as a value of `Client-Cert` (RFC 9440), where the policy tells endpoints.
     pub certificate: Option<Arc<str>>,
+    /// Who its verified certificate says it is; `None` when it has shown none.
+    pub identity: Option<Arc<ClientIdentity>>,
+}
+
+/// Whom a verified client certificate names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// Distinguished name (RFC 4514).
+    pub subject: Box<str>,
+    /// Serial number, in hexadecimal.
+    pub serial: Box<str>,
 }
 
 /// Number of a TLS policy at run time: a policy whose content changes gets another one.

@@ -28,7 +28,8 @@ mod fixtures;
 
 pub use exchange::{Action, Answer, Attempt, Event, Exchange};
 pub use head::{
-    BodyLength, Client, Fields, HeadView, HttpVersion, ListenerId, ResponseView, TlsClient, TlsPolicyId, TlsPolicyRef,
+    BodyLength, Client, ClientIdentity, Fields, HeadView, HttpVersion, ListenerId, ResponseView, TlsClient,
+    TlsPolicyId, TlsPolicyRef,
 };
 pub use host::Host;
 pub use refusal::{Fault, Refusal, RefusalKind};

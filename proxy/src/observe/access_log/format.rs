@@ -71,6 +71,11 @@ fn push_variable(line: &mut Vec<u8>, variable: &AccessVariable, record: &Record<
         V::Site => push_or_dash(line, Some(record.site.as_bytes())),
         V::Route => push_or_dash(line, Some(record.route.as_bytes())),
         V::Reason => push_or_dash(line, record.reason.map(str::as_bytes)),
+        V::SslClientVerify => push_or_dash(line, Some(record.certificate.verify().as_bytes())),
+        V::SslClientSubject => {
+            push_or_dash(line, record.certificate.identity().map(|client| client.subject.as_bytes()))
+        }
+        V::SslClientSerial => push_or_dash(line, record.certificate.identity().map(|client| client.serial.as_bytes())),
         V::RequestHeader(name) => push_or_dash(line, (record.field)(name)),
     }
 }
@@ -103,6 +108,10 @@ fn json(line: &mut Vec<u8>, record: &Record<'_>, times: &mut Timestamps) {
         }
         line.extend_from_slice(b",\"upstream_response_time\":");
         push_seconds(line, upstream.response_time);
+    }
+    if let Some(client) = record.certificate.identity() {
+        push_field(line, "ssl_client_s_dn", Some(client.subject.as_bytes()));
+        push_field(line, "ssl_client_serial", Some(client.serial.as_bytes()));
     }
     push_field(line, "reason", record.reason.map(str::as_bytes));
     push_field(line, "http_referer", (record.field)("referer"));

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::super::record::UpstreamRecord;
+use super::super::record::{ClientCertificate, UpstreamRecord};
 use super::*;
+use tidegate_traffic::ClientIdentity;
 
 /// A record with a value for everything but the reason.
 fn record<'a>(field: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> Record<'a> {
@@ -31,6 +32,7 @@ fn record<'a>(field: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> Record<'a> {
         site: "api",
         route: "/",
         reason: None,
+        certificate: ClientCertificate::NotShown,
         field,
     }
 }
@@ -95,6 +97,9 @@ fn every_variable_has_its_value() {
         V::Site,
         V::Route,
         V::Reason,
+        V::SslClientVerify,
+        V::SslClientSubject,
+        V::SslClientSerial,
         V::RequestHeader("x-a".to_owned()),
         V::RequestHeader("x-b".to_owned()),
     ];
@@ -103,7 +108,7 @@ fn every_variable_has_its_value() {
         line_of(&template(&variables), mapped, &[("x-a", b"1 2")]),
         "192.0.2.1|-|10/Oct/2000:13:55:36 +0000|2000-10-10T13:55:36+00:00|GET /a%20b?q=1 HTTP/1.1|GET|/a%20b?q=1|/a b|\
          example.com|HTTP/1.1|https|200|2326|17|1.042|00000000000000000000000000000abc|app|unix:/run/a.sock|200|0.041|api|/|\
-         -|1 2|-|\n"
+         -|NONE|-|-|1 2|-|\n"
     );
     let refused = |record: &mut Record<'_>| (record.upstream, record.reason) = (None, Some("no_endpoint"));
     let few = [V::UpstreamName, V::UpstreamAddr, V::UpstreamStatus, V::UpstreamResponseTime, V::Reason];
@@ -122,6 +127,20 @@ fn json_has_the_variables_names_and_leaves_out_what_is_missing() {
          \"upstream_addr\":\"unix:/run/a.sock\",\"upstream_status\":200,\"upstream_response_time\":0.041,\
          \"http_user_agent\":\"curl/8\"}\n"
     );
+}
+
+#[test]
+fn a_verified_client_is_named() {
+    use AccessVariable as V;
+    let someone = ClientIdentity { subject: "CN=some\"one,O=x".into(), serial: "8A0B".into() };
+    // A record of any lifetime is to hold it.
+    let verified = ClientCertificate::Verified(Box::leak(Box::new(someone)));
+    let format = template(&[V::SslClientVerify, V::SslClientSubject, V::SslClientSerial]);
+    let of = |format: &AccessFormat, certificate| line_of(format, |record| record.certificate = certificate, &[]);
+    assert_eq!(of(&format, verified), "SUCCESS|CN=some\\x22one,O=x|8A0B|\n");
+    assert_eq!(of(&format, ClientCertificate::NoTls), "-|-|-|\n");
+    let json = of(&AccessFormat::Json, verified);
+    assert!(json.contains(r#","ssl_client_s_dn":"CN=some\"one,O=x","ssl_client_serial":"8A0B""#), "{json}");
 }
 
 #[test]

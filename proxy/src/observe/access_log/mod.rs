@@ -10,7 +10,7 @@ mod shard_log;
 mod timestamp;
 
 pub use format::format_line;
-pub use record::{Record, UpstreamRecord};
+pub use record::{ClientCertificate, Record, UpstreamRecord};
 pub use shard_log::ShardLog;
 pub use timestamp::Timestamps;
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
+use tidegate_traffic::{ClientIdentity, TlsClient};
 
 /// One exchange, borrowed for the time of formatting. Bytes are as the client sent them.
 #[derive(Clone, Copy)]
@@ -41,8 +42,49 @@ pub struct Record<'a> {
     pub route: &'a str,
     /// Why we answered ourselves.
     pub reason: Option<&'a str>,
+    /// What TLS knows of the client.
+    pub certificate: ClientCertificate<'a>,
     /// First value of a request field by its name in lower case.
     pub field: &'a dyn Fn(&str) -> Option<&'a [u8]>,
+}
+
+/// What TLS knows of a client.
+#[derive(Debug, Clone, Copy)]
+pub enum ClientCertificate<'a> {
+    /// There is no TLS.
+    NoTls,
+    /// It has shown no certificate.
+    NotShown,
+    /// It has shown one that was verified.
+    Verified(&'a ClientIdentity),
+}
+
+impl<'a> ClientCertificate<'a> {
+    /// Of a connection.
+    pub fn of(tls: Option<&'a TlsClient>) -> Self {
+        match tls.map(|tls| tls.identity.as_deref()) {
+            None => Self::NoTls,
+            Some(None) => Self::NotShown,
+            Some(Some(identity)) => Self::Verified(identity),
+        }
+    }
+
+    /// Whom it names.
+    pub fn identity(self) -> Option<&'a ClientIdentity> {
+        match self {
+            Self::Verified(identity) => Some(identity),
+            Self::NoTls | Self::NotShown => None,
+        }
+    }
+
+    /// nginx's word for it; empty without TLS.
+    pub fn verify(self) -> &'static str {
+        match self {
+            Self::NoTls => "",
+            Self::NotShown => "NONE",
+            Self::Verified(_) => "SUCCESS",
+        }
+    }
 }
 
 /// The attempt whose answer the client got.

@@ -105,6 +105,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::access_log::ClientCertificate;
     use crate::observe::line_writer::LineWriter;
     use crate::observe::line_writer::tests::losses;
     use std::path::Path;
@@ -132,6 +133,7 @@ mod tests {
             site: "",
             route: "",
             reason: None,
+            certificate: ClientCertificate::NoTls,
             field: &|_| None,
         });
     }

@@ -155,7 +155,7 @@ mod tests {
 
     fn connection(name: &str, id: u64) -> TlsClient {
         let policy = TlsPolicyRef { id: TlsPolicyId(id), name: Arc::from(name) };
-        TlsClient { server_name: None, policy, certificate: None }
+        TlsClient { server_name: None, policy, certificate: None, identity: None }
     }
 
     #[test]
