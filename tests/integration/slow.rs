@@ -557,6 +557,55 @@ async fn drip_from(source: Ipv4Addr, address: SocketAddr, start: &str) {
     let mut stream = tcp_from(source, address).await.expect("a connection");
     stream.write_all(start.as_bytes()).await.expect("written");
     // Once the other side has closed, a write is answered with a reset, and the next one fails.
+/// Connections of the engine are in the budget too, and leave it when they close.
+#[tokio::test]
+async fn connections_to_http2_endpoints_count_like_others() {
+    // Nobody takes a connection there, so that each request waits on one of its own.
+    let mut listeners: Vec<_> = (0..12).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+    let server = |listener: &std::net::TcpListener| {
+        format!("{{ address: \"{}\" }}", listener.local_addr().expect("it is bound"))
+    };
+    let servers: Vec<String> = listeners.iter().map(server).collect();
+    let other = Recorder::start(|_| vec![Step::Stall]).await;
+    let upstreams = format!(
+        "app: {{ protocol: h2, servers: [{}] }}\nother: {{ servers: [{{ address: \"{}\" }}] }}",
+        servers.join(", "),
+        other.address()
+    );
+    let routes = "- { path: /other, proxy: other }\n- { path: /, proxy: app }";
+    let server = "server: { shards: 1, state_dir: \"@dir@/state\", runtime_dir: \"@dir@/run\", connections: { fd_reserve: 84 } }";
+    let edge =
+        Edge::launch_with_descriptors(Home::new(&Site::usual(routes, &upstreams).and(server)), 100).ready().await;
+    let before = sockets_of(edge.pid());
+    // The others find what the first ones have given back.
+    for target in ["/", "/other"] {
+        if target == "/other" {
+            // Resets what waits in their queues.
+            listeners.clear();
+            wait_for("their end", PATIENCE, || (sockets_of(edge.pid()) <= before).then_some(())).await;
+        }
+        let mut clients = Vec::new();
+        for _ in 0..12 {
+            clients.push(Raw::connect(edge.address("plain")).await);
+        }
+        wait_until("all clients", PATIENCE, async || (connections(&edge, "plain").await == 12).then_some(())).await;
+        for raw in &mut clients {
+            raw.send(format!("GET {target} HTTP/1.1\r\nhost: test.example\r\n\r\n")).await;
+        }
+        let answers = join_all(clients.iter_mut().map(async |raw| {
+            let (read, _) = raw.read_to_end(Duration::from_secs(1)).await;
+            String::from_utf8_lossy(&read).into_owned()
+        }));
+        let refused: Vec<String> = answers.await.into_iter().filter(|answer| !answer.is_empty()).collect();
+        // The engine closes a client's connection with a refusal, so that each may let another request in.
+        let expected = if target == "/" { 4..=8 } else { 8..=8 };
+        assert!(expected.contains(&refused.len()), "{target}: {refused:?}");
+        for answer in &refused {
+            assert!(status(answer) == 503 && answer.contains("x-tidegate-reason: out_of_resources\r\n"), "{answer}");
+        }
+    }
+}
+
     while stream.write_all(b"x").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -654,3 +703,9 @@ fn resident_kib(pid: i32) -> usize {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
+/// Open sockets of a process.
+fn sockets_of(pid: i32) -> usize {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is alive").flatten();
+    open.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))).count()
+}
+

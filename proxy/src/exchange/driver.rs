@@ -12,10 +12,9 @@ use crate::edge::shard::{Shard, View};
 use crate::edge::timer::Timer;
 use crate::observe::metrics::UpstreamMetrics;
 use crate::tls::upstream::UpstreamTls;
-use crate::upstream::connect::{ConnectError, connect};
+use crate::upstream::connect::{ConnectError, connect, is_local};
 use crate::upstream::connection::Connection;
 use crate::upstream::proxy_protocol;
-use rustix::io::Errno;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -546,14 +545,11 @@ fn report(attempt: &Attempt, tls: Option<&UpstreamTls>, error: &ConnectError) {
 
 /// What a failed connect means. A lack of our own is no fault of the endpoint, and no other endpoint cures it.
 fn connect_cause(error: &ConnectError) -> Cause {
-    const LOCAL: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
     match error {
         ConnectError::Tls(_) => Cause::Tls,
-        ConnectError::Io(error) => match Errno::from_io_error(error) {
-            Some(code) if LOCAL.contains(&code) => Cause::Local,
-            _ if error.kind() == std::io::ErrorKind::TimedOut => Cause::TimedOut,
-            _ => Cause::Closed,
-        },
+        ConnectError::Io(error) if is_local(error) => Cause::Local,
+        ConnectError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Cause::TimedOut,
+        ConnectError::Io(_) => Cause::Closed,
     }
 }
 

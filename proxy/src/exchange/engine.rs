@@ -5,12 +5,13 @@
 //! call into the same `Exchange::step` that our own driver uses, so nothing is decided twice.
 
 use super::driver::Account;
+use super::engine_socket::EngineSocket;
 use super::failure::{self, Form};
 use super::finish::{Bytes as Passed, Finished, Labels};
 use super::serve_http2::Ending;
 use crate::edge::conn::Conn;
 use crate::edge::listener::Settings;
-use crate::edge::shard::{Shard, View};
+use crate::edge::shard::{Shard, Shared, View};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderName;
@@ -66,6 +67,7 @@ impl Engine {
 
 /// A routed request on its way through the engine.
 pub(crate) struct Job {
+    shared: Arc<Shared>,
     view: Arc<View>,
     labels: Labels,
     target: String,
@@ -142,6 +144,7 @@ impl Job {
             BodyLength::None | BodyLength::Unknown => None,
         };
         Self {
+            shared: finished.shard.shared.clone(),
             labels: finished.labels(&view, &exchange, request),
             view,
             target: exchange.forward_target(request).into_owned(),
@@ -416,6 +419,7 @@ impl ProxyHttp for Bridge {
         let read = timeouts.head.max(timeouts.read);
         peer.options.read_timeout = Some(if job.has_body { read.max(UPLOAD_LIMIT) } else { read });
         peer.options.write_timeout = Some(timeouts.write);
+        EngineSocket::new(job.shared.clone()).attach(&mut peer.options);
         peer.options.idle_timeout = Some(timeouts.idle);
         Ok(Box::new(peer))
     }

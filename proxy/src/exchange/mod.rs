@@ -8,6 +8,7 @@ mod collected;
 pub(crate) mod downstream;
 pub(crate) mod driver;
 pub(crate) mod engine;
+mod engine_socket;
 pub(crate) mod failure;
 mod fields;
 mod finish;

@@ -3,6 +3,7 @@
 use super::link::Link;
 use crate::edge::socket::Socket;
 use crate::tls::upstream::UpstreamTls;
+use rustix::io::Errno;
 use std::io;
 use std::time::Duration;
 use tidegate_config::model::Address;
@@ -43,6 +44,12 @@ pub(crate) async fn connect(
         Ok(connected) => connected,
         Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no connection within {limit:?}")).into()),
     }
+}
+
+/// Whether a connect failed by a lack of our own, which is no fault of the endpoint, and which no other endpoint cures.
+pub(crate) fn is_local(error: &io::Error) -> bool {
+    const LOCAL: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|code| LOCAL.contains(&code))
 }
 
 async fn socket(address: &Address) -> io::Result<Socket> {
