@@ -2,11 +2,12 @@
 
 use std::{os::unix::fs::PermissionsExt, time::Duration};
 
+use bytes::Bytes;
 use tidegate_tests::{
     client::{Ask, Client, Kind},
     edge::{Edge, Home},
     raw::Raw,
-    recorder::Recorder,
+    recorder::{Recorder, Step},
     site::Site,
     wait::{wait_for, wait_until},
 };
@@ -128,6 +129,37 @@ async fn the_status_command_prints_a_table_and_json() {
     let status: serde_json::Value =
         serde_json::from_str(&json.stdout).unwrap_or_else(|error| panic!("{error}: {}", json.stdout));
     assert_eq!(status["pid"], edge.pid());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempts_time_is_its_own() {
+    // Takes a second, and fails.
+    let slow = Recorder::start(|_| vec![Step::Pause(Duration::from_secs(1)), Step::Close]).await;
+    let quick = Recorder::friendly().await;
+    let servers = format!("servers: [{{ address: \"{}\" }}, {{ address: \"{}\" }}]", slow.address(), quick.address());
+    let routes = "- { path: /collected, proxy: quick, buffer: { request: on } }\n- { path: /, proxy: app }";
+    let logging = "logging: { access: { to: \"@dir@/access.log\", format: \"$uri $status $request_time $upstream_response_time\" } }";
+    let site = Site::usual(
+        routes,
+        &format!("app: {{ {servers} }}\nquick: {{ servers: [{{ address: \"{}\" }}] }}", quick.address()),
+    )
+    .and(logging);
+    let edge = Edge::start(site).await;
+    let client = edge.client(Kind::Http1);
+    client.get("/retried").await.assert(200, b"ok\n");
+    let pieces = vec![Bytes::from_static(b"x"); 2];
+    client.ask(Ask::post_slowly("/collected", pieces, Duration::from_secs(1))).await.assert(200, b"ok\n");
+    let path = edge.home().path().join("access.log");
+    for (uri, status) in [("/retried", "200"), ("/collected", "200")] {
+        let line = wait_for("the line", Duration::from_secs(5), || {
+            let log = std::fs::read_to_string(&path).unwrap_or_default();
+            log.lines().find(|line| line.starts_with(uri)).map(str::to_owned)
+        });
+        let line = line.await;
+        let words: Vec<&str> = line.split(' ').collect();
+        let [whole, attempt] = [words[2], words[3]].map(|time| time.parse::<f64>().expect("a time"));
+        assert!(words[1] == status && whole >= 0.9 && attempt < 0.7, "{line}");
+    }
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use tidegate_tests::{
     drill::say,
     edge::{Edge, Home},
     frames::{END_STREAM, Frames, get, kind},
+    hole::Hole,
     process::run_to_end,
     raw::{End, Raw, status},
     recorder::{OK, Recorder, Step},
@@ -128,6 +129,88 @@ async fn a_slow_endpoint_is_not_held_against_its_client() {
     let answer = edge.client(Kind::Http1).ask(Ask::post("/", vec![b'x'; BIG])).await;
     answer.assert(200, b"ok\n");
     drop(served.await);
+}
+
+/// Between two attempts nobody takes the body, so a client that sends nothing then is not late with it.
+#[tokio::test]
+async fn a_failed_attempt_costs_its_client_no_time() {
+    use tokio::io::AsyncReadExt;
+    // Takes the head, and gives up before the body has come.
+    let closing = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let first = closing.local_addr().expect("an address");
+    tokio::spawn(async move {
+        let (mut stream, _) = closing.accept().await.expect("a connection");
+        let mut head = [0; 4_096];
+        assert!(stream.read(&mut head).await.expect("a head") > 0);
+        sleep(Duration::from_millis(600)).await;
+    });
+    let (hole, origin) = (Hole::open(), Recorder::friendly().await);
+    let servers = [first.to_string(), hole.address().to_string(), origin.address().to_owned()];
+    let servers = servers.map(|server| format!("{{ address: \"{server}\" }}")).join(", ");
+    let site = Site::proxy(&format!("servers: [{servers}]\ntimeouts: {{ connect: 1s }}"))
+        .replace("name: plain,", "name: plain, timeouts: { body_idle: 1s },");
+    let edge = Edge::start(site).await;
+    let mut raw = Raw::connect(edge.address("plain")).await;
+    raw.send("PUT / HTTP/1.1\r\nhost: test.example\r\ncontent-length: 5\r\n\r\n").await;
+    wait_for("the third attempt", PATIENCE, || (origin.connections().len() == 1).then_some(())).await;
+    sleep(Duration::from_millis(200)).await;
+    raw.send("hello").await;
+    let (head, body) = raw.read_answer().await;
+    assert_eq!((status(&head), body.as_slice()), (200, &b"ok\n"[..]), "{head}");
+    assert_eq!(origin.only_request().body, b"hello");
+    // From then on its silence counts again.
+    raw.send("PUT / HTTP/1.1\r\nhost: test.example\r\ncontent-length: 5\r\n\r\n").await;
+    let answer = raw.read_until("\r\n\r\n", PATIENCE).await.expect("an answer");
+    assert_eq!(status(&answer), 408, "{answer}");
+}
+
+/// Nobody reads a client whose endpoint takes nothing; that it leaves is noticed all the same.
+#[tokio::test]
+async fn a_client_that_leaves_a_blocked_upload_is_noticed() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const LENGTH: &str = "content-length: 1000000000\r\n\r\n";
+    const CHUNKED: &str = "transfer-encoding: chunked\r\n\r\n";
+    // How it leaves: by a reset, or by ending its side, which is noticed where it can only mean that.
+    for (listener, framing, resets) in
+        [("plain", LENGTH, true), ("plain", CHUNKED, true), ("plain", LENGTH, false), ("strict", CHUNKED, false)]
+    {
+        let origin = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = origin.local_addr().expect("an address");
+        let (more, mut told) = tokio::sync::mpsc::channel::<()>(1);
+        let holding = tokio::spawn(async move {
+            let (mut stream, _) = origin.accept().await.expect("a connection");
+            told.recv().await;
+            // So that the end of the client's side gets past what fills the buffers.
+            let _ = stream.read_exact(&mut vec![0; 1 << 20]).await;
+            told.recv().await;
+        });
+        let site = Site::usual(
+            "- { path: /, proxy: app, max_body: 1GiB }",
+            &format!("app: {{ servers: [{{ address: \"{address}\" }}] }}"),
+        );
+        let strict = "- { name: strict, address: \"127.0.0.1:@port:strict@\", half_close: abort }";
+        let edge = Edge::start(site.replace("listeners:\n", &format!("listeners:\n  {strict}\n"))).await;
+        let mut client = tcp(edge.address(listener)).await.expect("a connection");
+        socket2::SockRef::from(&client).set_send_buffer_size(64 << 10).expect("a size");
+        let head = format!("POST / HTTP/1.1\r\nhost: test.example\r\n{framing}");
+        client.write_all(head.as_bytes()).await.expect("sent");
+        let piece = match framing {
+            CHUNKED => [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat(),
+            _ => vec![b'x'; 0x10000],
+        };
+        while timeout(Duration::from_millis(500), client.write_all(&piece)).await.is_ok() {}
+        let open = async || edge.status().await["upstreams"][0]["endpoints"][0]["connections"].clone();
+        assert_eq!(open().await, 1);
+        if resets {
+            socket2::SockRef::from(&client).set_linger(Some(Duration::ZERO)).expect("set");
+            drop(client);
+        } else {
+            client.shutdown().await.expect("ended");
+            more.send(()).await.expect("it listens");
+        }
+        wait_until("the endpoint to be let go", PATIENCE, async || (open().await == 0).then_some(())).await;
+        holding.abort();
+    }
 }
 
 #[tokio::test]
@@ -462,6 +545,55 @@ async fn a_lack_of_descriptors_is_ours_and_passes() {
     assert_eq!(endpoint["failures"], 0, "{endpoint:#}");
 }
 
+/// Connections of the engine are in the budget too, and leave it when they close.
+#[tokio::test]
+async fn connections_to_http2_endpoints_count_like_others() {
+    // Nobody takes a connection there, so that each request waits on one of its own.
+    let mut listeners: Vec<_> = (0..12).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
+    let server = |listener: &std::net::TcpListener| {
+        format!("{{ address: \"{}\" }}", listener.local_addr().expect("it is bound"))
+    };
+    let servers: Vec<String> = listeners.iter().map(server).collect();
+    let other = Recorder::start(|_| vec![Step::Stall]).await;
+    let upstreams = format!(
+        "app: {{ protocol: h2, servers: [{}] }}\nother: {{ servers: [{{ address: \"{}\" }}] }}",
+        servers.join(", "),
+        other.address()
+    );
+    let routes = "- { path: /other, proxy: other }\n- { path: /, proxy: app }";
+    let server = "server: { shards: 1, state_dir: \"@dir@/state\", runtime_dir: \"@dir@/run\", connections: { fd_reserve: 84 } }";
+    let edge =
+        Edge::launch_with_descriptors(Home::new(&Site::usual(routes, &upstreams).and(server)), 100).ready().await;
+    let before = sockets_of(edge.pid());
+    // The others find what the first ones have given back.
+    for target in ["/", "/other"] {
+        if target == "/other" {
+            // Resets what waits in their queues.
+            listeners.clear();
+            wait_for("their end", PATIENCE, || (sockets_of(edge.pid()) <= before).then_some(())).await;
+        }
+        let mut clients = Vec::new();
+        for _ in 0..12 {
+            clients.push(Raw::connect(edge.address("plain")).await);
+        }
+        wait_until("all clients", PATIENCE, async || (connections(&edge, "plain").await == 12).then_some(())).await;
+        for raw in &mut clients {
+            raw.send(format!("GET {target} HTTP/1.1\r\nhost: test.example\r\n\r\n")).await;
+        }
+        let answers = join_all(clients.iter_mut().map(async |raw| {
+            let (read, _) = raw.read_to_end(Duration::from_secs(1)).await;
+            String::from_utf8_lossy(&read).into_owned()
+        }));
+        let refused: Vec<String> = answers.await.into_iter().filter(|answer| !answer.is_empty()).collect();
+        // The engine closes a client's connection with a refusal, so that each may let another request in.
+        let expected = if target == "/" { 4..=8 } else { 8..=8 };
+        assert!(expected.contains(&refused.len()), "{target}: {refused:?}");
+        for answer in &refused {
+            assert!(status(answer) == 503 && answer.contains("x-tidegate-reason: out_of_resources\r\n"), "{answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn finding_out_the_protocol_gives_a_head_no_more_time() {
     use tokio::io::AsyncReadExt;
@@ -557,55 +689,6 @@ async fn drip_from(source: Ipv4Addr, address: SocketAddr, start: &str) {
     let mut stream = tcp_from(source, address).await.expect("a connection");
     stream.write_all(start.as_bytes()).await.expect("written");
     // Once the other side has closed, a write is answered with a reset, and the next one fails.
-/// Connections of the engine are in the budget too, and leave it when they close.
-#[tokio::test]
-async fn connections_to_http2_endpoints_count_like_others() {
-    // Nobody takes a connection there, so that each request waits on one of its own.
-    let mut listeners: Vec<_> = (0..12).map(|_| std::net::TcpListener::bind("127.0.0.1:0").expect("a port")).collect();
-    let server = |listener: &std::net::TcpListener| {
-        format!("{{ address: \"{}\" }}", listener.local_addr().expect("it is bound"))
-    };
-    let servers: Vec<String> = listeners.iter().map(server).collect();
-    let other = Recorder::start(|_| vec![Step::Stall]).await;
-    let upstreams = format!(
-        "app: {{ protocol: h2, servers: [{}] }}\nother: {{ servers: [{{ address: \"{}\" }}] }}",
-        servers.join(", "),
-        other.address()
-    );
-    let routes = "- { path: /other, proxy: other }\n- { path: /, proxy: app }";
-    let server = "server: { shards: 1, state_dir: \"@dir@/state\", runtime_dir: \"@dir@/run\", connections: { fd_reserve: 84 } }";
-    let edge =
-        Edge::launch_with_descriptors(Home::new(&Site::usual(routes, &upstreams).and(server)), 100).ready().await;
-    let before = sockets_of(edge.pid());
-    // The others find what the first ones have given back.
-    for target in ["/", "/other"] {
-        if target == "/other" {
-            // Resets what waits in their queues.
-            listeners.clear();
-            wait_for("their end", PATIENCE, || (sockets_of(edge.pid()) <= before).then_some(())).await;
-        }
-        let mut clients = Vec::new();
-        for _ in 0..12 {
-            clients.push(Raw::connect(edge.address("plain")).await);
-        }
-        wait_until("all clients", PATIENCE, async || (connections(&edge, "plain").await == 12).then_some(())).await;
-        for raw in &mut clients {
-            raw.send(format!("GET {target} HTTP/1.1\r\nhost: test.example\r\n\r\n")).await;
-        }
-        let answers = join_all(clients.iter_mut().map(async |raw| {
-            let (read, _) = raw.read_to_end(Duration::from_secs(1)).await;
-            String::from_utf8_lossy(&read).into_owned()
-        }));
-        let refused: Vec<String> = answers.await.into_iter().filter(|answer| !answer.is_empty()).collect();
-        // The engine closes a client's connection with a refusal, so that each may let another request in.
-        let expected = if target == "/" { 4..=8 } else { 8..=8 };
-        assert!(expected.contains(&refused.len()), "{target}: {refused:?}");
-        for answer in &refused {
-            assert!(status(answer) == 503 && answer.contains("x-tidegate-reason: out_of_resources\r\n"), "{answer}");
-        }
-    }
-}
-
     while stream.write_all(b"x").await.is_ok() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -671,6 +754,12 @@ async fn slowhttptest(mode: &[&str], path: &str) {
     .await;
 }
 
+/// Open sockets of a process.
+fn sockets_of(pid: i32) -> usize {
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is alive").flatten();
+    open.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))).count()
+}
+
 /// Open connections of a listener.
 async fn connections(edge: &Edge, listener: &str) -> u64 {
     let status = edge.status().await;
@@ -703,9 +792,3 @@ fn resident_kib(pid: i32) -> usize {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
-/// Open sockets of a process.
-fn sockets_of(pid: i32) -> usize {
-    let open = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process is alive").flatten();
-    open.filter(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))).count()
-}
-

@@ -14,6 +14,7 @@ use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_core::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
 };
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -42,6 +43,20 @@ const IDLE_LINGER: Duration = Duration::from_millis(200);
 enum Io {
     Plain(Socket),
     Tls(Box<TlsStream<Socket>>),
+}
+
+/// What the other side has said of its end, while nobody reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HangUp {
+    /// Nothing.
+    None,
+    /// It sends no more than the bytes that are still to be read; over TLS they are more than what is in them.
+    Ended {
+        /// Bytes that stand in the socket.
+        unread: usize,
+    },
+    /// It has gone.
+    Reset,
 }
 
 /// A client's connection; see the module's text.
@@ -134,6 +149,26 @@ impl Conn {
         };
         // An error is met again by the read that follows.
         socket.poll_read_ready(cx).map(drop)
+    }
+
+    /// Asks the kernel whether the other side has gone; takes no byte.
+    pub(crate) fn hang_up(&self) -> HangUp {
+        let socket = match &self.io {
+            Io::Plain(socket) => socket,
+            Io::Tls(stream) => stream.get_ref().0,
+        };
+        let mut asked = [PollFd::new(socket, PollFlags::RDHUP)];
+        // What cannot be asked is met by the next read or write.
+        let known = rustix::event::poll(&mut asked, Some(&Timespec::default())).is_ok();
+        let seen = if known { asked[0].revents() } else { PollFlags::empty() };
+        if seen.intersects(PollFlags::ERR | PollFlags::HUP) {
+            HangUp::Reset
+        } else if seen.contains(PollFlags::RDHUP) {
+            let unread = rustix::io::ioctl_fionread(socket).unwrap_or(u64::MAX);
+            HangUp::Ended { unread: usize::try_from(unread).unwrap_or(usize::MAX) }
+        } else {
+            HangUp::None
+        }
     }
 
     /// Gives back what only a connection in use needs.

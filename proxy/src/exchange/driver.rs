@@ -59,7 +59,7 @@ pub(crate) struct Account {
     pub(crate) reason: Option<&'static str>,
     /// When the last attempt began.
     pub(crate) attempt_started: Option<Instant>,
-    /// When the endpoint had done its part, if that was before the client had the answer.
+    /// When it was over or the endpoint had done its part, if that was before the client had its answer.
     pub(crate) endpoint_done: Option<Instant>,
     /// Endpoint of the last attempt.
     pub(crate) endpoint: Option<Arc<Endpoint>>,
@@ -68,6 +68,18 @@ pub(crate) struct Account {
 }
 
 impl Account {
+    /// An attempt begins; what was noted of one before is forgotten.
+    pub(crate) fn begin_attempt(&mut self, endpoint: &Arc<Endpoint>) {
+        self.endpoint = Some(endpoint.clone());
+        self.attempt_started = Some(Instant::now());
+        (self.endpoint_done, self.upstream_status) = (None, None);
+    }
+
+    /// The attempt is over, whatever follows.
+    pub(crate) fn end_attempt(&mut self) {
+        self.endpoint_done.get_or_insert_with(Instant::now);
+    }
+
     /// Whether the client broke it off.
     pub(crate) fn client_left(&self) -> bool {
         self.reason == Some(RefusalKind::ClientClosed.reason())
@@ -140,10 +152,13 @@ impl<D: Downstream> Driver<'_, D> {
                     Attempted::Over => return Driven::Done,
                     Attempted::Tunnel(connection) => return Driven::Tunnel(connection),
                     Attempted::Refused(refusal) => {
+                        self.account.end_attempt();
                         self.finish(blame(&refusal));
                         Action::Respond(Answer::Refused(refusal))
                     }
                     Attempted::Failed(failure) => {
+                        self.down.pause_body();
+                        self.account.end_attempt();
                         let event = Event::AttemptFailed(failure);
                         self.exchange.step(&self.view.traffic, event, Instant::now())
                     }
@@ -164,10 +179,8 @@ impl<D: Downstream> Driver<'_, D> {
             if timer.poll_expired(cx, until.into()) {
                 return Poll::Ready(Some(Event::WaitExpired));
             }
-            if watch_client && self.down.poll_gone(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            Poll::Pending
+            let gone = if watch_client { self.down.poll_gone(cx) } else { self.down.poll_hung_up(cx) };
+            gone.map(|_| None)
         })
         .await
     }
@@ -217,8 +230,7 @@ impl<D: Downstream> Driver<'_, D> {
 
     /// One attempt on one HTTP/1.1 endpoint.
     async fn attempt(&mut self, attempt: &Attempt, collected: &mut Option<Collected>) -> Attempted {
-        self.account.endpoint = Some(attempt.endpoint.clone());
-        self.account.attempt_started = Some(Instant::now());
+        self.account.begin_attempt(&attempt.endpoint);
         if collected.is_none() && self.has_body() {
             let ready = self.down.take_ready_body();
             *collected = ready.map(|(bytes, complete)| Collected::ready(bytes, complete));
@@ -386,7 +398,7 @@ impl<D: Downstream> Driver<'_, D> {
         end: HeldEnd,
     ) -> Attempted {
         self.account.status = self.account.upstream_status.unwrap_or_default();
-        self.account.endpoint_done = Some(Instant::now());
+        self.account.end_attempt();
         let (request_read, cut) = match end {
             HeldEnd::Complete { reusable, request_read } => {
                 self.give_back(attempt, connection, reusable);
@@ -543,7 +555,7 @@ fn report(attempt: &Attempt, tls: Option<&UpstreamTls>, error: &ConnectError) {
     }
 }
 
-/// What a failed connect means. A lack of our own is no fault of the endpoint, and no other endpoint cures it.
+/// What a failed connect means.
 fn connect_cause(error: &ConnectError) -> Cause {
     match error {
         ConnectError::Tls(_) => Cause::Tls,

@@ -133,8 +133,7 @@ impl Job {
         mut account: Account,
         attempt: Attempt,
     ) -> Self {
-        account.endpoint = Some(attempt.endpoint.clone());
-        account.attempt_started = Some(Instant::now());
+        account.begin_attempt(&attempt.endpoint);
         let mut fields = Vec::new();
         exchange.request_edits(request).apply(request.fields, &mut |name, value| {
             fields.push((name.to_owned(), value.to_vec()));
@@ -144,8 +143,8 @@ impl Job {
             BodyLength::None | BodyLength::Unknown => None,
         };
         Self {
-            shared: finished.shard.shared.clone(),
             labels: finished.labels(&view, &exchange, request),
+            shared: finished.shard.shared.clone(),
             view,
             target: exchange.forward_target(request).into_owned(),
             fields,
@@ -194,6 +193,7 @@ impl Job {
             body_replayable: !state.body_taken,
             response_started: state.response_passed,
         };
+        state.account.end_attempt();
         let action = state.exchange.step(&self.view.traffic, Event::AttemptFailed(failure), Instant::now());
         state.take(action)
     }
@@ -279,8 +279,7 @@ impl State {
         match action {
             // An attempt on an endpoint of the other protocol cannot happen: a pool speaks one.
             Action::Forward(attempt) => {
-                self.account.endpoint = Some(attempt.endpoint.clone());
-                self.account.attempt_started = Some(Instant::now());
+                self.account.begin_attempt(&attempt.endpoint);
                 self.attempt = Some(attempt);
                 true
             }
@@ -419,8 +418,8 @@ impl ProxyHttp for Bridge {
         let read = timeouts.head.max(timeouts.read);
         peer.options.read_timeout = Some(if job.has_body { read.max(UPLOAD_LIMIT) } else { read });
         peer.options.write_timeout = Some(timeouts.write);
-        EngineSocket::new(job.shared.clone()).attach(&mut peer.options);
         peer.options.idle_timeout = Some(timeouts.idle);
+        EngineSocket::new(job.shared.clone()).attach(&mut peer.options);
         Ok(Box::new(peer))
     }
 

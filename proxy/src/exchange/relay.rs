@@ -224,7 +224,21 @@ impl<'a, D: Downstream> Relay<'a, D> {
         {
             return Poll::Ready(RelayEnd::ClientFault(fault));
         }
+        if self.leaves_client_unread()
+            && let Poll::Ready(fault) = self.down.poll_hung_up(cx)
+        {
+            return Poll::Ready(RelayEnd::ClientFault(fault));
+        }
         self.poll_deadlines(cx)
+    }
+
+    /// Whether the endpoint takes nothing, so that nobody reads the client's body and meets its end.
+    fn leaves_client_unread(&self) -> bool {
+        match self.sending {
+            Sending::Body | Sending::Flushing => !self.up.write.is_empty(),
+            Sending::Broken => true,
+            Sending::Done => false,
+        }
     }
 
     fn request_left(&self) -> bool {

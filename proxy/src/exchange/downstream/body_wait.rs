@@ -36,6 +36,14 @@ impl BodyWait {
         }
     }
 
+    /// Nobody takes the body for now: what the client was waited for so far counts for its pace, and its silence from
+    /// here on does not.
+    pub(super) fn pause(&mut self) {
+        if self.since.is_some() {
+            self.came(0);
+        }
+    }
+
     /// Nothing has come: ready when that has lasted too long.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
         let since = *self.since.get_or_insert_with(Instant::now);
@@ -71,7 +79,11 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn wait(body_idle: Duration, body_rate: Option<BodyRate>) -> BodyWait {
-        BodyWait::new(&ClientTimeouts {
+        BodyWait::new(&timeouts(body_idle, body_rate))
+    }
+
+    fn timeouts(body_idle: Duration, body_rate: Option<BodyRate>) -> ClientTimeouts {
+        ClientTimeouts {
             handshake: SECOND,
             head: SECOND,
             idle: SECOND,
@@ -79,7 +91,7 @@ mod tests {
             body_rate,
             write_idle: SECOND,
             tunnel_idle: SECOND,
-        })
+        }
     }
 
     /// Sends `bytes` each second: when the wait ends, and how.
@@ -116,6 +128,31 @@ mod tests {
         }
         let polled = tokio::time::timeout(9 * SECOND, poll_fn(|cx| wait.poll(cx))).await;
         assert!(polled.is_err(), "{polled:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_nobody_takes_is_not_late() {
+        let rate = Some(BodyRate { rate: 500, over: 30 * SECOND });
+        let mut wait = wait(10 * SECOND, rate);
+        for _ in 0..2 {
+            assert!(tokio::time::timeout(9 * SECOND, poll_fn(|cx| wait.poll(cx))).await.is_err());
+            // One attempt has failed, and it takes its time to find another endpoint.
+            wait.pause();
+            wait.pause();
+            tokio::time::sleep(60 * SECOND).await;
+        }
+        let start = Instant::now();
+        let fault = poll_fn(|cx| wait.poll(cx)).await;
+        assert!(matches!(fault, ClientFault::BodyStalled), "{fault}");
+        assert!((10 * SECOND..11 * SECOND).contains(&start.elapsed()), "{:?}", start.elapsed());
+        // The time that was waited still counts for the pace.
+        let mut wait = self::wait(60 * SECOND, rate);
+        assert!(tokio::time::timeout(20 * SECOND, poll_fn(|cx| wait.poll(cx))).await.is_err());
+        wait.pause();
+        let start = Instant::now();
+        let fault = poll_fn(|cx| wait.poll(cx)).await;
+        assert!(matches!(fault, ClientFault::BodyTooSlow), "{fault}");
+        assert!((10 * SECOND..11 * SECOND).contains(&start.elapsed()), "{:?}", start.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,8 +2,9 @@
 
 use super::body_wait::BodyWait;
 use super::{ClientFault, Downstream, ResponseBody};
-use crate::edge::conn::Conn;
+use crate::edge::conn::{Conn, HangUp};
 use crate::edge::listener::Settings;
+use crate::edge::timer::Timer;
 use bytes::{Buf, BytesMut};
 use pingora_core::protocols::GetSocketDigest as _;
 use std::future::poll_fn;
@@ -16,6 +17,7 @@ use tidegate_http1::{BodyDecoder, BodyEncoder, HeadWriter, ResponseFraming, Vers
 use tidegate_traffic::Fields;
 use tidegate_traffic::edits::HeadEdits;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 /// Bytes of later requests that are read ahead while an answer is under way.
 const MAX_READ_AHEAD: usize = 64 * 1024;
@@ -23,6 +25,9 @@ const MAX_READ_AHEAD: usize = 64 * 1024;
 /// What may still come of a body whose answer is complete.
 const DRAIN_BYTES: usize = 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_secs(2);
+
+/// How often a client whose body nobody reads is looked after.
+const HANG_UP_LOOK: Duration = Duration::from_millis(600);
 
 /// What the answer needs to know of the request.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +56,9 @@ pub(crate) struct Http1Downstream<'c> {
     frame_left: usize,
     closing: watch::Receiver<bool>,
     wait: BodyWait,
+    /// When to look next whether a client that nobody reads has gone.
+    hang_up_at: Option<Instant>,
+    hang_up_timer: Timer,
     half_close: HalfClose,
     /// The client sends nothing more.
     ended: bool,
@@ -95,6 +103,8 @@ impl<'c> Http1Downstream<'c> {
             frame_left: 0,
             closing,
             wait: BodyWait::new(&settings.timeouts),
+            hang_up_at: None,
+            hang_up_timer: Timer::default(),
             half_close: settings.half_close,
             ended: false,
             keep_alive: request.keep_alive,
@@ -170,6 +180,22 @@ impl<'c> Http1Downstream<'c> {
         }
     }
 
+    /// Whether the client has reset the connection, or has ended its side and will not be served: its request can never be
+    /// complete, or ending it means leaving.
+    fn has_hung_up(&self) -> bool {
+        match self.conn.hang_up() {
+            HangUp::None => false,
+            HangUp::Reset => true,
+            HangUp::Ended { .. } if self.half_close == HalfClose::Abort => true,
+            // With the answer under way a client may well end an upload that nobody wants.
+            HangUp::Ended { unread } if self.encoder.is_none() => {
+                let there = self.conn.read_buffer.len().saturating_add(unread) as u64;
+                self.decoder.remaining().is_some_and(|left| there < left)
+            }
+            HangUp::Ended { .. } => false,
+        }
+    }
+
     /// The client sends nothing more, which is its right once its request is complete. Nothing more is read from here
     /// on: the end would be found again and again.
     fn note_end(&mut self) {
@@ -226,6 +252,10 @@ impl Downstream for Http1Downstream<'_> {
         let decoded = self.decoder.decode(&self.conn.read_buffer).ok()?;
         self.bytes_in += decoded.consumed as u64;
         Some((self.conn.read_buffer.split_to(decoded.consumed), decoded.done))
+    }
+
+    fn pause_body(&mut self) {
+        self.wait.pause();
     }
 
     fn informational(&mut self, status: u16, fields: &dyn Fields, edits: &HeadEdits<'_>) {
@@ -361,6 +391,21 @@ impl Downstream for Http1Downstream<'_> {
                 Err(error) => return Poll::Ready(ClientFault::Gone(error)),
             }
         }
+    }
+
+    fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
+        // Bytes that nobody has read hide from the runtime what comes behind them; only the kernel knows, so it is asked
+        // from time to time.
+        let at = *self.hang_up_at.get_or_insert_with(|| Instant::now() + HANG_UP_LOOK);
+        if !self.hang_up_timer.poll_expired(cx, at) {
+            return Poll::Pending;
+        }
+        if self.has_hung_up() {
+            return Poll::Ready(ClientFault::Gone(io::ErrorKind::ConnectionReset.into()));
+        }
+        self.hang_up_at = None;
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     fn abort(&mut self) {

@@ -138,6 +138,10 @@ impl Downstream for Http2Downstream {
         }
     }
 
+    fn pause_body(&mut self) {
+        self.wait.pause();
+    }
+
     fn informational(&mut self, _: u16, _: &dyn Fields, _: &HeadEdits) {
         // The engine's HTTP/2 session has no way to send interim answers.
     }
@@ -233,6 +237,11 @@ impl Downstream for Http2Downstream {
             let text = result.unwrap_or_else(|error| error);
             ClientFault::Gone(io::Error::new(io::ErrorKind::ConnectionReset, text))
         })
+    }
+
+    fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault> {
+        // A stream is given up by a frame, which the session reads whatever becomes of the body.
+        self.poll_gone(cx)
     }
 
     fn abort(&mut self) {

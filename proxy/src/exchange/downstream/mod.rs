@@ -63,6 +63,9 @@ pub(crate) trait Downstream: Send {
     /// Hands the next bytes of the request body to `sink`. Ready with whether more may follow.
     fn poll_body(&mut self, cx: &mut Context<'_>, sink: &mut dyn FnMut(&[u8])) -> Poll<Result<bool, ClientFault>>;
 
+    /// Nobody takes the body until [`Self::poll_body`] is called again: until then the client is not late with it.
+    fn pause_body(&mut self);
+
     /// The part of a request body that came with its head and needs no further reading or decoding, and whether that is
     /// all of it. `None` when there is no such part.
     fn take_ready_body(&mut self) -> Option<(BytesMut, bool)> {
@@ -105,6 +108,9 @@ pub(crate) trait Downstream: Send {
 
     /// Ready when the client has gone, or gives its request up. Only called when the request body is complete.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault>;
+
+    /// Ready when the client has gone while nobody reads its body, which is left where it is.
+    fn poll_hung_up(&mut self, cx: &mut Context<'_>) -> Poll<ClientFault>;
 
     /// The address that the client connected to; asked of the kernel, so for rare use only. `None` on a unix socket.
     fn local_address(&self) -> Option<SocketAddr>;
