@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
-use tidegate_config::model::{Balance, HostPattern, Transport, UpstreamProtocol};
+use tidegate_config::model::{HostPattern, Transport, UpstreamProtocol};
 use tidegate_supervisor::{GenerationState, LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
 use tidegate_traffic::pool::Pool;
 use tidegate_traffic::pool::endpoint::{EndpointState, EndpointStatus, Origin};
@@ -187,7 +187,7 @@ fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus]) -> view::U
     view::Upstream {
         name: pool.name().to_string(),
         protocol: model.map_or("", |model| protocol(model.protocol)).to_owned(),
-        balance: model.map_or("", |model| balance(model.balance)).to_owned(),
+        balance: model.map_or_else(String::new, |model| model.balance.to_string()),
         state: state.to_owned(),
         endpoints: endpoints.iter().map(endpoint).collect(),
         workers: supervised.map(|status| status.workers.iter().map(worker).collect()).unwrap_or_default(),
@@ -209,15 +209,9 @@ const fn protocol(protocol: UpstreamProtocol) -> &'static str {
     }
 }
 
-const fn balance(balance: Balance) -> &'static str {
-    match balance {
-        Balance::RoundRobin => "round_robin",
-        Balance::LeastConn => "least_conn",
-    }
-}
-
-const fn endpoint_state(state: EndpointState) -> &'static str {
-    match state {
+const fn endpoint_state(status: &EndpointStatus) -> &'static str {
+    match status.state {
+        EndpointState::Ready if status.down => "down",
         EndpointState::Ready => "ready",
         EndpointState::Draining => "draining",
         EndpointState::Gone => "gone",
@@ -227,8 +221,10 @@ const fn endpoint_state(state: EndpointState) -> &'static str {
 fn endpoint(status: &EndpointStatus) -> view::Endpoint {
     view::Endpoint {
         address: bind::display(&status.address),
-        state: endpoint_state(status.state).to_owned(),
+        state: endpoint_state(status).to_owned(),
         weight: status.weight,
+        priority: status.priority,
+        max_conns: status.max_conns,
         in_flight: status.in_flight.into(),
         tunnels: status.tunnels.into(),
         connections: status.connections.into(),
@@ -257,9 +253,9 @@ fn last_exit(exit: &LastExit) -> String {
 fn sample(pool: &Pool, workers: &[PoolStatus]) -> PoolSample {
     let status = pool.status();
     let supervised = workers.iter().find(|workers| workers.name == *pool.name());
-    let mut endpoints: BTreeMap<&'static str, u64> = BTreeMap::from([("ready", 0), ("draining", 0)]);
+    let mut endpoints: BTreeMap<&'static str, u64> = BTreeMap::from([("ready", 0), ("down", 0), ("draining", 0)]);
     for endpoint in &status.endpoints {
-        *endpoints.entry(endpoint_state(endpoint.state)).or_default() += 1;
+        *endpoints.entry(endpoint_state(endpoint)).or_default() += 1;
     }
     let mut states: BTreeMap<&'static str, u64> = BTreeMap::new();
     for worker in supervised.iter().flat_map(|supervised| &supervised.workers) {

@@ -3,6 +3,7 @@
 //! What they run is built first: `cargo build -p tidegate -p upstream-demo` (or all of it: `make test`).
 
 mod admin;
+mod balancing;
 mod bodies;
 mod buffering;
 mod client_certificates;

@@ -59,12 +59,16 @@ fn packages_depend_downwards_only() {
     }
 }
 
+/// Another implementation of nginx's ring of hashes, which tests compare ours with. It knows nothing of the engine.
+const ORACLE: &str = "pingora-ketama";
+
 #[test]
 fn only_the_program_knows_the_engine() {
     for package in members() {
         let every_kind = ["dependencies", "dev-dependencies", "build-dependencies"];
         let known = every_kind.iter().flat_map(|kind| dependencies(&package, kind));
-        let engine: Vec<_> = known.filter(|dependency| dependency.starts_with("pingora")).collect();
+        let engine = known.filter(|dependency| dependency.starts_with("pingora") && dependency != ORACLE);
+        let engine: Vec<_> = engine.collect();
         assert_eq!(engine.is_empty(), package != "proxy", "{package} uses {engine:?}");
     }
 }

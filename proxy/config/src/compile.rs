@@ -3,6 +3,7 @@
 //! A value that is missing because it was faulty is passed over in silence: its fault is known already. Every raw
 //! struct is taken apart without `..`, so a key that is read but not used does not compile.
 
+mod balance;
 mod buffer;
 mod listener;
 mod names;
@@ -11,6 +12,7 @@ mod route;
 mod site;
 mod tls_policy;
 mod upstream;
+mod variables;
 mod worker;
 
 use std::path::{Path, PathBuf};

@@ -18,7 +18,7 @@ use crate::model::{
 use crate::units::{format_duration, format_size};
 pub use settings::Setting;
 use settings::Settings;
-pub use upstream::{Reweighted, UpstreamChange, WorkersChange};
+pub use upstream::{ServerChange, UpstreamChange, WorkersChange};
 
 /// Everything that changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]

@@ -5,6 +5,7 @@
 //! default left to guess: a `Model` that exists can be run.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -486,6 +487,8 @@ pub struct Upstream {
     pub proxy_protocol: Option<ProxyHeader>,
     /// How one of them is chosen.
     pub balance: Balance,
+    /// How long a new endpoint takes to its whole share; zero is none.
+    pub slow_start: Duration,
     /// Who they are.
     pub source: EndpointSource,
     /// Deadlines towards an endpoint.
@@ -537,12 +540,95 @@ pub enum UpstreamProtocol {
 }
 
 /// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Balance {
     /// nginx's smooth weighted round robin.
     RoundRobin,
-    /// Fewest in-flight requests for its weight; ties in round-robin order.
+    /// Fewest in-flight requests for its weight; ties in weighted turn.
     LeastConn,
+    /// nginx's: by the first three bytes of the client's IPv4 address, or its IPv6 address.
+    IpHash,
+    /// By chance and weight.
+    Random,
+    /// The one with fewer in-flight requests of two that chance and weight choose.
+    RandomTwo,
+    /// The one with the shorter recent answers of two that chance and weight choose.
+    Ewma,
+    /// nginx's `hash KEY`: shares by weight.
+    Hash(Vec<Variable>),
+    /// nginx's `hash KEY consistent`: Ketama.
+    Consistent(Vec<Variable>),
+    /// Maglev.
+    Maglev(Vec<Variable>),
+}
+
+impl Balance {
+    /// What requests are told apart by, for the policies that do; the first that a request has counts. `Some` and empty
+    /// for the client's address itself.
+    #[must_use]
+    pub fn key(&self) -> Option<&[Variable]> {
+        match self {
+            Self::Hash(key) | Self::Consistent(key) | Self::Maglev(key) => Some(key),
+            Self::IpHash => Some(&[]),
+            Self::RoundRobin | Self::LeastConn | Self::Random | Self::RandomTwo | Self::Ewma => None,
+        }
+    }
+}
+
+/// As in the file, for people.
+impl fmt::Display for Balance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (kind, key) = match self {
+            Self::RoundRobin => return f.write_str("round_robin"),
+            Self::LeastConn => return f.write_str("least_conn"),
+            Self::IpHash => return f.write_str("ip_hash"),
+            Self::Random => return f.write_str("random"),
+            Self::RandomTwo => return f.write_str("random_two"),
+            Self::Ewma => return f.write_str("ewma"),
+            Self::Hash(key) => ("hash", key),
+            Self::Consistent(key) => ("consistent", key),
+            Self::Maglev(key) => ("maglev", key),
+        };
+        let key: Vec<String> = key.iter().map(ToString::to_string).collect();
+        write!(f, "{kind}({})", key.join(", "))
+    }
+}
+
+/// A value of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Variable {
+    /// The client's address as text, IPv4 where it was mapped into IPv6.
+    ClientAddress,
+    /// The host asked for: lower case, without port.
+    Host,
+    /// The method.
+    Method,
+    /// The canonical path.
+    Path,
+    /// The canonical path with the query.
+    Target,
+    /// The first header field of this name, in lower case.
+    Header(String),
+    /// The first query parameter of this name, decoded.
+    Query(String),
+    /// The first cookie of this name.
+    Cookie(String),
+}
+
+/// As in the file.
+impl fmt::Display for Variable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientAddress => f.write_str("client_address"),
+            Self::Host => f.write_str("host"),
+            Self::Method => f.write_str("method"),
+            Self::Path => f.write_str("path"),
+            Self::Target => f.write_str("target"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+        }
+    }
 }
 
 /// Who the endpoints are.
@@ -562,6 +648,12 @@ pub struct StaticServer {
     pub address: Address,
     /// 1 to 65,535.
     pub weight: u32,
+    /// Its tier: those of a lower number come first.
+    pub priority: u32,
+    /// Most requests under way at a time.
+    pub max_conns: Option<u32>,
+    /// Out of service, and with hashes still the owner of its keys.
+    pub down: bool,
 }
 
 /// Deadlines towards an endpoint.

@@ -70,8 +70,11 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         (
             "Upstream",
             "health_check" | "health" | "retry" | "retries" | "max_fails" | "fail_timeout" | "discovery" | "queue"
-            | "sticky" | "breaker" | "max_connections" | "slow_start" | "hash",
+            | "sticky" | "breaker" | "max_connections",
         ) => NotAvailable(LATER),
+        ("Upstream", "hash" | "ip_hash" | "least_conn") => {
+            NotAvailable("it stands in balance, for example balance: { hash: client_address }")
+        }
         ("UpstreamTls", "sni" | "name" | "host") => Called("server_name"),
         ("UpstreamTls", "cert") => Called("certificate"),
         ("UpstreamTls", "insecure" | "insecure_skip_verify" | "skip_verify") => Called("verify"),
@@ -79,9 +82,9 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Upstream", "keepalive") => Called("idle_connections"),
         ("Upstream", "policy" | "lb" | "strategy") => Called("balance"),
         ("Upstream", "endpoints" | "targets" | "nodes") => Called("servers"),
-        ("StaticServer", "backup" | "max_fails" | "fail_timeout" | "max_conns" | "down" | "slow_start" | "tls") => {
-            NotAvailable(LATER)
-        }
+        ("StaticServer", "max_fails" | "fail_timeout" | "tls") => NotAvailable(LATER),
+        ("StaticServer", "slow_start") => NotAvailable("it stands in the upstream, for all its servers"),
+        ("StaticServer", "max_connections" | "maxconn") => Called("max_conns"),
         ("StaticServer", "host" | "url" | "server" | "addr") => Called("address"),
         (
             "Workers",
@@ -116,10 +119,12 @@ pub(crate) fn word(words: &str, word: &str) -> Option<&'static str> {
         }
         ("UpstreamProtocol", "http" | "http/1.1" | "HTTP/1.1") => "write http1",
         ("UpstreamProtocol", "http2" | "h2c" | "HTTP/2") => "write h2",
-        (
-            "Balance",
-            "ip_hash" | "hash" | "random" | "random_two" | "ewma" | "least_time" | "p2c" | "first" | "sticky",
-        ) => "not available in this version: use round_robin or least_conn",
+        ("Balance", "hash" | "consistent" | "maglev" | "ketama" | "consistent_hash") => {
+            "write what requests are told apart by, for example { consistent: client_address }"
+        }
+        ("Balance", "least_time" | "peak_ewma") => "write ewma",
+        ("Balance", "p2c" | "random_two_choices") => "write random_two",
+        ("Balance", "first" | "sticky") => "not available in this version: use { consistent: cookie:NAME }",
         ("CipherSuite", weak)
             if ["CBC", "RC4", "3DES", "NULL", "EXPORT", "TLS_RSA_", "DHE_RSA_"]
                 .iter()

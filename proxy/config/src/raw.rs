@@ -505,9 +505,14 @@ pub(crate) struct Upstream {
     /// What its endpoints speak. Default: http1.
     #[schemars(extend("default" = "http1"))]
     pub(crate) protocol: Option<UpstreamProtocol>,
-    /// How an endpoint is chosen. Default: round_robin.
+    /// How an endpoint is chosen: a word, or a mapping with one key for choices by a value of the request. Default:
+    /// round_robin.
     #[schemars(extend("default" = "round_robin"))]
     pub(crate) balance: Option<Balance>,
+    /// How long an endpoint that is new or back gets less than its share: it grows from a tenth in ten steps. Not with
+    /// choices by a value, whose keys would move at each step. Default: 0s, at once. Unit: time.
+    #[schemars(extend("default" = "0s"))]
+    pub(crate) slow_start: Option<Time>,
     /// Speak TLS with the servers; over HTTP/1.1 only. Default: absent, plaintext.
     pub(crate) tls: Option<UpstreamTls>,
     /// Begin each connection with a PROXY protocol header of this version, which names the client; such a connection
@@ -573,13 +578,56 @@ pub(crate) enum UpstreamProtocol {
 }
 
 /// How an endpoint is chosen.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Balance {
+    /// A word.
+    Word(BalanceWord),
+    /// By a value of the request.
+    Key(BalanceKey),
+}
+
+/// How an endpoint is chosen.
 #[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Balance {
-    /// In turn, by weight.
+pub(crate) enum BalanceWord {
+    /// In turn, by weight, as nginx does.
     RoundRobin,
-    /// Fewest requests under way, by weight.
+    /// Fewest requests under way for its weight.
     LeastConn,
+    /// By the client's address as nginx does: one endpoint for each IPv4 network of 256 addresses, or IPv6 address.
+    IpHash,
+    /// By chance and weight.
+    Random,
+    /// Of two by chance the one with fewer requests under way.
+    RandomTwo,
+    /// Of two by chance the one that answers faster lately, for the requests under way there.
+    Ewma,
+}
+
+/// A choice by a value of the request. Exactly one key. Requests without the value go in turn, and so do those whose
+/// endpoints are out of service.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BalanceKey {
+    /// Shares by weight, as nginx's `hash`: most keys move when an endpoint comes or goes. A variable (`client_address`,
+    /// `host`, `method`, `path`, `target`, `header:NAME`, `query:NAME`, `cookie:NAME`), or a list of which the first that
+    /// the request has counts. Default: none.
+    pub(crate) hash: Option<Variables>,
+    /// Points on a ring (Ketama), as nginx's `hash ... consistent`: few keys move. Variables as for `hash`. Default: none.
+    pub(crate) consistent: Option<Variables>,
+    /// A Maglev table: few keys move, and shares are even. Variables as for `hash`. Default: none.
+    pub(crate) maglev: Option<Variables>,
+}
+
+/// What requests are told apart by.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Variables {
+    /// A variable.
+    One(String),
+    /// Several, of which the first that a request has counts.
+    Several(#[schemars(length(min = 1, max = 8))] Vec<String>),
 }
 
 /// One fixed address.
@@ -592,6 +640,19 @@ pub(crate) struct StaticServer {
     /// Its share of the requests. Default: 1. Unit: parts, 1 to 65535.
     #[schemars(range(min = 1, max = 65535), extend("default" = 1))]
     pub(crate) weight: Option<u32>,
+    /// Gets requests only while no other server can take them; the same as `priority: 1`. Default: false.
+    #[schemars(extend("default" = false))]
+    pub(crate) backup: Option<bool>,
+    /// Its tier: servers of a higher number get requests only while none of a lower one can take them. Default: 0.
+    /// Unit: rank, 0 to 255.
+    #[schemars(range(min = 0, max = 255), extend("default" = 0))]
+    pub(crate) priority: Option<u32>,
+    /// Most requests under way at a time; more go to other servers. Default: no limit. Unit: requests.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) max_conns: Option<u32>,
+    /// Out of service. With choices by a value it keeps its keys, which go elsewhere meanwhile. Default: false.
+    #[schemars(extend("default" = false))]
+    pub(crate) down: Option<bool>,
 }
 
 /// A group of identical worker processes.

@@ -177,6 +177,9 @@ impl<'s> Walker<'s, '_> {
         if let Some(number) = number.filter(|_| found.is_number()) {
             return self.scalar(node, number);
         }
+        if let Some(text) = free_text(self.root, schema) {
+            return self.scalar(node, text);
+        }
         let shown = shorten(scalar.shown());
         let expected = self.describe(schema);
         let span = node.span;
@@ -391,6 +394,12 @@ fn accepts(root: &Schema, schema: &Schema, kind: Kind) -> bool {
 
 fn has_items(root: &Schema, schema: &Schema) -> bool {
     accepts(root, schema, Kind::Sequence)
+}
+
+/// The alternative that takes any text.
+fn free_text<'s>(root: &'s Schema, schema: &'s Schema) -> Option<&'s Schema> {
+    let branches = alternatives(schema).iter().map(|branch| resolve(root, branch).0);
+    branches.filter(|branch| branch.get("type").is_some_and(|kind| kind == "string")).find(|one| !is_word_list(one))
 }
 
 fn is_word_list(schema: &Schema) -> bool {

@@ -77,13 +77,28 @@ fn sites(sites: &[Site]) -> Table {
 
 fn endpoint_table(endpoints: &[Endpoint]) -> Table {
     let rows = endpoints.iter().map(|endpoint| {
-        let Endpoint { address, state, weight, in_flight, tunnels, connections, requests, failures } = endpoint;
-        let numbers = [u64::from(*weight), *in_flight, *tunnels, *connections, *requests, *failures];
+        let Endpoint {
+            address,
+            state,
+            weight,
+            priority,
+            max_conns,
+            in_flight,
+            tunnels,
+            connections,
+            requests,
+            failures,
+        } = endpoint;
+        let numbers = [u64::from(*weight), (*priority).into()];
         let mut row = vec![Cell::text(address), Cell::state(state)];
+        row.extend(numbers.iter().map(Cell::number));
+        row.push(Cell::right(&max_conns.map_or_else(|| in_flight.to_string(), |most| format!("{in_flight}/{most}"))));
+        let numbers = [*tunnels, *connections, *requests, *failures];
         row.extend(numbers.iter().map(Cell::number));
         row
     });
-    let heads = ["ENDPOINT", "STATE", "WEIGHT", "IN FLIGHT", "TUNNELS", "CONNECTIONS", "REQUESTS", "FAILURES"];
+    let heads =
+        ["ENDPOINT", "STATE", "WEIGHT", "PRIORITY", "IN FLIGHT", "TUNNELS", "CONNECTIONS", "REQUESTS", "FAILURES"];
     Table::new("  ", &heads, rows.collect())
 }
 
@@ -223,6 +238,8 @@ mod tests {
             address: address.to_owned(),
             state: state.to_owned(),
             weight: 1,
+            priority: 0,
+            max_conns: None,
             requests,
             ..Endpoint::default()
         };
@@ -296,9 +313,9 @@ SITE  HOSTS                              LISTENERS  CERTIFICATE UNTIL
 api   api.example.com *.api.example.com  :443       2027-01-02
 
 UPSTREAM app, http1, round_robin: degraded, 1 of 2 workers ready
-  ENDPOINT                STATE     WEIGHT  IN FLIGHT  TUNNELS  CONNECTIONS  REQUESTS  FAILURES
-  unix:/run/t/app-0.sock  ready          1          0        0            0     98765         0
-  x                       draining       1          0        0            0         1         0
+  ENDPOINT                STATE     WEIGHT  PRIORITY  IN FLIGHT  TUNNELS  CONNECTIONS  REQUESTS  FAILURES
+  unix:/run/t/app-0.sock  ready          1         0          0        0            0     98765         0
+  x                       draining       1         0          0        0            0         1         0
   WORKER  PID  STATE    RESTARTS    MEMORY  GENERATION     UP  LAST EXIT
        0   77  ready           1  48.6 MiB           2  1m 5s  signal 9\u{fffd}[2J
        1    -  backoff         0         -           0      -  -

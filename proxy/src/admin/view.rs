@@ -88,10 +88,14 @@ pub struct Upstream {
 pub struct Endpoint {
     /// Where it listens.
     pub address: String,
-    /// `ready`, `ejected`, `draining`, ...
+    /// `ready`, `down`, `draining`, ...
     pub state: String,
     /// For balancing.
     pub weight: u32,
+    /// Its tier: those of a lower number come first.
+    pub priority: u32,
+    /// Most requests at a time.
+    pub max_conns: Option<u32>,
     /// Requests right now.
     pub in_flight: u64,
     /// Upgraded connections right now.

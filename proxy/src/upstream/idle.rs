@@ -144,7 +144,8 @@ mod tests {
         let time = Duration::from_secs(1);
         let timeouts =
             UpstreamTimeouts { connect: time, total_connect: time, head: time, read: time, write: time, idle: time };
-        let server = StaticServer { address: Address::Unix("/x".into()), weight: 1 };
+        let server =
+            StaticServer { address: Address::Unix("/x".into()), weight: 1, priority: 0, max_conns: None, down: false };
         let upstream = Upstream {
             name: "app".to_owned(),
             protocol: UpstreamProtocol::Http1,
@@ -152,6 +153,7 @@ mod tests {
             proxy_protocol: None,
             parsing: Parsing::Strict,
             balance: Balance::RoundRobin,
+            slow_start: Duration::ZERO,
             source: EndpointSource::Servers(vec![server]),
             timeouts,
             idle_connections: 32,

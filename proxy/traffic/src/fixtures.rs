@@ -208,6 +208,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         tls: None,
         proxy_protocol: None,
         balance: Balance::RoundRobin,
+        slow_start: Duration::ZERO,
         source,
         timeouts: UpstreamTimeouts {
             connect: 2 * second,
@@ -225,7 +226,15 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
 /// Static servers on the given ports, with weights.
 pub(crate) fn servers(list: &[(u16, u32)]) -> EndpointSource {
     EndpointSource::Servers(
-        list.iter().map(|(port, weight)| StaticServer { address: tcp(*port), weight: *weight }).collect(),
+        list.iter()
+            .map(|(port, weight)| StaticServer {
+                address: tcp(*port),
+                weight: *weight,
+                priority: 0,
+                max_conns: None,
+                down: false,
+            })
+            .collect(),
     )
 }
 

@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod filter;
 pub mod head;
 pub mod host;
+mod parameters;
 pub mod pool;
 pub mod proxy_header;
 pub mod refusal;
@@ -22,6 +23,7 @@ pub mod stream_budget;
 pub mod target;
 pub mod traffic;
 pub mod trusted;
+pub mod variable;
 
 #[cfg(test)]
 mod fixtures;

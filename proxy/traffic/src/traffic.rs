@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_config::model::{
-    EndpointSource, FixedResponse, Model, Parsing, ProxyHeader, Upstream, UpstreamProtocol, UpstreamTimeouts,
+    Balance, EndpointSource, FixedResponse, Model, Parsing, ProxyHeader, Upstream, UpstreamProtocol, UpstreamTimeouts,
 };
 
 use crate::head::TlsPolicyId;
@@ -22,6 +22,7 @@ pub struct Traffic {
     /// By [`PoolId`]: in the order of the model's upstreams.
     pub pools: Vec<Arc<Pool>>,
     settings: Vec<PoolSettings>,
+    balances: Vec<Balance>,
     /// Guards pools that take the place of others of their name, until `commit` has told them; no request takes it.
     successions: Mutex<Vec<Succession>>,
     ids: EndpointIds,
@@ -69,6 +70,8 @@ pub struct PoolSettings {
     pub idle_connections: usize,
     /// How HTTP/1.1 answers are read.
     pub parsing: Parsing,
+    /// Whether the balance goes by the times of answers.
+    pub timed: bool,
 }
 
 impl Traffic {
@@ -86,13 +89,12 @@ impl Traffic {
             let settings = PoolSettings::of(upstream, identities);
             pools.push(match known.get(upstream.name.as_str()) {
                 Some((pool, before)) if settings.speaks_like(before) => Arc::clone(pool),
-                before => {
-                    let new = Pool::new(ids.clone(), upstream);
-                    if let (Some((old, _)), EndpointSource::Workers(_)) = (before, &upstream.source) {
-                        successions.push(Succession { old: Arc::clone(old), new: Arc::clone(&new) });
-                    }
+                Some((old, _)) if matches!(upstream.source, EndpointSource::Workers(_)) => {
+                    let new = old.after(upstream);
+                    successions.push(Succession { old: Arc::clone(old), new: Arc::clone(&new) });
                     new
                 }
+                Some(_) | None => Pool::new(ids.clone(), upstream),
             });
             all_settings.push(settings);
         }
@@ -100,6 +102,7 @@ impl Traffic {
             router: Router::new(model, identities),
             pools,
             settings: all_settings,
+            balances: model.upstreams.values().map(|upstream| upstream.balance.clone()).collect(),
             successions: Mutex::new(successions),
             ids,
             options: Arc::new(options_response()),
@@ -135,6 +138,11 @@ impl Traffic {
         Some((self.pools.get(place)?, self.settings.get(place)?))
     }
 
+    /// How an upstream of this snapshot chooses its endpoints; without one in turn.
+    pub(crate) fn balance(&self, id: PoolId) -> &Balance {
+        self.balances.get(id.0 as usize).unwrap_or(&Balance::RoundRobin)
+    }
+
     /// The answer to `OPTIONS *`, which asks about the server and not about a resource (RFC 9110 section 9.3.7).
     pub(crate) fn options_response(&self) -> &Arc<FixedResponse> {
         &self.options
@@ -150,6 +158,7 @@ impl PoolSettings {
             proxy_protocol: upstream.proxy_protocol,
             transport: identities.transports.get(&upstream.name).copied().unwrap_or_default(),
             parsing: upstream.parsing,
+            timed: upstream.balance == Balance::Ewma,
         }
     }
 

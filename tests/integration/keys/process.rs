@@ -17,6 +17,7 @@ use tidegate_tests::{
     edge::{Edge, Home},
     process::{Signal, is_alive},
     raw::{Raw, status},
+    recorder::Recorder,
     site::Site,
     wait::{wait_for, wait_until},
 };
@@ -30,6 +31,12 @@ const ROWS: &[Row<Settings>] = &[
         values: ["", "include: [\"more/*.yaml\"]"],
         observe: |settings| Box::pin(site_of_another_file(settings)),
         expected: ["404", "200"],
+    },
+    Row {
+        key: "upstreams.<name>.slow_start",
+        values: ["", "slow_start: 1h"],
+        observe: |settings| Box::pin(a_server_that_is_added(settings)),
+        expected: ["half", "a tenth"],
     },
     Row {
         key: "admin.listen",
@@ -187,6 +194,27 @@ async fn site_of_another_file(settings: Settings) -> String {
     let edge = Edge::launch(home).ready().await;
     let answer = edge.client(Kind::Http1).ask(Ask::get("/").host("more.example")).await;
     answer.status.as_u16().to_string()
+}
+
+/// Which share of the requests a server gets that a reload adds.
+async fn a_server_that_is_added(settings: Settings) -> String {
+    let (old, new) = (Recorder::friendly().await, Recorder::friendly().await);
+    let site = |more: &str| {
+        let servers = format!("{}\nservers: [{{ address: \"{}\" }}{more}]", settings.value, old.address());
+        Site::proxy(&servers).and("server: { shards: 1, state_dir: \"@dir@/state\", runtime_dir: \"@dir@/run\" }")
+    };
+    let mut edge = Edge::start(site("")).await;
+    let reloaded = edge.reload(&site(&format!(", {{ address: \"{}\" }}", new.address()))).await;
+    assert!(reloaded.status.success(), "{}{}", reloaded.stdout, reloaded.stderr);
+    let mut connection = edge.client(Kind::Http1).connect().await.expect("the edge listens");
+    for _ in 0..44 {
+        connection.send(Ask::get("/")).await.expect("an answer");
+    }
+    match new.requests().len() {
+        22 => "half".to_owned(),
+        4 => "a tenth".to_owned(),
+        other => format!("{other} of 44"),
+    }
 }
 
 async fn admin_socket(settings: Settings) -> String {

@@ -39,6 +39,33 @@ const ROWS: &[Row<Origins>] = &[
         expected: ["both", "the idle one"],
     },
     Row {
+        key: "upstreams.<name>.balance.hash",
+        values: [
+            "servers: [{ address: \"@first@\" }, { address: \"@second@\" }], balance: { hash: header:x-who }",
+            "servers: [{ address: \"@first@\" }, { address: \"@second@\" }], balance: { hash: host }",
+        ],
+        observe: |origins| Box::pin(sixteen_people(origins)),
+        expected: ["both", "one"],
+    },
+    Row {
+        key: "upstreams.<name>.balance.consistent",
+        values: [
+            "servers: [{ address: \"@first@\" }, { address: \"@second@\" }], balance: { consistent: header:x-who }",
+            "servers: [{ address: \"@first@\" }, { address: \"@second@\" }], balance: { consistent: host }",
+        ],
+        observe: |origins| Box::pin(sixteen_people(origins)),
+        expected: ["both", "one"],
+    },
+    Row {
+        key: "upstreams.<name>.balance.maglev",
+        values: [
+            "servers: [{ address: \"@first@\" }, { address: \"@second@\" }], balance: { maglev: header:x-who }",
+            "servers: [{ address: \"@first@\" }, { address: \"@second@\" }], balance: { maglev: host }",
+        ],
+        observe: |origins| Box::pin(sixteen_people(origins)),
+        expected: ["both", "one"],
+    },
+    Row {
         key: "upstreams.<name>.servers[].address",
         values: ["servers: [{ address: \"@first@\" }]", "servers: [{ address: \"@second@\" }]"],
         observe: |origins| Box::pin(shares(origins)),
@@ -49,6 +76,30 @@ const ROWS: &[Row<Origins>] = &[
         values: [BOTH, "servers: [{ address: \"@first@\" }, { address: \"@second@\", weight: 3 }]"],
         observe: |origins| Box::pin(shares(origins)),
         expected: ["4:4", "2:6"],
+    },
+    Row {
+        key: "upstreams.<name>.servers[].backup",
+        values: [BOTH, "servers: [{ address: \"@first@\", backup: true }, { address: \"@second@\" }]"],
+        observe: |origins| Box::pin(shares(origins)),
+        expected: ["4:4", "0:8"],
+    },
+    Row {
+        key: "upstreams.<name>.servers[].priority",
+        values: [BOTH, "servers: [{ address: \"@first@\" }, { address: \"@second@\", priority: 7 }]"],
+        observe: |origins| Box::pin(shares(origins)),
+        expected: ["4:4", "8:0"],
+    },
+    Row {
+        key: "upstreams.<name>.servers[].down",
+        values: [BOTH, "servers: [{ address: \"@first@\", down: true }, { address: \"@second@\" }]"],
+        observe: |origins| Box::pin(shares(origins)),
+        expected: ["4:4", "0:8"],
+    },
+    Row {
+        key: "upstreams.<name>.servers[].max_conns",
+        values: [BOTH, "servers: [{ address: \"@first@\", max_conns: 1 }, { address: \"@second@\" }]"],
+        observe: |origins| Box::pin(four_at_once(origins)),
+        expected: ["2:2", "1:3"],
     },
     Row {
         key: "upstreams.<name>.timeouts.connect",
@@ -215,6 +266,31 @@ async fn shares(origins: Origins) -> String {
         origins.send(&mut connection, Ask::get("/")).await.assert(200, b"ok\n");
     }
     format!("{}:{}", origins.requests(&origins.first, "/"), origins.requests(&origins.second, "/"))
+}
+
+/// Whether people who are told apart by a field meet different servers.
+async fn sixteen_people(origins: Origins) -> String {
+    let mut connection = origins.connection().await;
+    for number in 0..16 {
+        origins.send(&mut connection, Ask::get("/").header("x-who", &number.to_string())).await.assert(200, b"ok\n");
+    }
+    let met = [&origins.first, &origins.second].into_iter().filter(|at| origins.requests(at, "/") > 0).count();
+    if met == 2 { "both" } else { "one" }.to_owned()
+}
+
+/// Who gets four requests that all take long.
+async fn four_at_once(origins: Origins) -> String {
+    let asks: Vec<_> = (0..4)
+        .map(|_| {
+            let (client, ask) = (origins.place.client(), origins.addressed(Ask::get("/stall")));
+            tokio::spawn(async move { client.send(ask).await })
+        })
+        .collect();
+    let count = || [&origins.first, &origins.second].map(|at| origins.requests(at, "/stall"));
+    wait_until("four requests", LIMIT, async || (count().iter().sum::<usize>() == 4).then_some(())).await;
+    asks.iter().for_each(tokio::task::JoinHandle::abort);
+    let [first, second] = count();
+    format!("{first}:{second}")
 }
 
 async fn how_soon(origins: Origins, border: Duration) -> String {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::names::Unique;
-use super::{Scene, file_path, keep, worker};
+use super::{Scene, balance, file_path, keep, worker};
 use crate::address::{Use, parse_address};
 use crate::fault::Code;
 use crate::model::{
@@ -38,8 +38,18 @@ fn upstream(
     scene: &Scene<'_>,
     report: &mut Report,
 ) -> Option<Upstream> {
-    let raw::Upstream { protocol, tls, proxy_protocol, balance, servers, workers, timeouts, idle_connections, parsing } =
-        raw;
+    let raw::Upstream {
+        protocol,
+        tls,
+        proxy_protocol,
+        balance,
+        slow_start,
+        servers,
+        workers,
+        timeouts,
+        idle_connections,
+        parsing,
+    } = raw;
     let has_workers = spot.has("workers");
     let protocol = protocol.map_or(UpstreamProtocol::Http1, UpstreamProtocol::from);
     let timeouts = upstream_timeouts(timeouts.unwrap_or_default(), has_workers, spot.key("timeouts"), report);
@@ -57,13 +67,20 @@ fn upstream(
     if let (Some(tls), Some(servers)) = (&tls, &servers) {
         check_server_name(tls, servers, spot, report);
     }
+    let balance = match balance {
+        Some(balance) => balance::balance(balance, spot.key("balance"), report)?,
+        None => Balance::RoundRobin,
+    };
+    let slow_start = slow_start.map_or(Duration::ZERO, |time| time.0);
+    balance::check_slow_start(&balance, slow_start, spot, report);
     let source = servers.map(EndpointSource::Servers).or_else(|| workers.map(EndpointSource::Workers));
     Some(Upstream {
         name: name.to_owned(),
         protocol,
         tls,
         proxy_protocol: proxy_protocol.map(ProxyHeader::from),
-        balance: balance.map_or(Balance::RoundRobin, Balance::from),
+        balance,
+        slow_start,
         source: source?,
         timeouts: timeouts?,
         idle_connections: idle_connections.unwrap_or(32),
@@ -198,8 +215,9 @@ fn static_servers(
     let count = raw.len();
     let mut known = Unique::default();
     let servers = super::each(raw, spot, report, |raw, spot, report| {
-        let raw::StaticServer { address, weight } = raw;
+        let raw::StaticServer { address, weight, backup, priority, max_conns, down } = raw;
         let text = address?;
+        let priority = balance::priority(backup, priority, spot, report);
         let spot = spot.key("address");
         let address = keep(parse_address(&text, Use::Connect), &text, spot, report)?;
         if let Some(first) = known.first(address.to_string(), spot.span()) {
@@ -210,8 +228,13 @@ fn static_servers(
             let reason = Reason::new("cannot be spoken to in HTTP/2", "use an address with a port, or protocol: http1");
             keep::<()>(Err(reason), &text, spot, report);
         }
-        Some(StaticServer { address, weight: weight.unwrap_or(1) })
+        let down = down.unwrap_or(false);
+        Some(StaticServer { address, weight: weight.unwrap_or(1), priority, max_conns, down })
     });
+    if !servers.is_empty() && servers.iter().all(|server| server.down) {
+        let problem = "every server is down: requests to this upstream are refused";
+        report.warning(spot.key_span(), Code::Suspicious, problem).hint("remove \"down\" from one of them");
+    }
     (servers.len() == count).then_some(servers)
 }
 
@@ -247,15 +270,6 @@ impl From<raw::UpstreamProtocol> for UpstreamProtocol {
         match raw {
             raw::UpstreamProtocol::Http1 => Self::Http1,
             raw::UpstreamProtocol::H2 => Self::H2,
-        }
-    }
-}
-
-impl From<raw::Balance> for Balance {
-    fn from(raw: raw::Balance) -> Self {
-        match raw {
-            raw::Balance::RoundRobin => Self::RoundRobin,
-            raw::Balance::LeastConn => Self::LeastConn,
         }
     }
 }

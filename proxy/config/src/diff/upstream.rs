@@ -20,21 +20,19 @@ pub struct UpstreamChange {
     pub servers_added: Vec<String>,
     /// Addresses of servers that are gone.
     pub servers_removed: Vec<String>,
-    /// Servers with another weight.
-    pub servers_reweighted: Vec<Reweighted>,
+    /// Servers with other settings.
+    pub servers_changed: Vec<ServerChange>,
     /// What changes for its workers.
     pub workers: Option<WorkersChange>,
 }
 
-/// A server with another weight.
+/// A server with other settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reweighted {
+pub struct ServerChange {
     /// Its address.
     pub address: String,
-    /// What its weight was.
-    pub from: u32,
-    /// What it becomes.
-    pub to: u32,
+    /// What differs; all of it applies live.
+    pub settings: Vec<Setting>,
 }
 
 /// Workers with another specification.
@@ -50,7 +48,7 @@ pub struct WorkersChange {
 
 impl fmt::Display for UpstreamChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, settings, servers_added, servers_removed, servers_reweighted, workers } = self;
+        let Self { name, settings, servers_added, servers_removed, servers_changed, workers } = self;
         for setting in settings {
             writeln!(f, "~ upstream {name}: {setting}")?;
         }
@@ -60,8 +58,10 @@ impl fmt::Display for UpstreamChange {
         for address in servers_removed {
             writeln!(f, "~ upstream {name}: server {address} removed")?;
         }
-        for Reweighted { address, from, to } in servers_reweighted {
-            writeln!(f, "~ upstream {name}: weight of {address}: {from} -> {to}")?;
+        for ServerChange { address, settings } in servers_changed {
+            for setting in settings {
+                writeln!(f, "~ upstream {name}: server {address}: {setting}")?;
+            }
         }
         let Some(WorkersChange { needs_new_workers, live }) = workers else { return Ok(()) };
         for setting in needs_new_workers {
@@ -87,12 +87,24 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     if old == new {
         return None;
     }
-    let Upstream { name, protocol, tls, proxy_protocol, balance, source, timeouts, idle_connections, parsing } = old;
+    let Upstream {
+        name,
+        protocol,
+        tls,
+        proxy_protocol,
+        balance,
+        slow_start,
+        source,
+        timeouts,
+        idle_connections,
+        parsing,
+    } = old;
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
     settings.debug("tls", tls, &new.tls);
     settings.debug("proxy_protocol", proxy_protocol, &new.proxy_protocol);
-    settings.debug("balance", balance, &new.balance);
+    settings.compare("balance", balance, &new.balance, ToString::to_string);
+    settings.time("slow_start", slow_start, &new.slow_start);
     upstream_timeouts(timeouts, &new.timeouts, &mut settings);
     settings.compare("idle_connections", idle_connections, &new.idle_connections, ToString::to_string);
     settings.debug("parsing", parsing, &new.parsing);
@@ -101,7 +113,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         settings: Vec::new(),
         servers_added: Vec::new(),
         servers_removed: Vec::new(),
-        servers_reweighted: Vec::new(),
+        servers_changed: Vec::new(),
         workers: None,
     };
     match (source, &new.source) {
@@ -126,7 +138,7 @@ fn upstream_timeouts(old: &UpstreamTimeouts, new: &UpstreamTimeouts, settings: &
 
 fn servers(old: &[StaticServer], new: &[StaticServer], change: &mut UpstreamChange, settings: &mut Settings) {
     let find = |list: &[StaticServer], server: &StaticServer| {
-        list.iter().find(|known| known.address == server.address).map(|known| known.weight)
+        list.iter().find(|known| known.address == server.address).cloned()
     };
     for server in old.iter().filter(|server| find(new, server).is_none()) {
         change.servers_removed.push(server.address.to_string());
@@ -134,19 +146,29 @@ fn servers(old: &[StaticServer], new: &[StaticServer], change: &mut UpstreamChan
     for server in new {
         match find(old, server) {
             None => change.servers_added.push(server.address.to_string()),
-            Some(from) if from != server.weight => {
+            Some(from) if from != *server => {
                 let address = server.address.to_string();
-                change.servers_reweighted.push(Reweighted { address, from, to: server.weight });
+                change.servers_changed.push(ServerChange { address, settings: server_settings(&from, server) });
             }
             Some(_) => {}
         }
     }
     let is_same =
-        change.servers_added.is_empty() && change.servers_removed.is_empty() && change.servers_reweighted.is_empty();
+        change.servers_added.is_empty() && change.servers_removed.is_empty() && change.servers_changed.is_empty();
     if is_same && old != new {
         let order = |servers: &[StaticServer]| list(servers.iter().map(|server| server.address.to_string()));
         settings.add("servers order", &order(old), &order(new));
     }
+}
+
+fn server_settings(old: &StaticServer, new: &StaticServer) -> Vec<Setting> {
+    let StaticServer { address: _, weight, priority, max_conns, down } = old;
+    let mut settings = Settings::default();
+    settings.compare("weight", weight, &new.weight, ToString::to_string);
+    settings.compare("priority", priority, &new.priority, ToString::to_string);
+    settings.debug("max_conns", max_conns, &new.max_conns);
+    settings.debug("down", down, &new.down);
+    settings.0
 }
 
 fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {

@@ -18,10 +18,12 @@ use crate::body::BodyPlan;
 use crate::edits::HeadEdits;
 use crate::filter::{self, RequestContext};
 use crate::head::{HeadView, HttpVersion, ResponseView};
+use crate::pool::balance::mix;
 use crate::pool::endpoint::{Endpoint, EndpointId, Origin};
+use crate::pool::key::Key;
 use crate::pool::lease::{Lease, Outcome, TunnelLease};
 use crate::pool::queue::Ticket;
-use crate::pool::{Acquired, Pool};
+use crate::pool::{Acquired, Pool, Wanted};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::request_id::RequestId;
 use crate::retry::{self, Cause, Failure, History, Stage, Verdict};
@@ -182,10 +184,11 @@ struct Request {
 }
 
 /// What is remembered of a request that is forwarded.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Proxied {
     pool: Arc<Pool>,
     settings: PoolSettings,
+    key: Key,
     websocket: bool,
 }
 
@@ -356,7 +359,9 @@ impl Exchange {
         let Some(proxied) = self.proxied() else {
             return self.refuse(Refusal::new(RefusalKind::Internal, "the route has no upstream"));
         };
-        match proxied.pool.acquire(&self.tried) {
+        // The identifier is random: another number for each request, and by its mix for each attempt.
+        let draw = mix((self.id.0 as u64).wrapping_add(u64::from(self.attempts)));
+        match proxied.pool.acquire(&Wanted { key: &proxied.key, tried: &self.tried, draw, now }) {
             Acquired::Lease(lease) => {
                 self.tries += 1;
                 self.forward(lease, false, now)
@@ -379,7 +384,7 @@ impl Exchange {
         let Some(proxied) = self.proxied() else {
             return self.refuse(Refusal::new(RefusalKind::Internal, "the route has no upstream"));
         };
-        let Proxied { pool, settings, .. } = proxied.clone();
+        let (pool, settings) = (Arc::clone(&proxied.pool), proxied.settings);
         self.timings.first_attempt.get_or_insert(now);
         self.timings.last_attempt = Some(now);
         self.state = State::Attempting;
@@ -456,10 +461,19 @@ impl Exchange {
             101 => self.switch(response, now),
             100..=199 => Action::Relay { edits: filter::response_edits(self.id, false), tunnel: false },
             _ => {
+                self.observe(now);
                 self.timings.response_head = Some(now);
                 self.state = State::Relaying;
                 Action::Relay { edits: filter::response_edits(self.id, false), tunnel: false }
             }
+        }
+    }
+
+    /// Tells the endpoint how long its answer took, if its balance goes by that.
+    fn observe(&self, now: Instant) {
+        let timed = self.proxied().is_some_and(|proxied| proxied.settings.timed);
+        if let (true, Hold::Lease(lease), Some(began)) = (timed, &self.hold, self.timings.last_attempt) {
+            lease.endpoint().observe(now.saturating_duration_since(began), now);
         }
     }
 
@@ -529,9 +543,9 @@ impl Request {
 }
 
 impl Proxied {
-    fn new(traffic: &Traffic, pool: PoolId, head: &HeadView<'_>) -> Result<Self, Refusal> {
+    fn new(traffic: &Traffic, id: PoolId, head: &HeadView<'_>) -> Result<Self, Refusal> {
         let missing = || Refusal::new(RefusalKind::Internal, "the route's upstream is not one of this snapshot");
-        let (pool, settings) = traffic.upstream(pool).ok_or_else(missing)?;
+        let (pool, settings) = traffic.upstream(id).ok_or_else(missing)?;
         // The length of an HTTP/2 endpoint's answer may be unknown, and chunks are beyond an HTTP/1.0 client.
         if settings.protocol == UpstreamProtocol::H2 && head.version == HttpVersion::Http10 {
             let detail = "an HTTP/1.0 client, and endpoints of HTTP/2";
@@ -539,7 +553,8 @@ impl Proxied {
         }
         // Only HTTP/1.1 has an upgrade; to an HTTP/2 endpoint the request goes as an ordinary one.
         let websocket = head.upgrade && settings.protocol == UpstreamProtocol::Http1;
-        Ok(Self { pool: Arc::clone(pool), settings: *settings, websocket })
+        let key = Key::of(traffic.balance(id), head);
+        Ok(Self { pool: Arc::clone(pool), settings: *settings, key, websocket })
     }
 }
 

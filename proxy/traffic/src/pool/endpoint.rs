@@ -4,10 +4,14 @@
 //! draining endpoint tells when its last exchange has ended, exactly once, whichever thread ends it.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use tidegate_config::model::Address;
+use tidegate_config::model::{Address, StaticServer};
+
+use super::balance::Marks;
+use super::latency::Latency;
 
 /// Names an endpoint within the process: never given twice, so a stale name meets nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +60,15 @@ pub struct Endpoint {
     address: Address,
     origin: Origin,
     weight: AtomicU32,
+    priority: AtomicU32,
+    /// Most exchanges at a time; 0 is no limit.
+    max_conns: AtomicU32,
+    /// Taken out of service by the file.
+    down: AtomicBool,
+    /// Where its tier lists it.
+    place: AtomicUsize,
+    marks: Arc<Marks>,
+    latency: Latency,
     state: AtomicU8,
     in_flight: AtomicU32,
     tunnels: AtomicU32,
@@ -68,12 +81,19 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn new(id: EndpointId, address: Address, origin: Origin, weight: u32) -> Self {
+    /// A worker's: weight 1, without any limit.
+    pub(super) fn new(id: EndpointId, address: Address, origin: Origin, marks: Arc<Marks>) -> Self {
         Self {
             id,
             address,
             origin,
-            weight: AtomicU32::new(weight.max(1)),
+            weight: AtomicU32::new(1),
+            priority: AtomicU32::new(0),
+            max_conns: AtomicU32::new(0),
+            down: AtomicBool::new(false),
+            place: AtomicUsize::new(0),
+            marks,
+            latency: Latency::default(),
             state: AtomicU8::new(EndpointState::Ready as u8),
             in_flight: AtomicU32::new(0),
             tunnels: AtomicU32::new(0),
@@ -109,6 +129,44 @@ impl Endpoint {
         self.weight.load(Ordering::Relaxed)
     }
 
+    /// Its tier: those of a lower number come first.
+    #[must_use]
+    pub fn priority(&self) -> u32 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    /// Whether the file takes it out of service.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        self.down.load(Ordering::Relaxed)
+    }
+
+    /// Most exchanges at a time, if there is a limit.
+    #[must_use]
+    pub fn max_conns(&self) -> Option<u32> {
+        Some(self.max_conns.load(Ordering::Relaxed)).filter(|most| *most > 0)
+    }
+
+    /// Whether it gets requests as far as file and drain are concerned, however busy it is.
+    pub(super) fn is_in_service(&self) -> bool {
+        self.is_ready() && !self.is_down()
+    }
+
+    /// Whether it is below its limit of exchanges.
+    pub(super) fn has_room(&self) -> bool {
+        self.max_conns().is_none_or(|most| self.in_flight() < most)
+    }
+
+    /// An answer's head arrived so long after its attempt began.
+    pub(crate) fn observe(&self, latency: Duration, now: Instant) {
+        self.latency.observe(latency, now);
+    }
+
+    /// What a request costs here: the recent time to an answer, for each that is under way and one more. Unit: ns.
+    pub(super) fn cost(&self, now: Instant) -> f64 {
+        self.latency.at(now) * (f64::from(self.in_flight()) + 1.0)
+    }
+
     /// Whether it gets requests. A connection to an endpoint that is not ready is not worth keeping.
     #[must_use]
     pub fn state(&self) -> EndpointState {
@@ -139,6 +197,9 @@ impl Endpoint {
             address: self.address.clone(),
             origin: self.origin,
             weight: self.weight(),
+            priority: self.priority(),
+            down: self.is_down(),
+            max_conns: self.max_conns(),
             state: self.state(),
             in_flight: self.in_flight(),
             tunnels: self.tunnels.load(Ordering::Relaxed),
@@ -149,8 +210,18 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn set_weight(&self, weight: u32) {
-        self.weight.store(weight.max(1), Ordering::Relaxed);
+    /// Takes over what the file says of it.
+    pub(super) fn configure(&self, server: &StaticServer) {
+        let StaticServer { address: _, weight, priority, max_conns, down } = server;
+        self.weight.store((*weight).max(1), Ordering::Relaxed);
+        self.priority.store(*priority, Ordering::Relaxed);
+        self.max_conns.store(max_conns.unwrap_or(0), Ordering::Relaxed);
+        self.down.store(*down, Ordering::Relaxed);
+    }
+
+    /// Its place in its tier. Called under the pool's lock, before the tier looks at its load.
+    pub(super) fn set_place(&self, place: usize) {
+        self.place.store(place, Ordering::SeqCst);
     }
 
     /// Ends the service of this endpoint. Called under the pool's lock, so that no lease begins after it.
@@ -176,13 +247,20 @@ impl Endpoint {
 
     pub(super) fn begin_exchange(&self) {
         self.in_flight.fetch_add(1, Ordering::SeqCst);
+        self.mark_load();
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn end_exchange(&self) {
-        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && !self.is_ready() {
+        let last = self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1;
+        self.mark_load();
+        if last && !self.is_ready() {
             self.call_on_idle();
         }
+    }
+
+    fn mark_load(&self) {
+        self.marks.mark(self.place.load(Ordering::SeqCst));
     }
 
     pub(super) fn count_failure(&self) {
@@ -240,6 +318,12 @@ pub struct EndpointStatus {
     pub origin: Origin,
     /// Share of the requests it gets.
     pub weight: u32,
+    /// Its tier: those of a lower number come first.
+    pub priority: u32,
+    /// Whether the file takes it out of service.
+    pub down: bool,
+    /// Most exchanges at a time, if there is a limit.
+    pub max_conns: Option<u32>,
     /// Whether it gets requests.
     pub state: EndpointState,
     /// Exchanges that hold a lease on it.

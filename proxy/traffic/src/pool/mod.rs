@@ -5,22 +5,28 @@
 //! One short lock guards the list of endpoints, the balance and the queue; giving a lease back does not take it.
 
 pub mod endpoint;
+pub mod key;
 pub mod lease;
 pub mod queue;
 
-mod balance;
+pub(crate) mod balance;
+mod latency;
+mod warming;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tidegate_config::model::{self, Address, EndpointSource, StaticServer, Upstream};
 
 use crate::refusal::{Refusal, RefusalKind};
-use balance::Balance;
+use balance::{Balance, Choice, Marks};
 use endpoint::{Endpoint, EndpointId, EndpointState, EndpointStatus, OnIdle, Origin, WorkerKey};
+use key::Key;
 use lease::Lease;
 use queue::{Queue, Ticket};
+use warming::Warming;
 
 /// Source of endpoint names; clones share it, so that no two pools give the same name.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +47,19 @@ pub enum Expectation {
     Workers,
 }
 
+/// What a request brings to the choice of its endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// What it is told apart by, for policies that go by it.
+    pub key: &'a Key,
+    /// Endpoints that have failed it.
+    pub tried: &'a [EndpointId],
+    /// A random number, another one for each attempt.
+    pub draw: u64,
+    /// The time.
+    pub now: Instant,
+}
+
 /// Answer to a request for an endpoint.
 #[derive(Debug)]
 pub enum Acquired {
@@ -56,6 +75,7 @@ pub enum Acquired {
 pub struct Pool {
     name: Arc<str>,
     ids: EndpointIds,
+    marks: Arc<Marks>,
     /// Guards the list of endpoints, the balance and the queue. Never held while a callback or a waker runs.
     inner: Mutex<Inner>,
 }
@@ -63,6 +83,9 @@ pub struct Pool {
 struct Inner {
     endpoints: Vec<Arc<Endpoint>>,
     balance: Balance,
+    warming: Warming,
+    /// Whether an endpoint has a limit of exchanges.
+    limited: bool,
     expectation: Expectation,
     queue: Queue,
 }
@@ -71,18 +94,33 @@ impl Pool {
     /// The pool of an upstream, with its static servers. A pool of workers is empty and expects them.
     #[must_use]
     pub fn new(ids: EndpointIds, upstream: &Upstream) -> Arc<Self> {
+        Self::with_marks(ids, upstream, Arc::default())
+    }
+
+    /// The pool of an upstream that is to [succeed](Self::succeed) another one.
+    #[must_use]
+    pub fn after(&self, upstream: &Upstream) -> Arc<Self> {
+        // Endpoints that both have tell of their load in one place.
+        Self::with_marks(self.ids.clone(), upstream, Arc::clone(&self.marks))
+    }
+
+    fn with_marks(ids: EndpointIds, upstream: &Upstream, marks: Arc<Marks>) -> Arc<Self> {
         let expectation = match upstream.source {
             EndpointSource::Servers(_) => Expectation::Nothing,
             EndpointSource::Workers(_) => Expectation::Workers,
         };
         let inner = Inner {
             endpoints: Vec::new(),
-            balance: Balance::new(upstream.balance),
+            balance: Balance::new(upstream.balance.clone()),
+            warming: Warming::default(),
+            limited: false,
             expectation,
             queue: Queue::default(),
         };
-        let pool = Self { name: Arc::from(upstream.name.as_str()), ids, inner: Mutex::new(inner) };
+        let pool = Self { name: Arc::from(upstream.name.as_str()), ids, marks, inner: Mutex::new(inner) };
         pool.reconfigure(upstream);
+        // Where all are new none needs sparing: somebody has to take the load.
+        pool.lock().warm_all(&pool.marks);
         Arc::new(pool)
     }
 
@@ -97,9 +135,10 @@ impl Pool {
     /// so that whoever stops them can still wait for their last exchange.
     pub fn reconfigure(&self, upstream: &Upstream) {
         let mut inner = self.lock();
-        if inner.balance.kind() != upstream.balance {
-            inner.balance = Balance::new(upstream.balance);
+        if *inner.balance.kind() != upstream.balance {
+            inner.balance = Balance::new(upstream.balance.clone());
         }
+        inner.warming.set_time(upstream.slow_start);
         let endpoints = match &upstream.source {
             EndpointSource::Servers(servers) => {
                 inner.expectation = Expectation::Nothing;
@@ -114,7 +153,7 @@ impl Pool {
                 inner.workers().collect()
             }
         };
-        let retired = inner.replace(endpoints);
+        let retired = inner.replace(endpoints, &self.marks);
         let called = inner.queue_if_worth_asking();
         drop(inner);
         retired.iter().for_each(|endpoint| endpoint.settle());
@@ -130,7 +169,7 @@ impl Pool {
         let mut inner = self.lock();
         let ready = before.workers().filter(|worker| worker.is_ready());
         inner.endpoints.extend(ready);
-        inner.align();
+        inner.align(&self.marks);
         inner.expectation = std::mem::replace(&mut before.expectation, Expectation::Nothing);
         drop(inner);
         let called = before.queue.take_all();
@@ -138,19 +177,25 @@ impl Pool {
         called.wake();
     }
 
-    /// A lease on an endpoint that is ready and not among `tried`, as the balance chooses.
+    /// A lease on an endpoint that is ready, has room and is not among those tried, as the balance chooses.
     ///
     /// Waits only if no endpoint at all is ready and workers are expected.
     #[must_use]
-    pub fn acquire(self: &Arc<Self>, tried: &[EndpointId]) -> Acquired {
+    pub fn acquire(self: &Arc<Self>, wanted: &Wanted<'_>) -> Acquired {
         let mut guard = self.lock();
         let inner = &mut *guard;
-        let candidate = |endpoint: &Endpoint| endpoint.is_ready() && !tried.contains(&endpoint.id());
-        if let Some(place) = inner.balance.pick(&inner.endpoints, candidate) {
-            // Under the lock, so that a drain that follows sees this exchange.
-            return Acquired::Lease(Lease::new(Arc::clone(&inner.endpoints[place])));
+        if inner.warming.is_due(wanted.now) {
+            inner.align(&self.marks);
         }
-        let any_ready = inner.endpoints.iter().any(|endpoint| endpoint.is_ready());
+        let Wanted { key, tried, draw, now } = *wanted;
+        let choice = Choice { key, draw, now, all: tried.is_empty() && !inner.limited };
+        let candidate =
+            |endpoint: &Endpoint| endpoint.is_in_service() && endpoint.has_room() && !tried.contains(&endpoint.id());
+        if let Some(endpoint) = inner.balance.pick(&choice, &self.marks, candidate) {
+            // Under the lock, so that a drain that follows sees this exchange.
+            return Acquired::Lease(Lease::new(endpoint));
+        }
+        let any_ready = inner.endpoints.iter().any(|endpoint| endpoint.is_in_service());
         if !any_ready && inner.expectation == Expectation::Workers {
             let (number, waiter) = inner.queue.join();
             return Acquired::Wait(Ticket::new(Arc::clone(self), number, waiter));
@@ -164,9 +209,11 @@ impl Pool {
         if let Some(known) = inner.worker(key) {
             return known;
         }
-        let endpoint = Arc::new(Endpoint::new(self.ids.next(), address, Origin::Worker { key, pid }, 1));
+        let origin = Origin::Worker { key, pid };
+        let endpoint = Arc::new(Endpoint::new(self.ids.next(), address, origin, Arc::clone(&self.marks)));
         inner.endpoints.push(Arc::clone(&endpoint));
-        inner.align();
+        inner.warming.begin(endpoint.id());
+        inner.align(&self.marks);
         let called = inner.queue.take_all();
         drop(inner);
         called.wake();
@@ -176,10 +223,11 @@ impl Pool {
     /// A worker gets no more requests. `on_idle` runs exactly once, on any thread: when its last exchange has
     /// ended, or at once if it has none or is not known.
     pub fn drain_worker(&self, key: WorkerKey, on_idle: OnIdle) {
-        let inner = self.lock();
+        let mut inner = self.lock();
         let known = inner.worker(key);
         if let Some(endpoint) = &known {
             endpoint.mark(EndpointState::Draining);
+            inner.align(&self.marks);
         }
         drop(inner);
         match known {
@@ -193,7 +241,7 @@ impl Pool {
         let mut inner = self.lock();
         let Some(endpoint) = inner.worker(key) else { return };
         let rest = inner.endpoints.iter().filter(|known| known.id() != endpoint.id()).cloned().collect();
-        inner.replace(rest);
+        inner.replace(rest, &self.marks);
         drop(inner);
         endpoint.settle();
     }
@@ -220,7 +268,7 @@ impl Pool {
         let inner = self.lock();
         PoolStatus {
             name: Arc::clone(&self.name),
-            balance: inner.balance.kind(),
+            balance: inner.balance.kind().clone(),
             expectation: inner.expectation,
             waiting: inner.queue.len(),
             endpoints: inner.endpoints.iter().map(|endpoint| endpoint.status()).collect(),
@@ -238,19 +286,18 @@ impl Pool {
             if endpoints.iter().any(|listed| same(&listed)) {
                 continue;
             }
-            endpoints.push(match known.iter().find(same) {
-                Some(endpoint) => {
-                    endpoint.set_weight(server.weight);
-                    Arc::clone(endpoint)
-                }
-                None => Arc::new(Endpoint::new(self.ids.next(), server.address.clone(), Origin::Static, server.weight)),
+            let endpoint = known.iter().find(same).cloned().unwrap_or_else(|| {
+                let address = server.address.clone();
+                Arc::new(Endpoint::new(self.ids.next(), address, Origin::Static, Arc::clone(&self.marks)))
             });
+            endpoint.configure(server);
+            endpoints.push(endpoint);
         }
         endpoints
     }
 
     fn no_endpoint(&self, any_ready: bool, count: usize) -> Refusal {
-        let why = if any_ready { "all ready endpoints were tried" } else { "no endpoint is ready" };
+        let why = if any_ready { "all ready endpoints were tried or are full" } else { "no endpoint is ready" };
         Refusal::new(RefusalKind::NoEndpoint, format!("upstream: {}, {why}, endpoints: {count}", self.name))
     }
 
@@ -268,17 +315,30 @@ impl fmt::Debug for Pool {
 
 impl Inner {
     /// Installs a list and returns the endpoints that are not in it, marked as gone.
-    fn replace(&mut self, endpoints: Vec<Arc<Endpoint>>) -> Vec<Arc<Endpoint>> {
+    fn replace(&mut self, endpoints: Vec<Arc<Endpoint>>, marks: &Marks) -> Vec<Arc<Endpoint>> {
         let old = std::mem::replace(&mut self.endpoints, endpoints);
-        self.align();
+        for endpoint in self.endpoints.iter().filter(|one| !old.iter().any(|known| known.id() == one.id())) {
+            self.warming.begin(endpoint.id());
+        }
+        self.align(marks);
         let retired: Vec<_> =
             old.into_iter().filter(|known| !self.endpoints.iter().any(|kept| kept.id() == known.id())).collect();
         retired.iter().for_each(|endpoint| endpoint.mark(EndpointState::Gone));
         retired
     }
 
-    fn align(&mut self) {
-        self.balance.align(&self.endpoints);
+    /// Tells the balance who takes part, and with which weight.
+    fn align(&mut self, marks: &Marks) {
+        self.limited = self.endpoints.iter().any(|endpoint| endpoint.max_conns().is_some());
+        let keeps_places = self.balance.keeps_places();
+        let part = |endpoint: &&Arc<Endpoint>| endpoint.is_in_service() || (keeps_places && endpoint.is_ready());
+        let members = self.endpoints.iter().filter(part).cloned().collect();
+        self.balance.align(self.warming.weigh(members), marks);
+    }
+
+    fn warm_all(&mut self, marks: &Marks) {
+        self.warming.end();
+        self.align(marks);
     }
 
     fn workers(&self) -> impl Iterator<Item = Arc<Endpoint>> {
@@ -292,7 +352,7 @@ impl Inner {
 
     /// Everyone who waits, if asking again would give another answer than to wait.
     fn queue_if_worth_asking(&mut self) -> Option<queue::Called> {
-        let ready = self.endpoints.iter().any(|endpoint| endpoint.is_ready());
+        let ready = self.endpoints.iter().any(|endpoint| endpoint.is_in_service());
         (ready || self.expectation == Expectation::Nothing).then(|| self.queue.take_all())
     }
 }

@@ -1,54 +1,204 @@
 //! How a pool chooses one of its endpoints.
 //!
-//! Every policy has the same skeleton: `align` is told the endpoints whenever their list changes and keeps what it
-//! knows about those that stay, and `pick` chooses among the candidates. Both run under the pool's lock.
+//! Endpoints of the lowest priority number are chosen among as long as one of them can take the request, then those of
+//! the next: the tiers. Within a tier every policy has the same skeleton: `align` is told the members whenever they
+//! change and keeps what it knows about those that stay, and `pick` chooses among the candidates. Both run under the
+//! pool's lock.
 
-mod least_conn;
+mod consistent;
+mod draw;
+mod hash;
+mod load;
+mod maglev;
 mod round_robin;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tidegate_config::model;
 
 use super::endpoint::Endpoint;
-use least_conn::LeastConn;
+use super::key::Key;
+use consistent::Ring;
+use draw::Draw;
+use hash::Shares;
+use load::Loads;
+pub(super) use load::Marks;
+use maglev::Table;
 use round_robin::RoundRobin;
 
-/// The policy of a pool with its state.
+/// What a choice may depend on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Choice<'a> {
+    /// What the request is told apart by.
+    pub(super) key: &'a Key,
+    /// A random number of this attempt.
+    pub(super) draw: u64,
+    pub(super) now: Instant,
+    /// Every member is a candidate, as far as the pool knows.
+    pub(super) all: bool,
+}
+
+/// An endpoint with the weight it has now, which is at least 1.
+#[derive(Debug, Clone)]
+pub(super) struct Member {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) weight: u32,
+}
+
+/// The policy of a pool with its state, for each tier.
 #[derive(Debug)]
-pub(super) enum Balance {
+pub(super) struct Balance {
+    kind: model::Balance,
+    tiers: Vec<Tier>,
+}
+
+/// Endpoints of one priority.
+#[derive(Debug)]
+struct Tier {
+    priority: u32,
+    members: Vec<Member>,
+    policy: Policy,
+}
+
+#[derive(Debug)]
+enum Policy {
     RoundRobin(RoundRobin),
-    LeastConn(LeastConn),
+    LeastConn(Loads),
+    Random(Draw),
+    RandomTwo(Draw),
+    Ewma(Draw),
+    IpHash(Shares, RoundRobin),
+    Hash(Shares, RoundRobin),
+    Consistent(Ring, RoundRobin),
+    Maglev(Table, RoundRobin),
 }
 
 impl Balance {
     pub(super) fn new(kind: model::Balance) -> Self {
+        Self { kind, tiers: Vec::new() }
+    }
+
+    pub(super) fn kind(&self) -> &model::Balance {
+        &self.kind
+    }
+
+    /// Whether who is out of service keeps a place, so that only that one's keys move.
+    pub(super) fn keeps_places(&self) -> bool {
+        self.kind.key().is_some()
+    }
+
+    /// The members have changed; `pick` chooses among these until the next change.
+    pub(super) fn align(&mut self, members: Vec<Member>, marks: &Marks) {
+        let mut old = std::mem::take(&mut self.tiers);
+        for member in members {
+            let priority = member.endpoint.priority();
+            let place = match self.tiers.binary_search_by_key(&priority, |tier| tier.priority) {
+                Ok(place) => place,
+                Err(place) => {
+                    let known = old.iter().position(|tier| tier.priority == priority);
+                    let policy = known.map_or_else(|| Policy::new(&self.kind), |known| old.swap_remove(known).policy);
+                    self.tiers.insert(place, Tier { priority, members: Vec::new(), policy });
+                    place
+                }
+            };
+            self.tiers[place].members.push(member);
+        }
+        for tier in &mut self.tiers {
+            for (place, member) in tier.members.iter().enumerate() {
+                member.endpoint.set_place(place);
+            }
+            tier.policy.align(&tier.members, marks);
+        }
+    }
+
+    /// The chosen endpoint; `None` when none is a candidate.
+    pub(super) fn pick(
+        &mut self,
+        choice: &Choice<'_>,
+        marks: &Marks,
+        candidate: impl Fn(&Endpoint) -> bool,
+    ) -> Option<Arc<Endpoint>> {
+        self.tiers.iter_mut().find_map(|tier| {
+            let place = tier.policy.pick(&tier.members, choice, marks, &candidate)?;
+            Some(Arc::clone(&tier.members[place].endpoint))
+        })
+    }
+}
+
+impl Policy {
+    fn new(kind: &model::Balance) -> Self {
         match kind {
             model::Balance::RoundRobin => Self::RoundRobin(RoundRobin::default()),
-            model::Balance::LeastConn => Self::LeastConn(LeastConn::default()),
+            model::Balance::LeastConn => Self::LeastConn(Loads::default()),
+            model::Balance::Random => Self::Random(Draw::default()),
+            model::Balance::RandomTwo => Self::RandomTwo(Draw::default()),
+            model::Balance::Ewma => Self::Ewma(Draw::default()),
+            model::Balance::IpHash => Self::IpHash(Shares::default(), RoundRobin::default()),
+            model::Balance::Hash(_) => Self::Hash(Shares::default(), RoundRobin::default()),
+            model::Balance::Consistent(_) => Self::Consistent(Ring::default(), RoundRobin::default()),
+            model::Balance::Maglev(_) => Self::Maglev(Table::default(), RoundRobin::default()),
         }
     }
 
-    pub(super) fn kind(&self) -> model::Balance {
+    fn align(&mut self, members: &[Member], marks: &Marks) {
         match self {
-            Self::RoundRobin(_) => model::Balance::RoundRobin,
-            Self::LeastConn(_) => model::Balance::LeastConn,
+            Self::RoundRobin(turns) => turns.align(members),
+            Self::LeastConn(loads) => loads.align(members, marks),
+            Self::Random(draw) | Self::RandomTwo(draw) | Self::Ewma(draw) => draw.align(members),
+            Self::IpHash(shares, turns) | Self::Hash(shares, turns) => {
+                shares.align(members);
+                turns.align(members);
+            }
+            Self::Consistent(ring, turns) => {
+                ring.align(members);
+                turns.align(members);
+            }
+            Self::Maglev(table, turns) => {
+                table.align(members);
+                turns.align(members);
+            }
         }
     }
 
-    /// The list of endpoints has changed; `pick` is called with this list until the next change.
-    pub(super) fn align(&mut self, endpoints: &[Arc<Endpoint>]) {
+    /// Requests without a key, and keys whose members are all out of service, go in turn.
+    fn pick(
+        &mut self,
+        members: &[Member],
+        choice: &Choice<'_>,
+        marks: &Marks,
+        candidate: &impl Fn(&Endpoint) -> bool,
+    ) -> Option<usize> {
+        let by_key = match self {
+            Self::RoundRobin(turns) => return turns.pick(members, choice.all, candidate),
+            Self::LeastConn(loads) => return loads.pick(members, marks, candidate),
+            Self::Random(draw) => return draw.pick(members, choice.draw, candidate),
+            Self::RandomTwo(draw) => {
+                return draw.pick_of_two(members, choice.draw, |one| f64::from(one.in_flight()), candidate);
+            }
+            Self::Ewma(draw) => return draw.pick_of_two(members, choice.draw, |one| one.cost(choice.now), candidate),
+            Self::IpHash(shares, _) => match choice.key {
+                Key::Address(address) => shares.pick_by_address(members, *address, candidate),
+                Key::None | Key::Bytes(_) => None,
+            },
+            Self::Hash(shares, _) => choice.key.bytes().and_then(|key| shares.pick_by_key(members, key, candidate)),
+            Self::Consistent(ring, _) => choice.key.bytes().and_then(|key| ring.pick(members, key, candidate)),
+            Self::Maglev(table, _) => choice.key.bytes().and_then(|key| table.pick(members, key, candidate)),
+        };
         match self {
-            Self::RoundRobin(policy) => policy.align(endpoints),
-            Self::LeastConn(policy) => policy.align(endpoints),
+            Self::IpHash(_, turns) | Self::Hash(_, turns) | Self::Consistent(_, turns) | Self::Maglev(_, turns) => {
+                by_key.or_else(|| turns.pick(members, false, candidate))
+            }
+            Self::RoundRobin(_) | Self::LeastConn(_) | Self::Random(_) | Self::RandomTwo(_) | Self::Ewma(_) => by_key,
         }
     }
+}
 
-    /// Place of the chosen endpoint; `None` when no endpoint is a candidate.
-    pub(super) fn pick(&mut self, endpoints: &[Arc<Endpoint>], candidate: impl Fn(&Endpoint) -> bool) -> Option<usize> {
-        match self {
-            Self::RoundRobin(policy) => policy.pick(endpoints, candidate),
-            Self::LeastConn(policy) => policy.pick(endpoints, candidate),
-        }
-    }
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection.
+pub(crate) const fn mix(mut value: u64) -> u64 {
+    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ (value >> 31)
 }

@@ -1,44 +1,147 @@
-//! nginx's smooth weighted round robin.
+//! nginx's smooth weighted round robin, in time that grows with the number of different weights only.
 //!
 //! At every pick each candidate gains its weight; the one with the most (the first of equals) is chosen and pays the
 //! weights of all. Weights 5, 1, 1 give a a b a c a a: in proportion, and without bursts.
+//!
+//! Members of one weight gain alike, so the one of them that was chosen least stays in front of its group, and only the
+//! fronts need comparing. Picks that pass somebody over (an endpoint that was tried or is full) look at every member.
 
-use std::sync::Arc;
-
+use super::Member;
 use crate::pool::endpoint::{Endpoint, EndpointId};
+use std::cmp::Reverse;
+use std::collections::{HashMap, VecDeque};
 
-/// What each endpoint has gained, in the order of the pool.
+/// What each member has gained and paid.
 #[derive(Debug, Default)]
 pub(in crate::pool) struct RoundRobin {
-    gained: Vec<(EndpointId, i64)>,
+    groups: Vec<Group>,
+    /// Weights of all.
+    total: i64,
+}
+
+/// Members of one weight, the next to be chosen first.
+#[derive(Debug)]
+struct Group {
+    weight: i64,
+    gained: i64,
+    queue: VecDeque<Account>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Account {
+    place: usize,
+    id: EndpointId,
+    paid: i64,
 }
 
 impl RoundRobin {
-    pub(in crate::pool) fn align(&mut self, endpoints: &[Arc<Endpoint>]) {
-        let gained = |id| self.gained.iter().find(|(known, _)| *known == id).map_or(0, |(_, gained)| *gained);
-        self.gained = endpoints.iter().map(|endpoint| (endpoint.id(), gained(endpoint.id()))).collect();
-    }
-
-    pub(in crate::pool) fn pick(
-        &mut self,
-        endpoints: &[Arc<Endpoint>],
-        candidate: impl Fn(&Endpoint) -> bool,
-    ) -> Option<usize> {
-        let mut total = 0;
-        let mut best: Option<(usize, i64)> = None;
-        for (place, (endpoint, (_, gained))) in endpoints.iter().zip(&mut self.gained).enumerate() {
-            if !candidate(endpoint) {
-                continue;
-            }
-            let weight = i64::from(endpoint.weight());
-            *gained += weight;
-            total += weight;
-            if best.is_none_or(|(_, most)| *gained > most) {
-                best = Some((place, *gained));
+    /// Members that stay keep what they have gained.
+    pub(in crate::pool) fn align(&mut self, members: &[Member]) {
+        let gained =
+            |group: &Group| group.queue.iter().map(|one| (one.id, group.gained - one.paid)).collect::<Vec<_>>();
+        let known: HashMap<EndpointId, i64> = self.groups.iter().flat_map(gained).collect();
+        self.groups.clear();
+        self.total = members.iter().map(|member| i64::from(member.weight)).sum();
+        for (place, member) in members.iter().enumerate() {
+            let id = member.endpoint.id();
+            let account = Account { place, id, paid: -known.get(&id).copied().unwrap_or(0) };
+            let weight = i64::from(member.weight);
+            match self.groups.iter_mut().find(|group| group.weight == weight) {
+                Some(group) => group.queue.push_back(account),
+                None => self.groups.push(Group { weight, gained: 0, queue: VecDeque::from([account]) }),
             }
         }
-        let (place, _) = best?;
-        self.gained[place].1 -= total;
+        self.groups.iter_mut().for_each(Group::sort);
+    }
+
+    /// The place of the next one; `None` when no member is a candidate. `all` says that every member is one.
+    pub(in crate::pool) fn pick(
+        &mut self,
+        members: &[Member],
+        all: bool,
+        candidate: impl Fn(&Endpoint) -> bool,
+    ) -> Option<usize> {
+        if all { self.pick_front() } else { self.pick_among(members, candidate) }
+    }
+
+    fn pick_front(&mut self) -> Option<usize> {
+        for group in &mut self.groups {
+            group.gained += group.weight;
+        }
+        let best = self.groups.iter_mut().max_by_key(|group| {
+            let front = group.queue.front().map_or((i64::MIN, 0), |front| (group.gained - front.paid, front.place));
+            (front.0, Reverse(front.1))
+        })?;
+        let mut front = best.queue.pop_front()?;
+        front.paid += self.total;
+        let place = front.place;
+        best.queue.push_back(front);
         Some(place)
     }
+
+    fn pick_among(&mut self, members: &[Member], candidate: impl Fn(&Endpoint) -> bool) -> Option<usize> {
+        let mut total = 0;
+        let mut best: Option<(i64, Reverse<usize>, usize, usize)> = None;
+        for (number, group) in self.groups.iter_mut().enumerate() {
+            group.gained += group.weight;
+            for (index, one) in group.queue.iter_mut().enumerate() {
+                if !candidate(&members[one.place].endpoint) {
+                    // Whoever is passed over gains nothing.
+                    one.paid += group.weight;
+                    continue;
+                }
+                total += group.weight;
+                let rank = (group.gained - one.paid, Reverse(one.place), number, index);
+                if best.is_none_or(|best| (rank.0, rank.1) > (best.0, best.1)) {
+                    best = Some(rank);
+                }
+            }
+        }
+        let chosen = best.map(|(_, Reverse(place), number, index)| {
+            self.groups[number].queue[index].paid += total;
+            place
+        });
+        self.groups.iter_mut().for_each(Group::sort);
+        chosen
+    }
+}
+
+impl Group {
+    fn sort(&mut self) {
+        self.queue.make_contiguous().sort_by_key(|one| (one.paid, one.place));
+    }
+}
+
+/// The rule as nginx writes it, for comparison.
+#[cfg(test)]
+pub(super) struct Plain(Vec<i64>);
+
+#[cfg(test)]
+impl Plain {
+    pub(super) fn new(members: usize) -> Self {
+        Self(vec![0; members])
+    }
+
+    pub(super) fn pick(&mut self, weights: &[u32], candidate: impl Fn(usize) -> bool) -> Option<usize> {
+        let mut total = 0;
+        let mut best: Option<usize> = None;
+        for place in (0..weights.len()).filter(|place| candidate(*place)) {
+            self.0[place] += i64::from(weights[place]);
+            total += i64::from(weights[place]);
+            if best.is_none_or(|best| self.0[place] > self.0[best]) {
+                best = Some(place);
+            }
+        }
+        self.0[best?] -= total;
+        best
+    }
+}
+
+/// The members of a slice of endpoints with their own weights.
+#[cfg(test)]
+pub(super) fn members(endpoints: &[std::sync::Arc<Endpoint>]) -> Vec<Member> {
+    endpoints
+        .iter()
+        .map(|endpoint| Member { endpoint: std::sync::Arc::clone(endpoint), weight: endpoint.weight() })
+        .collect()
 }

@@ -1,0 +1,42 @@
+//! What a request is told apart by when its endpoint is chosen.
+
+use std::net::IpAddr;
+
+use tidegate_config::model::{Balance, Variable};
+
+use crate::head::HeadView;
+use crate::variable;
+
+/// Kept with the exchange, because a later attempt is chosen by it too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Key {
+    /// The policy needs none, or the request has none.
+    None,
+    /// The client's address.
+    Address(IpAddr),
+    /// The value of a variable.
+    Bytes(Box<[u8]>),
+}
+
+impl Key {
+    /// The key of a request under a policy: the value of the first variable that the request has.
+    #[must_use]
+    pub fn of(balance: &Balance, head: &HeadView<'_>) -> Self {
+        match balance {
+            Balance::IpHash => Self::Address(head.client.address()),
+            other => other.key().map_or(Self::None, |variables| Self::first(variables, head)),
+        }
+    }
+
+    fn first(variables: &[Variable], head: &HeadView<'_>) -> Self {
+        let value = variables.iter().find_map(|one| variable::read(one, head));
+        value.map_or(Self::None, |value| Self::Bytes(value.into()))
+    }
+
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Bytes(bytes) => Some(bytes),
+            Self::None | Self::Address(_) => None,
+        }
+    }
+}
