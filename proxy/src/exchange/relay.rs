@@ -10,7 +10,7 @@ use super::failure;
 use super::fields::ResponseFields;
 use super::held::Held;
 use super::spool::Spool;
-use crate::upstream::connection::Connection;
+use crate::upstream::connection::{Connection, MAX_READ_CHUNK};
 use crate::upstream::idle;
 use bytes::Buf;
 use std::io;
@@ -35,6 +35,8 @@ const RESPONSE_HEAD: HeadLimits = HeadLimits { bytes: 64 * 1024, fields: 256, ta
 const PATIENCE: Duration = Duration::from_millis(50);
 /// Bytes of a collected request that are framed at once.
 const REQUEST_PIECE: usize = 64 * 1024;
+/// Bytes of an answer that one read takes while it is held: the read buffer comes on top of what is held.
+const HELD_CHUNK: usize = 64 * 1024;
 /// Reads that are held in one turn; then other connections get theirs.
 const HELD_READS: u32 = 8;
 /// Bytes that every server takes in the one read that finds the head.
@@ -499,7 +501,12 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
         self.receiving = match framing {
             ResponseFraming::None => Receiving::Finishing,
-            _ => Receiving::Body { decoder: BodyDecoder::new(framing), ready: 0, skip: 0 },
+            _ => {
+                if body != ResponseBody::Length(there as u64) {
+                    self.up.allow_chunk(self.down.memory(MAX_READ_CHUNK));
+                }
+                Receiving::Body { decoder: BodyDecoder::new(framing), ready: 0, skip: 0 }
+            }
         };
         Ok(None)
     }
@@ -555,11 +562,12 @@ impl<'a, D: Downstream> Relay<'a, D> {
                         self.behind_since = None;
                     }
                     Poll::Ready(Err(fault)) => return Poll::Ready(Some(RelayEnd::ClientFault(fault))),
-                    Poll::Pending if self.is_worth_holding(cx) => {
-                        self.held = Some(Box::new(Held::new(self.spool, self.hold)));
+                    Poll::Pending => {
+                        let Some(memory) = self.memory_to_hold(cx) else { return Poll::Pending };
+                        self.up.allow_chunk(memory.min(HELD_CHUNK));
+                        self.held = Some(Box::new(Held::new(self.spool, self.hold, memory)));
                         return self.poll_hold_more(cx);
                     }
-                    Poll::Pending => return Poll::Pending,
                 }
                 continue;
             }
@@ -620,20 +628,24 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
     }
 
-    /// The client is behind: is the answer to be held for it? At once when the rest of it fits into memory, since that
-    /// frees the endpoint; else when the client stays behind.
-    fn is_worth_holding(&mut self, cx: &mut Context<'_>) -> bool {
-        let Receiving::Body { decoder, ready, .. } = &self.receiving else { return false };
+    /// The client is behind: how much memory may the answer take, if it is to be held? It is at once when the rest of it
+    /// fits into memory, since that frees the endpoint; else when the client stays behind.
+    fn memory_to_hold(&mut self, cx: &mut Context<'_>) -> Option<usize> {
+        let Receiving::Body { decoder, ready, .. } = &self.receiving else { return None };
         if self.hold == 0 {
-            return false;
+            return None;
         }
         let left = decoder.remaining().map(|left| left + *ready as u64);
-        if self.slow || left.is_some_and(|left| left <= self.hold.min(MEMORY as u64)) {
-            return true;
+        let most = left.unwrap_or(u64::MAX).min(self.hold).min(MEMORY as u64);
+        let wanted = usize::try_from(most).unwrap_or(MEMORY);
+        if !self.slow && left == Some(most) && self.down.memory(wanted) == wanted {
+            return Some(wanted);
         }
-        let since = *self.behind_since.get_or_insert_with(Instant::now);
-        self.slow = self.up.timer.poll_expired(cx, since + PATIENCE);
-        self.slow
+        if !self.slow {
+            let since = *self.behind_since.get_or_insert_with(Instant::now);
+            self.slow = self.up.timer.poll_expired(cx, since + PATIENCE);
+        }
+        self.slow.then(|| self.down.memory(wanted))
     }
 
     /// Sends what is held, and holds what comes meanwhile. Ready with `None` once the client has caught up.
@@ -666,7 +678,12 @@ impl<'a, D: Downstream> Relay<'a, D> {
                     return Poll::Pending;
                 }
             }
-            match ready!(self.poll_more(cx)) {
+            let Poll::Ready(more) = self.poll_more(cx) else {
+                // Many clients that are behind wait with endpoints that are slow.
+                self.up.release();
+                return Poll::Pending;
+            };
+            match more {
                 More::Data => {}
                 More::End => {
                     let (reusable, request_read) = (self.is_reusable(), self.request_left());

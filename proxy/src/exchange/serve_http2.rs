@@ -2,6 +2,7 @@
 
 use super::downstream::Downstream;
 use super::downstream::http2::Http2Downstream;
+use super::downstream::memory::SharedMemory;
 use super::driver::{Account, Driven, Driver};
 use super::engine;
 use super::failure::{self, Form};
@@ -36,8 +37,10 @@ use tidegate_traffic::{BodyLength, Exchange, HeadView, Host, HttpVersion, Refusa
 const HEADER_LIST: usize = 64 * 1024;
 /// Bytes of answers that the session may hold for a connection, and for one stream of it: a client grants windows
 /// without limit and reads nothing. A stream is given enough for its frames to be whole ones.
-const HELD_ANSWERS: usize = 4 * 1024 * 1024;
+const HELD_ANSWERS: usize = 2 * 1024 * 1024;
 const HELD_BY_STREAM: RangeInclusive<usize> = 16 * 1024..=64 * 1024;
+/// Bytes that streams may have read ahead of their client besides, beyond the one read of 16 KiB that each may.
+const SHARED_MEMORY: usize = 512 * 1024;
 /// What a proxy may break off for its clients, in allowances of one client.
 const RESETS_OF_MANY: u32 = 10;
 /// What a client has to take leave: an idle connection is closed in order, a hostile one told why.
@@ -71,6 +74,7 @@ pub(crate) async fn serve_http2(mut conn: Conn, origin: Origin, shard: Arc<Shard
         settings,
         overdrawn: AtomicBool::new(false),
         active: AtomicUsize::new(0),
+        memory: SharedMemory::new(SHARED_MEMORY),
         write_blocked,
         leaving: AtomicBool::new(false),
         waker: AtomicWaker::new(),
@@ -113,6 +117,7 @@ struct Streams {
     /// Too many were wasted: the connection ends.
     overdrawn: AtomicBool,
     active: AtomicUsize,
+    memory: SharedMemory,
     /// Set while the socket takes nothing: ends of answers wait in the session, though their streams are served.
     write_blocked: Arc<AtomicBool>,
     /// An answer said that no other request will be served.
@@ -375,8 +380,8 @@ impl Streams {
         }
     }
 
-    fn downstream(&self, session: HttpSession) -> Http2Downstream {
-        Http2Downstream::new(session, &self.settings.timeouts)
+    fn downstream(&self, session: HttpSession) -> Http2Downstream<'_> {
+        Http2Downstream::new(session, &self.settings.timeouts, &self.memory)
     }
 
     async fn serve(&self, session: HttpSession, view: Arc<View>, request: HeadView<'_>, started: Instant) {

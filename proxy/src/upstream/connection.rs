@@ -10,9 +10,9 @@ use std::time::Duration;
 use tidegate_http1::ResponseHead;
 use tidegate_traffic::pool::lease::ConnPermit;
 
-/// Bytes that the read buffer grows by at first, and at most while reads fill it.
+/// Bytes that are read at once at first, and at most while reads fill the buffer.
 const READ_CHUNK: usize = 16 * 1024;
-const MAX_READ_CHUNK: usize = 128 * 1024;
+pub(crate) const MAX_READ_CHUNK: usize = 96 * 1024;
 
 /// A connection to an endpoint; the permit counts it there for its whole life, the descriptor in the process.
 #[derive(Debug)]
@@ -20,8 +20,9 @@ pub(crate) struct Connection {
     link: Link,
     /// Read and not yet consumed.
     pub(crate) read: BytesMut,
-    /// Bytes that `read` grows by.
+    /// Bytes that are read at once, and what that may grow to in this exchange.
     chunk: usize,
+    max_chunk: usize,
     /// To be written.
     pub(crate) write: BytesMut,
     /// Reused from response to response.
@@ -45,6 +46,7 @@ impl Connection {
             link,
             read: BytesMut::new(),
             chunk: READ_CHUNK,
+            max_chunk: READ_CHUNK,
             write: BytesMut::new(),
             head: ResponseHead::new(),
             announced_idle: None,
@@ -71,24 +73,50 @@ impl Connection {
         self.link.is_open()
     }
 
+    /// Most bytes that one read may take from now on; until [`Self::shrink`].
+    pub(crate) fn allow_chunk(&mut self, bytes: usize) {
+        self.max_chunk = bytes.clamp(READ_CHUNK, MAX_READ_CHUNK);
+        self.chunk = self.chunk.min(self.max_chunk);
+    }
+
     /// Reads more into `read`; 0 is the end of the stream. Reads that fill the buffer make it larger, so that a large
     /// body takes few system calls.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // An empty buffer is rewound for free; otherwise what earlier answers consumed would shorten the next read.
-        if self.read.is_empty() || self.read.capacity() - self.read.len() < self.chunk / 4 {
-            self.read.reserve(self.chunk);
-        }
+        self.make_room();
         let room = self.read.capacity() - self.read.len();
         let filled = self.link.poll_read_buf(cx, &mut self.read);
         if matches!(&filled, Poll::Ready(Ok(count)) if *count == room) {
-            self.chunk = (self.chunk * 2).min(MAX_READ_CHUNK);
+            self.chunk = (self.chunk * 2).min(self.max_chunk);
         }
         filled
     }
 
+    fn make_room(&mut self) {
+        if !self.read.is_empty() {
+            if self.read.capacity() - self.read.len() < self.chunk / 4 {
+                self.read.reserve(self.chunk);
+            }
+            return;
+        }
+        // An empty buffer is rewound for free; otherwise what earlier answers consumed would shorten the next read. One
+        // of another size is replaced: growing would copy consumed bytes and double it.
+        if !self.read.try_reclaim(self.chunk) || self.read.capacity() > 2 * self.chunk {
+            self.read = BytesMut::new();
+            self.read = BytesMut::with_capacity(self.chunk);
+        }
+    }
+
     /// Gives a large buffer back before the connection idles.
     pub(crate) fn shrink(&mut self) {
-        if self.chunk > READ_CHUNK && self.read.is_empty() {
+        if self.chunk > READ_CHUNK {
+            self.release();
+        }
+        self.max_chunk = READ_CHUNK;
+    }
+
+    /// Gives the read buffer back where nothing stands in it; the next read makes a small one.
+    pub(crate) fn release(&mut self) {
+        if self.read.is_empty() {
             self.read = BytesMut::new();
             self.chunk = READ_CHUNK;
         }

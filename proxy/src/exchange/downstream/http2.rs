@@ -4,6 +4,7 @@
 //! both directions can be polled from one task.
 
 use super::body_wait::BodyWait;
+use super::memory::{MemoryShare, SharedMemory};
 use super::{ClientFault, Downstream, ResponseBody};
 use crate::edge::timer::Timer;
 use bytes::Bytes;
@@ -26,8 +27,9 @@ use tokio::time::Instant;
 const SEND_CHUNK: usize = 64 * 1024;
 
 /// One stream; see the module's text.
-pub(crate) struct Http2Downstream {
+pub(crate) struct Http2Downstream<'c> {
     session: HttpSession,
+    memory: MemoryShare<'c>,
     writer: Option<SendStream<Bytes>>,
     ended: bool,
     /// What the request says of its body.
@@ -44,14 +46,15 @@ pub(crate) struct Http2Downstream {
     connection_ends: bool,
 }
 
-impl Http2Downstream {
+impl<'c> Http2Downstream<'c> {
     /// A stream whose head was read.
-    pub(crate) fn new(session: HttpSession, timeouts: &ClientTimeouts) -> Self {
+    pub(crate) fn new(session: HttpSession, timeouts: &ClientTimeouts, shared: &'c SharedMemory) -> Self {
         let length = session.req_header().headers.get(http::header::CONTENT_LENGTH);
         Self {
             length: length.and_then(|value| value.to_str().ok()?.parse().ok()),
             last: Bytes::new(),
             session,
+            memory: shared.share(),
             writer: None,
             ended: false,
             wait: BodyWait::new(timeouts),
@@ -118,7 +121,7 @@ fn gone(error: h2::Error) -> ClientFault {
     ClientFault::Gone(io::Error::other(error))
 }
 
-impl Downstream for Http2Downstream {
+impl Downstream for Http2Downstream<'_> {
     fn local_address(&self) -> Option<SocketAddr> {
         self.session.server_addr()?.as_inet().copied()
     }
@@ -206,6 +209,10 @@ impl Downstream for Http2Downstream {
         self.ended = end;
         self.bytes_out += count as u64;
         Poll::Ready(Ok(count))
+    }
+
+    fn memory(&mut self, wanted: usize) -> usize {
+        self.memory.at_most(wanted)
     }
 
     fn poll_flush(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ClientFault>> {

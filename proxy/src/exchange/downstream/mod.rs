@@ -6,6 +6,7 @@
 mod body_wait;
 pub(crate) mod http1;
 pub(crate) mod http2;
+pub(crate) mod memory;
 
 use bytes::BytesMut;
 use std::io;
@@ -99,6 +100,12 @@ pub(crate) trait Downstream: Send {
     /// Sends bytes from the front of `data`; ready with how many, perhaps none when only the head left. The next call
     /// must begin with the bytes that were not taken. `last`: nothing follows `data`.
     fn poll_send(&mut self, cx: &mut Context<'_>, data: &[u8], last: bool) -> Poll<Result<usize, ClientFault>>;
+
+    /// How much memory of `wanted` bytes may be used for what this client has not taken. Until the exchange ends; asked
+    /// again it answers for the same memory.
+    fn memory(&mut self, wanted: usize) -> usize {
+        wanted
+    }
 
     /// Pushes out what is buffered.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ClientFault>>;
