@@ -5,6 +5,7 @@
 //! A write that makes no progress for `write_idle` fails with `TimedOut` for both, since only this layer sees
 //! every write.
 
+use super::gathered::{Gathered, Turn};
 use super::socket::Socket;
 use super::timer::Timer;
 use async_trait::async_trait;
@@ -78,8 +79,17 @@ pub(crate) struct Conn {
     shut: bool,
     /// When it is set as the connection is dropped, the client sees a reset.
     broken: Arc<AtomicBool>,
-    /// Set while a write waits for the client. Of HTTP/2 only, whose session keeps the connection to itself.
-    write_blocked: Option<Arc<AtomicBool>>,
+    /// Of HTTP/2 only: what the session has written and the client has not been sent.
+    gathered: Option<Box<Gathered>>,
+}
+
+impl Io {
+    fn poll_write(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, data),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, data),
+        }
+    }
 }
 
 impl Conn {
@@ -110,7 +120,7 @@ impl Conn {
             bytes_read: 0,
             shut: false,
             broken: Arc::default(),
-            write_blocked: None,
+            gathered: None,
         }
     }
 
@@ -195,19 +205,12 @@ impl Conn {
     ) -> Poll<io::Result<usize>> {
         // One slice costs the kernel less than a vector of one.
         let written = match (a.is_empty(), c.is_empty()) {
-            (true, true) => self.poll_write_one(cx, b),
+            (true, true) => self.io.poll_write(cx, b),
             (false, true) => self.poll_write_slices(cx, &[a, b].map(io::IoSlice::new)),
             (true, false) => self.poll_write_slices(cx, &[b, c].map(io::IoSlice::new)),
             (false, false) => self.poll_write_slices(cx, &[a, b, c].map(io::IoSlice::new)),
         };
         self.bound_write(cx, written)
-    }
-
-    fn poll_write_one(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.io {
-            Io::Plain(socket) => Pin::new(socket).poll_write(cx, data),
-            Io::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, data),
-        }
     }
 
     fn poll_write_slices(&mut self, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
@@ -226,8 +229,8 @@ impl Conn {
 
     /// Turns a write that has been pending for too long into an error.
     fn bound_write<T>(&mut self, cx: &mut Context<'_>, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Some(blocked) = &self.write_blocked {
-            blocked.store(result.is_pending(), Ordering::Relaxed);
+        if let Some(gathered) = &self.gathered {
+            gathered.turn().set_blocked(result.is_pending());
         }
         if result.is_ready() {
             self.write_blocked_since = None;
@@ -296,9 +299,21 @@ impl Conn {
         self.broken.clone()
     }
 
-    /// A flag for somebody who has the connection written by others: set while a write waits for the client.
-    pub(crate) fn write_blocked_flag(&mut self) -> Arc<AtomicBool> {
-        self.write_blocked.get_or_insert_default().clone()
+    /// From here on what is written is gathered and leaves when it is flushed, but not within a turn.
+    pub(crate) fn gather(&mut self) -> Arc<Turn> {
+        self.gathered.get_or_insert_default().turn().clone()
+    }
+
+    /// Writes what was gathered; ready once it has left.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(gathered) = self.gathered.as_deref().filter(|gathered| !gathered.rest().is_empty()) {
+            let written = self.io.poll_write(cx, gathered.rest());
+            match ready!(self.bound_write(cx, written))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                count => self.gathered.iter_mut().for_each(|gathered| gathered.advance(count)),
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Ends the connection with a reset: a client must not take what it has for a complete answer.
@@ -368,7 +383,7 @@ impl AsyncRead for Conn {
 
 impl AsyncWrite for Conn {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_write_two(cx, &[], data)
+        self.poll_write_vectored(cx, &[io::IoSlice::new(data)])
     }
 
     fn poll_write_vectored(
@@ -377,6 +392,12 @@ impl AsyncWrite for Conn {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let conn = self.get_mut();
+        if conn.gathered.as_ref().is_some_and(|gathered| gathered.is_full()) {
+            ready!(conn.poll_drain(cx))?;
+        }
+        if let Some(gathered) = &mut conn.gathered {
+            return Poll::Ready(Ok(gathered.take(slices)));
+        }
         let written = conn.poll_write_slices(cx, slices);
         conn.bound_write(cx, written)
     }
@@ -386,7 +407,12 @@ impl AsyncWrite for Conn {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().poll_flush_io(cx)
+        let conn = self.get_mut();
+        if conn.gathered.as_ref().is_some_and(|gathered| gathered.holds_back()) {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(conn.poll_drain(cx))?;
+        conn.poll_flush_io(cx)
     }
 
     /// Over HTTP/2 it waits a moment for the client to close as well: see [`Conn::close`], whose caller has the
@@ -394,6 +420,7 @@ impl AsyncWrite for Conn {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let conn = self.get_mut();
         if !conn.shut {
+            ready!(conn.poll_drain(cx))?;
             let closed = match &mut conn.io {
                 Io::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
                 Io::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),

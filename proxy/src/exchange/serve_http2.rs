@@ -10,6 +10,7 @@ use super::finish::{self, Bytes, Finished};
 use super::parsing;
 use crate::edge::accept::Origin;
 use crate::edge::conn::Conn;
+use crate::edge::gathered::Turn;
 use crate::edge::handshake::{FIRST_BYTES_GRACE, closed_for};
 use crate::edge::listener::Settings;
 use crate::edge::shard::{Shard, View};
@@ -21,7 +22,7 @@ use h2::server::Connection;
 use http::HeaderMap;
 use pingora_core::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 use pingora_core::protocols::{Digest, GetSocketDigest as _, Stream};
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -50,7 +51,7 @@ const CALM_FAREWELL: Duration = Duration::from_secs(2);
 /// Serves a connection to its end.
 pub(crate) async fn serve_http2(mut conn: Conn, origin: Origin, shard: Arc<Shard>, settings: Arc<Settings>) {
     let socket_digest = conn.get_socket_digest();
-    let write_blocked = conn.write_blocked_flag();
+    let turn = conn.gather();
     let digest = Digest { ssl_digest: None, timing_digest: Vec::new(), proxy_digest: None, socket_digest };
     let mut closing = origin.listener.closing();
     let greeted = tokio::select! {
@@ -75,7 +76,7 @@ pub(crate) async fn serve_http2(mut conn: Conn, origin: Origin, shard: Arc<Shard
         overdrawn: AtomicBool::new(false),
         active: AtomicUsize::new(0),
         memory: SharedMemory::new(SHARED_MEMORY),
-        write_blocked,
+        turn,
         leaving: AtomicBool::new(false),
         waker: AtomicWaker::new(),
     };
@@ -118,8 +119,8 @@ struct Streams {
     overdrawn: AtomicBool,
     active: AtomicUsize,
     memory: SharedMemory,
-    /// Set while the socket takes nothing: ends of answers wait in the session, though their streams are served.
-    write_blocked: Arc<AtomicBool>,
+    /// Of the session. While its writes are blocked, ends of answers wait in it, though their streams are served.
+    turn: Arc<Turn>,
     /// An answer said that no other request will be served.
     leaving: AtomicBool,
     /// Wakes the connection's task when it may be idle, is overdrawn or leaves.
@@ -197,13 +198,14 @@ impl Streams {
                         continue;
                     }
                 },
-                accepted = HttpSession::from_h2_conn(&mut connection, digest.clone()) => accepted,
+                accepted = poll_fn(|cx| self.poll_accept(cx, &mut connection, &digest)) => accepted,
             };
             match accepted {
                 Ok(Some(H2Accept::Session(session))) => {
                     self.active.fetch_add(1, Ordering::Relaxed);
                     let stream = Active(self.clone());
-                    tokio::spawn(async move { stream.0.exchange(session).await });
+                    // The runtime moves a future several times before it runs and after it has ended.
+                    tokio::spawn(Box::pin(async move { stream.0.exchange(session).await }));
                 }
                 Ok(Some(H2Accept::Rejected)) => self.rejected(),
                 Ok(None) => return,
@@ -213,6 +215,22 @@ impl Streams {
                 }
             }
         }
+    }
+
+    /// Polls for the next stream, by which the session does all its work.
+    fn poll_accept(
+        &self,
+        cx: &mut Context<'_>,
+        connection: &mut Connection<Stream, Data>,
+        digest: &Arc<Digest>,
+    ) -> Poll<pingora::Result<Option<H2Accept>>> {
+        self.turn.begin();
+        let accepted = pin!(HttpSession::from_h2_conn(connection, digest.clone())).poll(cx);
+        if self.turn.end() && accepted.is_pending() {
+            // Nothing more to do: this time it flushes.
+            return pin!(HttpSession::from_h2_conn(connection, digest.clone())).poll(cx);
+        }
+        accepted
     }
 
     fn poll_end(&self, cx: &mut Context<'_>, idle: &mut Idle, limit: Duration) -> Poll<End> {
@@ -231,7 +249,7 @@ impl Streams {
         if !idle.timer.poll_expired(cx, since + limit) {
             return Poll::Pending;
         }
-        if !self.write_blocked.load(Ordering::Relaxed) {
+        if !self.turn.is_blocked() {
             return Poll::Ready(End::Idle);
         }
         // A client that is slow to take its answers is not idle; one that takes nothing is ended by the write limit.
@@ -376,7 +394,7 @@ impl Streams {
                 };
                 self.serve(session, view, request, started).await;
             }
-            Err(refusal) => self.refuse(session, &view, &refusal, &head).await,
+            Err(refusal) => Box::pin(self.refuse(session, &view, &refusal, &head)).await,
         }
     }
 
@@ -402,7 +420,8 @@ impl Streams {
             Driven::Engine(attempt) => {
                 let job = engine::Job::new(&finished, view, exchange, &request, account, attempt);
                 let closing = self.origin.listener.closing();
-                engine::serve_http2(&self.shard, down.into_session(), job, &self.settings.timeouts, &closing).await
+                let timeouts = &self.settings.timeouts;
+                Box::pin(engine::serve_http2(&self.shard, down.into_session(), job, timeouts, &closing)).await
             }
             // There is no tunnel in an HTTP/2 stream: no request of it is an upgrade.
             Driven::Done | Driven::Tunnel(_) => {

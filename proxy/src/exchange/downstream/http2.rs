@@ -26,6 +26,9 @@ use tokio::time::Instant;
 /// Bytes asked of the client's window at once.
 const SEND_CHUNK: usize = 64 * 1024;
 
+/// Fields of an answer that there is room for at once.
+const EXPECTED_FIELDS: usize = 16;
+
 /// One stream; see the module's text.
 pub(crate) struct Http2Downstream<'c> {
     session: HttpSession,
@@ -156,8 +159,8 @@ impl Downstream for Http2Downstream<'_> {
         edits: &HeadEdits<'_>,
         body: ResponseBody,
     ) -> Result<(), ClientFault> {
-        let mut head =
-            ResponseHeader::build(status, None).map_err(|error| ClientFault::Gone(io::Error::other(error)))?;
+        let mut head = ResponseHeader::build_no_case(status, Some(EXPECTED_FIELDS))
+            .map_err(|error| ClientFault::Gone(io::Error::other(error)))?;
         let mut failed = None;
         edits.apply(fields, &mut |name, value| {
             let added = HeaderName::from_bytes(name.as_bytes())
