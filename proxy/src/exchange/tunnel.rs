@@ -58,20 +58,37 @@ pub(crate) async fn run(conn: &mut Conn, out: BytesMut, up: &mut Connection, idl
 // An error ends its direction like an orderly close: there is no protocol left to tell the difference in.
 impl Tunnel<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let up = self.poll_up(cx);
-            let (down, delivered) = self.poll_down(cx);
+        let mut moved = false;
+        let (mut up, mut down, mut delivered) = (Poll::Ready(()), Poll::Ready(()), false);
+        while up.is_ready() || down.is_ready() {
+            let ends = self.ends();
+            // A direction in which nothing moves waits already, unless the other one has ended something.
+            if up.is_ready() {
+                up = self.poll_up(cx);
+            }
+            if down.is_ready() || ends != self.ends() {
+                (down, delivered) = self.poll_down(cx);
+            }
             if self.endpoint_shut && (self.client_lost || self.endpoint_ended && delivered) {
                 return Poll::Ready(());
             }
-            if up.is_pending() && down.is_pending() {
-                let ending = self.client_ended || self.endpoint_ended || self.endpoint_shut;
-                let patience = if ending { self.idle.min(ENDING) } else { self.idle };
-                let overdue = self.up.timer.poll_expired(cx, self.last + patience);
-                return if overdue { Poll::Ready(()) } else { Poll::Pending };
+            moved |= up.is_ready() || down.is_ready();
+            if ends != self.ends() {
+                (up, down) = (Poll::Ready(()), Poll::Ready(()));
             }
+        }
+        if moved {
             self.last = Instant::now();
         }
+        let ending = self.client_ended || self.endpoint_ended || self.endpoint_shut;
+        let patience = if ending { self.idle.min(ENDING) } else { self.idle };
+        let overdue = self.up.timer.poll_expired(cx, self.last + patience);
+        if overdue { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// What has ended: what either direction does may depend on it.
+    const fn ends(&self) -> [bool; 4] {
+        [self.client_ended, self.client_lost, self.endpoint_ended, self.endpoint_shut]
     }
 
     /// Client to endpoint; ready when something moved.
@@ -81,6 +98,17 @@ impl Tunnel<'_> {
             return Poll::Pending;
         }
         let mut moved = false;
+        // What is on its way to an endpoint that has ended is still written; nobody needs more than that.
+        if !self.client_ended
+            && !self.endpoint_ended
+            && self.conn.read_buffer.len() < MAX_HELD
+            && self.up.write.len() < MAX_HELD
+            && let Poll::Ready(read) = self.conn.poll_fill(cx)
+        {
+            self.client_ended = !matches!(read, Ok(1..));
+            self.client_lost |= read.is_err_and(|error| error.kind() != io::ErrorKind::UnexpectedEof);
+            moved = true;
+        }
         if !self.conn.read_buffer.is_empty() && self.up.write.len() < MAX_HELD {
             self.passed.received += self.conn.read_buffer.len() as u64;
             self.up.write.extend_from_slice(&self.conn.read_buffer);
@@ -92,17 +120,6 @@ impl Tunnel<'_> {
         {
             let Ok(written) = written else { return self.shut_endpoint() };
             moved |= written > 0;
-        }
-        // What is on its way to an endpoint that has ended is still written; nobody needs more than that.
-        if !self.client_ended
-            && !self.endpoint_ended
-            && self.conn.read_buffer.len() < MAX_HELD
-            && self.up.write.len() < MAX_HELD
-            && let Poll::Ready(read) = self.conn.poll_fill(cx)
-        {
-            self.client_ended = !matches!(read, Ok(1..));
-            self.client_lost |= read.is_err_and(|error| error.kind() != io::ErrorKind::UnexpectedEof);
-            moved = true;
         }
         let over = self.client_ended || self.endpoint_ended;
         if over && self.conn.read_buffer.is_empty() && self.up.write.is_empty() && self.up.poll_shutdown(cx).is_ready()
@@ -135,6 +152,13 @@ impl Tunnel<'_> {
             return (Poll::Pending, false);
         }
         let mut moved = false;
+        if !self.endpoint_ended
+            && self.up.read.len() < MAX_HELD
+            && let Poll::Ready(read) = self.up.poll_fill(cx)
+        {
+            self.endpoint_ended = !matches!(read, Ok(1..));
+            moved = true;
+        }
         if !self.out.is_empty() || !self.up.read.is_empty() {
             match self.conn.poll_write_two(cx, &self.out, &self.up.read) {
                 Poll::Ready(Ok(written)) => {
@@ -142,7 +166,7 @@ impl Tunnel<'_> {
                     self.out.advance(head);
                     self.up.read.advance(written - head);
                     self.passed.sent += (written - head) as u64;
-                    moved = written > 0;
+                    moved |= written > 0;
                 }
                 Poll::Ready(Err(_)) => return self.lose_client(),
                 Poll::Pending => {}
@@ -152,13 +176,6 @@ impl Tunnel<'_> {
             Poll::Ready(Err(_)) => return self.lose_client(),
             flushed => flushed.is_ready(),
         };
-        if !self.endpoint_ended
-            && self.up.read.len() < MAX_HELD
-            && let Poll::Ready(read) = self.up.poll_fill(cx)
-        {
-            self.endpoint_ended = !matches!(read, Ok(1..));
-            moved = true;
-        }
         let delivered = flushed && self.out.is_empty() && self.up.read.is_empty();
         (if moved { Poll::Ready(()) } else { Poll::Pending }, delivered)
     }
