@@ -29,8 +29,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
-/// Bytes that the read buffer grows by.
-const READ_CHUNK: usize = 16 * 1024;
+/// Bytes that the read buffer grows by at first, which is enough for most heads, and at most while reads fill it.
+const READ_CHUNK: usize = 4 * 1024;
+const MAX_READ_CHUNK: usize = 16 * 1024;
 /// A client's HTTP/2 preface with the head of its first SETTINGS frame.
 const PREFACE_BYTES: u64 = 24 + 9;
 /// What closing waits for while it drops what a client still sends.
@@ -66,6 +67,8 @@ pub(crate) struct Conn {
     io: Io,
     /// Read and not yet consumed.
     pub(crate) read_buffer: BytesMut,
+    /// Bytes that it grows by.
+    chunk: usize,
     http2: bool,
     peer: Option<SocketAddr>,
     write_idle: Duration,
@@ -110,6 +113,7 @@ impl Conn {
         Self {
             io,
             read_buffer: BytesMut::new(),
+            chunk: READ_CHUNK,
             http2: false,
             peer,
             write_idle,
@@ -135,17 +139,21 @@ impl Conn {
         self.http2_deadline = Some(deadline);
     }
 
-    /// Reads more into `read_buffer`; 0 is the end of the stream.
+    /// Reads more into `read_buffer`; 0 is the end of the stream. Reads that fill the buffer make it larger.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.read_buffer.capacity() - self.read_buffer.len() < READ_CHUNK / 4 {
-            self.read_buffer.reserve(READ_CHUNK);
+        if self.read_buffer.capacity() - self.read_buffer.len() < self.chunk / 4 {
+            self.read_buffer.reserve(self.chunk);
         }
+        let room = self.read_buffer.capacity() - self.read_buffer.len();
         let read = match &mut self.io {
             Io::Plain(socket) => pin!(socket.read_buf(&mut self.read_buffer)).poll(cx),
             Io::Tls(stream) => pin!(stream.read_buf(&mut self.read_buffer)).poll(cx),
         };
         if let Poll::Ready(Ok(count)) = &read {
             self.bytes_read += *count as u64;
+            if *count == room {
+                self.chunk = (self.chunk * 2).min(MAX_READ_CHUNK);
+            }
         }
         read
     }
@@ -185,6 +193,7 @@ impl Conn {
     pub(crate) fn strip(&mut self) {
         if self.read_buffer.is_empty() {
             self.read_buffer = BytesMut::new();
+            self.chunk = READ_CHUNK;
         }
         self.write_timer = Timer::default();
         self.http2_timer = Timer::default();
