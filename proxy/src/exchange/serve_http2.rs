@@ -41,7 +41,7 @@ const HEADER_LIST: usize = 64 * 1024;
 const HELD_ANSWERS: usize = 2 * 1024 * 1024;
 const HELD_BY_STREAM: RangeInclusive<usize> = 16 * 1024..=64 * 1024;
 /// Bytes that streams may have read ahead of their client besides, beyond the one read of 16 KiB that each may.
-const SHARED_MEMORY: usize = 512 * 1024;
+const SHARED_MEMORY: usize = HELD_ANSWERS / 4;
 /// What a proxy may break off for its clients, in allowances of one client.
 const RESETS_OF_MANY: u32 = 10;
 /// What a client has to take leave: an idle connection is closed in order, a hostile one told why.
