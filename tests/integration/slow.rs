@@ -433,12 +433,17 @@ async fn the_descriptor_limit_is_never_met() {
     let server = "server: { shards: 1, state_dir: \"@dir@/state\", runtime_dir: \"@dir@/run\", connections: { fd_reserve: 84 } }";
     let edge =
         Edge::launch_with_descriptors(Home::new(&Site::proxy_to(origin.address()).and(server)), 100).ready().await;
-    // Sixteen for connections, four of them for endpoints only.
+    // Sixteen for connections, four of them for endpoints only. All clients are there before the first one asks.
     let mut clients = Vec::new();
     for _ in 0..20 {
-        let mut raw = Raw::connect(edge.address("plain")).await;
+        clients.push(Raw::connect(edge.address("plain")).await);
+    }
+    wait_until("as many clients as may be here", PATIENCE, async || {
+        (edge.status().await["listeners"][0]["connections"] == 12).then_some(())
+    })
+    .await;
+    for raw in &mut clients {
         raw.send(GET).await;
-        clients.push(raw);
     }
     let mut ends = [0; 3];
     for raw in &mut clients {
