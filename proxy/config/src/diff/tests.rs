@@ -126,7 +126,7 @@ fn each_change_is_one_line() {
             "10.0.0.3:80",
             "~ upstream app: server 10.0.0.3:80 added\n~ upstream app: server 10.0.0.1:80 removed\n",
         ),
-        ("weight: 2", "weight: 5", "~ upstream app: weight of 10.0.0.2:80: 2 -> 5\n"),
+        ("weight: 2", "weight: 5", "~ upstream app: server 10.0.0.2:80: weight: 2 -> 5\n"),
         ("  app:\n", "  app:\n    balance: least_conn\n", "~ upstream app: balance: round_robin -> least_conn\n"),
         ("count: 2", "count: 3", "~ upstream pool: workers.count: 2 -> 3\n"),
         ("A: one", "A: two", "~ upstream pool: workers.env.A: (hidden) -> (hidden, another one) (new workers)\n"),
