@@ -4,15 +4,16 @@ use crate::admin::control::Control;
 use crate::admin::view::{self, Readiness, ReloadReport, Status};
 use crate::app::Program;
 use crate::edge::bind;
-use crate::observe::metrics::PoolSample;
+use crate::observe::metrics::{LimitSample, PoolSample};
 use crate::reload::{Applied, Refused};
 use crate::snapshot::Snapshot;
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tidegate_config::model::{HostPattern, Transport, UpstreamProtocol};
 use tidegate_supervisor::{GenerationState, LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
+use tidegate_traffic::limit::Limit;
 use tidegate_traffic::pool::Pool;
 use tidegate_traffic::pool::endpoint::{EndpointState, EndpointStatus, Origin};
 
@@ -26,7 +27,8 @@ impl Control for Program {
         let snapshot = self.reloader().serving.load_full();
         let workers = self.reloader().supervisor.status();
         let samples: Vec<_> = snapshot.traffic.pools.iter().map(|pool| sample(pool, &workers)).collect();
-        self.reloader().metrics.render(&samples)
+        let limits: Vec<_> = snapshot.traffic.limits.iter().map(limit_sample).collect();
+        self.reloader().metrics.render(&samples, &limits)
     }
 
     async fn readiness(&self) -> Readiness {
@@ -110,6 +112,7 @@ fn status(program: &Program) -> Status {
         stopping: program.is_stopping(),
         listeners: listeners(program, &snapshot),
         sites: sites(program, &snapshot),
+        rate_limits: rate_limits(&snapshot),
         upstreams: snapshot.traffic.pools.iter().map(|pool| upstream(pool, &snapshot, &workers)).collect(),
         last_reload: reloader.last_reload().map(|last| view::LastReload {
             at: view::time(last.at),
@@ -152,6 +155,27 @@ fn sites(program: &Program, snapshot: &Snapshot) -> Vec<view::Site> {
         certificate_expires: expiry.get(&site.name).copied().map(view::time),
     };
     snapshot.model.sites.iter().map(site).collect()
+}
+
+fn rate_limits(snapshot: &Snapshot) -> Vec<view::RateLimit> {
+    let limit = |limit: &Limit| view::RateLimit {
+        name: limit.name().to_string(),
+        rate: snapshot.model.rate_limits.get(&**limit.name()).map_or_else(String::new, |model| model.rate.to_string()),
+        entries: limit.entries() as u64,
+        in_use: limit.in_use(Instant::now()) as u64,
+        delayed: limit.counts().delayed(),
+        rejected: limit.counts().rejected(),
+        dry_run: limit.counts().dry_run(),
+    };
+    snapshot.traffic.limits.iter().map(limit).collect()
+}
+
+fn limit_sample(limit: &Limit) -> LimitSample {
+    let counts = limit.counts();
+    LimitSample {
+        limit: limit.name().to_string(),
+        requests: vec![("delayed", counts.delayed()), ("rejected", counts.rejected()), ("dry_run", counts.dry_run())],
+    }
 }
 
 /// A host as the file writes it.

@@ -8,6 +8,7 @@
 mod buffer;
 mod listeners;
 mod process;
+mod rate_limits;
 mod sites;
 mod tls_policies;
 mod upstream_tls;
@@ -166,6 +167,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         upstreams::keys(),
         workers::keys(),
         process::keys(),
+        rate_limits::keys(),
         tls_policies::keys(),
         upstream_tls::keys(),
     ];

@@ -23,6 +23,7 @@ mod http2_frames;
 mod keys;
 mod limits;
 mod pipelining;
+mod rate_limits;
 mod reload;
 mod routing;
 mod slow;

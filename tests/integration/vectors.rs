@@ -11,7 +11,7 @@ mod format;
 mod client;
 mod lanes;
 mod meaning;
-mod origins;
+pub(crate) mod origins;
 mod requests;
 mod responses;
 

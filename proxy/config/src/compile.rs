@@ -8,6 +8,7 @@ mod buffer;
 mod listener;
 mod names;
 mod process;
+mod rate_limit;
 mod route;
 mod site;
 mod tls_policy;
@@ -36,7 +37,7 @@ pub(crate) struct Scene<'a> {
 
 /// Compiles a whole file. The model counts only when the report is clean afterwards.
 pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, report: &mut Report) -> Option<Model> {
-    let raw::SiteFile { include, listeners, sites, upstreams, tls_policies, admin, logging, server } = raw;
+    let raw::SiteFile { include, listeners, sites, upstreams, tls_policies, rate_limits, admin, logging, server } = raw;
     // Acted on while reading.
     drop(include);
     let server = process::server(server.unwrap_or_default(), spot.key("server"), report);
@@ -48,6 +49,8 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
     let sites = sites.unwrap_or_default();
     let tls_policies = tls_policies.unwrap_or_default();
     let mut names = Names::collect(spot, &listeners, &sites, &upstreams, &tls_policies, report);
+    let root_damaged = spot.is_damaged();
+    names.limits.define(rate_limits.unwrap_or_default(), spot.key("rate_limits"), root_damaged, report);
 
     let upstreams = upstream::upstreams(upstreams, spot.key("upstreams"), scene, report);
     let tls_policies = tls_policy::tls_policies(tls_policies, spot.key("tls_policies"), report);
@@ -61,6 +64,7 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
         sites,
         upstreams: upstreams.into_iter().collect(),
         tls_policies,
+        rate_limits: names.limits.take(),
         admin: admin?,
         logging: logging?,
         server: server?,

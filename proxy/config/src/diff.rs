@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use crate::model::{
     Admin, BodyRate, Buffer, ClientTimeouts, ConnectionLimits, ForwardedHeader, HeadLimits, Http2, Listener, Logging,
-    Model, ProxyProtocol, Route, RouteAction, Server, ShardCount, Site, TlsPolicy, Transport, TrustedProxies,
+    Model, ProxyProtocol, RateLimit, RateLimitUse, Route, RouteAction, Server, ShardCount, Site, TlsPolicy, Transport,
+    TrustedProxies,
 };
 use crate::units::{format_duration, format_size};
 pub use settings::Setting;
@@ -31,6 +32,8 @@ pub struct Diff {
     pub upstreams: Changes<UpstreamChange>,
     /// TLS policies, by name.
     pub tls_policies: Changes<ThingChange>,
+    /// Rate limits, by name, or by place where they have none.
+    pub rate_limits: Changes<ThingChange>,
     /// Settings of the admin endpoint.
     pub admin: Vec<Setting>,
     /// Settings of the logs.
@@ -99,12 +102,13 @@ const FIXED: [&str; 5] = ["shards", "user", "state_dir", "runtime_dir", "spool.d
 /// What changes from `old` to `new`.
 #[must_use]
 pub fn diff(old: &Model, new: &Model) -> Diff {
-    let Model { listeners, sites, upstreams, tls_policies, admin, logging, server } = old;
+    let Model { listeners, sites, upstreams, tls_policies, rate_limits, admin, logging, server } = old;
     Diff {
         listeners: things(listeners, &new.listeners, |listener| &listener.name, listener),
         sites: things(sites, &new.sites, |site| &site.name, site),
         upstreams: upstream::upstreams(upstreams, &new.upstreams),
-        tls_policies: self::tls_policies(tls_policies, &new.tls_policies),
+        tls_policies: by_name(tls_policies, &new.tls_policies, tls_policy),
+        rate_limits: by_name(rate_limits, &new.rate_limits, rate_limit),
         admin: self::admin(admin, &new.admin),
         logging: self::logging(logging, &new.logging),
         server: self::server(server, &new.server),
@@ -115,11 +119,12 @@ impl Diff {
     /// Whether nothing changes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let Self { listeners, sites, upstreams, tls_policies, admin, logging, server } = self;
+        let Self { listeners, sites, upstreams, tls_policies, rate_limits, admin, logging, server } = self;
         listeners.is_empty()
             && sites.is_empty()
             && upstreams.is_empty()
             && tls_policies.is_empty()
+            && rate_limits.is_empty()
             && admin.is_empty()
             && logging.is_empty()
             && server.is_empty()
@@ -142,7 +147,7 @@ impl Diff {
 impl fmt::Display for Diff {
     /// A line for each change, marked `+` (added), `-` (removed) or `~` (changed); `no changes` without any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { listeners, sites, upstreams, tls_policies, admin, logging, server } = self;
+        let Self { listeners, sites, upstreams, tls_policies, rate_limits, admin, logging, server } = self;
         if self.is_empty() {
             return writeln!(f, "no changes");
         }
@@ -161,6 +166,10 @@ impl fmt::Display for Diff {
         write_names(f, "tls_policy", tls_policies)?;
         for ThingChange { name, settings } in &tls_policies.changed {
             write_settings(f, &format!("tls_policy {name}: "), settings)?;
+        }
+        write_names(f, "rate_limit", rate_limits)?;
+        for ThingChange { name, settings } in &rate_limits.changed {
+            write_settings(f, &format!("rate_limit {name}: "), settings)?;
         }
         write_settings(f, "admin.", admin)?;
         write_settings(f, "logging.", logging)?;
@@ -344,7 +353,7 @@ fn order(routes: &[Route]) -> String {
 }
 
 fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
-    let Route { name: _, path: pattern, conditions, action, max_body, buffer, forward_path } = old;
+    let Route { name: _, path: pattern, conditions, action, max_body, buffer, rate_limits, forward_path } = old;
     settings.debug(&format!("{path}.path"), pattern, &new.path);
     settings.debug(&format!("{path}.conditions"), conditions, &new.conditions);
     match (action, &new.action) {
@@ -355,7 +364,19 @@ fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
     let Buffer { request, response } = buffer;
     settings.compare(&format!("{path}.buffer.request"), request, &new.buffer.request, held);
     settings.compare(&format!("{path}.buffer.response"), response, &new.buffer.response, held);
+    settings.compare(&format!("{path}.rate_limit"), rate_limits, &new.rate_limits, |uses| describe_limits(uses));
     settings.debug(&format!("{path}.forward_path"), forward_path, &new.forward_path);
+}
+
+fn describe_limits(uses: &[RateLimitUse]) -> String {
+    match uses {
+        [] => "off".to_owned(),
+        [RateLimitUse { limit, cost: 1 }] => limit.clone(),
+        uses => settings::list(uses.iter().map(|RateLimitUse { limit, cost }| match cost {
+            1 => limit.clone(),
+            cost => format!("{limit} at {cost}"),
+        })),
+    }
 }
 
 fn held(bytes: &u64) -> String {
@@ -370,10 +391,14 @@ fn describe_action(action: &RouteAction) -> String {
     }
 }
 
-/// Matches policies by name.
-fn tls_policies(old: &BTreeMap<String, TlsPolicy>, new: &BTreeMap<String, TlsPolicy>) -> Changes<ThingChange> {
-    let change = |(name, new): (&String, &TlsPolicy)| {
-        let settings = tls_policy(old.get(name)?, new);
+/// Matches things that stand under their names.
+fn by_name<T>(
+    old: &BTreeMap<String, T>,
+    new: &BTreeMap<String, T>,
+    compare: impl Fn(&T, &T) -> Vec<Setting>,
+) -> Changes<ThingChange> {
+    let change = |(name, new): (&String, &T)| {
+        let settings = compare(old.get(name)?, new);
         (!settings.is_empty()).then(|| ThingChange { name: name.clone(), settings })
     };
     Changes {
@@ -381,6 +406,23 @@ fn tls_policies(old: &BTreeMap<String, TlsPolicy>, new: &BTreeMap<String, TlsPol
         removed: old.keys().filter(|name| !new.contains_key(*name)).cloned().collect(),
         changed: new.iter().filter_map(change).collect(),
     }
+}
+
+fn rate_limit(old: &RateLimit, new: &RateLimit) -> Vec<Setting> {
+    let RateLimit { name: _, named: _, rate, burst, delay, key, status, headers, dry_run, allow, entries } = old;
+    let mut settings = Settings::default();
+    settings.compare("rate", rate, &new.rate, ToString::to_string);
+    settings.compare("burst", burst, &new.burst, ToString::to_string);
+    settings.compare("delay", delay, &new.delay, |delay| {
+        delay.map_or_else(|| "nodelay".to_owned(), |delay| delay.to_string())
+    });
+    settings.compare("key", key, &new.key, |key| settings::list(key.iter().map(ToString::to_string)));
+    settings.compare("status", status, &new.status, ToString::to_string);
+    settings.debug("headers", headers, &new.headers);
+    settings.compare("dry_run", dry_run, &new.dry_run, ToString::to_string);
+    settings.compare("allow", allow, &new.allow, ToString::to_string);
+    settings.compare("entries", entries, &new.entries, ToString::to_string);
+    settings.0
 }
 
 fn tls_policy(old: &TlsPolicy, new: &TlsPolicy) -> Vec<Setting> {

@@ -19,6 +19,7 @@ mod parse;
 mod pattern;
 mod planned;
 mod quick_start;
+mod rate;
 mod raw;
 mod report;
 mod scalar;

@@ -24,6 +24,8 @@ pub struct Model {
     pub upstreams: BTreeMap<String, Upstream>,
     /// By name; `default` is always there.
     pub tls_policies: BTreeMap<String, TlsPolicy>,
+    /// By name, those without one in the file among them.
+    pub rate_limits: BTreeMap<String, RateLimit>,
     /// The admin endpoint.
     pub admin: Admin,
     /// Program log and access log.
@@ -368,8 +370,80 @@ pub struct Route {
     pub max_body: u64,
     /// Which bodies are held for slow clients.
     pub buffer: Buffer,
+    /// Limits that must all admit a request.
+    pub rate_limits: Vec<RateLimitUse>,
     /// In which form the path is forwarded.
     pub forward_path: ForwardPath,
+}
+
+/// A limit as a route goes by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimitUse {
+    /// Its name in [`Model::rate_limits`].
+    pub limit: String,
+    /// What a request counts; not zero.
+    pub cost: u32,
+}
+
+/// How many requests of one client are admitted in a time (nginx's `limit_req`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Its key in the file; where it stands, for a limit without one.
+    pub name: String,
+    /// Whether the file gives it a name.
+    pub named: bool,
+    /// How many in which time.
+    pub rate: Rate,
+    /// Requests that may be ahead of the rate.
+    pub burst: u32,
+    /// Requests ahead of the rate that are not delayed, at most `burst`; `None` delays none.
+    pub delay: Option<u32>,
+    /// What clients are told apart by; the first that a request has counts, and the client's address where it has none.
+    pub key: Vec<Variable>,
+    /// Status of a request that is refused.
+    pub status: u16,
+    /// Fields that tell clients of it.
+    pub headers: RateLimitHeaders,
+    /// Only count.
+    pub dry_run: bool,
+    /// Clients that are never limited.
+    pub allow: Networks,
+    /// Clients that are remembered at a time.
+    pub entries: usize,
+}
+
+/// Requests in a time; neither is zero, and there are 1 a day to 1,000,000 a second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many.
+    pub requests: u32,
+    /// In which time.
+    pub per: Duration,
+}
+
+/// As a site file reads it.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, per } = self;
+        match per.as_secs() {
+            1 if per.subsec_nanos() == 0 => write!(f, "{requests}/s"),
+            60 if per.subsec_nanos() == 0 => write!(f, "{requests}/m"),
+            _ => write!(f, "{requests} per {}", crate::units::format_duration(*per)),
+        }
+    }
+}
+
+/// Fields that tell clients of a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RateLimitHeaders {
+    /// None.
+    Off,
+    /// `RateLimit` and `RateLimit-Policy`.
+    Standard,
+    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`.
+    Legacy,
+    /// Both.
+    All,
 }
 
 /// How much of a route's bodies is held, so that a slow client keeps no endpoint busy. Zero holds nothing: the body is

@@ -27,6 +27,18 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("SiteFile", "listen" | "entrypoints" | "binds") => Called("listeners"),
         ("SiteFile", "hosts" | "servers" | "vhosts" | "routes") => Called("sites"),
         ("SiteFile", "backends" | "services" | "pools" | "clusters") => Called("upstreams"),
+        ("SiteFile", "limit_req_zone" | "rate_limit" | "zones") => Called("rate_limits"),
+        ("Site" | "Route", "limit_req" | "rate_limits" | "ratelimit") => Called("rate_limit"),
+        ("RateLimit", "zone" | "limit" | "cost" | "name") => NotAvailable(
+            "a limit with a name stands in rate_limits; here write rate_limit: NAME, or rate_limit: [{ limit: NAME, cost: 5 }]",
+        ),
+        ("RateLimit", "limit_req_status" | "code") => Called("status"),
+        ("RateLimit", "average" | "limit_req" | "requests" | "per") => Called("rate"),
+        ("RateLimit", "exempt" | "except" | "whitelist" | "allowlist") => Called("allow"),
+        ("RateLimit", "size" | "capacity") => Called("entries"),
+        ("RateLimit", "by") => Called("key"),
+        ("RateLimit", "redis" | "shared" | "deny" | "algorithm") => NotAvailable(LATER),
+        ("RateLimitCost", "zone" | "name" | "rate_limit") => Called("limit"),
         ("SiteFile", "log" | "logs" | "access_log") => Called("logging"),
         ("Listener", "kind") => NotAvailable("not available in this version: every listener speaks HTTP, remove it"),
         ("Listener", "http3" | "quic" | "acme" | "protocols") => NotAvailable(LATER),
@@ -47,9 +59,7 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Site", "acme") => NotAvailable(
             "automatic certificates are not available in this version: use tls: internal or tls: { certificate: f, key: f }",
         ),
-        ("Site", "files" | "rate_limit" | "redirect" | "auth" | "error_pages" | "headers" | "cors" | "filters") => {
-            NotAvailable(LATER)
-        }
+        ("Site", "files" | "redirect" | "auth" | "error_pages" | "headers" | "cors" | "filters") => NotAvailable(LATER),
         ("Site", "server_name" | "server_names" | "host" | "domains" | "domain" | "names") => Called("hosts"),
         ("Site", "locations" | "location") => Called("routes"),
         ("Site" | "Route", "client_max_body_size") => Called("max_body"),
@@ -58,8 +68,8 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         }
         (
             "Route",
-            "rate_limit" | "redirect" | "return" | "rewrite" | "strip_prefix" | "auth" | "basic_auth" | "forward_auth"
-            | "cache" | "compress" | "cors" | "request_headers" | "response_headers" | "filters" | "timeouts" | "retry"
+            "redirect" | "return" | "rewrite" | "strip_prefix" | "auth" | "basic_auth" | "forward_auth" | "cache"
+            | "compress" | "cors" | "request_headers" | "response_headers" | "filters" | "timeouts" | "retry"
             | "limits" | "allow" | "deny" | "internal",
         ) => NotAvailable(LATER),
         ("Route", "proxy_pass" | "upstream" | "backend") => Called("proxy"),

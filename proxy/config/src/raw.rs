@@ -14,6 +14,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize as DeriveDeserialize;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+use crate::model::Rate;
+use crate::rate::parse_rate;
 use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
 
@@ -38,6 +40,10 @@ pub(crate) struct SiteFile {
     /// one where nothing is said, and may be given here too. Default: none but that one.
     #[schemars(extend("default" = {}))]
     pub(crate) tls_policies: Option<Named<TlsPolicy>>,
+    /// Limits of request rates by name (1 to 64 letters, digits, `_`, `.`, `-`), for sites and routes to refer to. All that
+    /// refer to one share its levels, and a reload keeps them. Default: none.
+    #[schemars(extend("default" = {}))]
+    pub(crate) rate_limits: Option<Named<RateLimit>>,
     /// The admin endpoint. Default: a private unix socket.
     pub(crate) admin: Option<Admin>,
     /// Program log and access log. Default: both on, access log to standard output.
@@ -383,6 +389,9 @@ pub(crate) struct Site {
     pub(crate) max_body: Option<PositiveSize>,
     /// Which bodies of its routes are held while a client sends or takes them slowly.
     pub(crate) buffer: Option<Box<Buffer>>,
+    /// How often its routes may be asked for, unless they say so themselves: the name of one of `rate_limits`, a limit of this
+    /// site alone, or a list of names. Default: without a limit.
+    pub(crate) rate_limit: Option<Box<RateLimitChoice>>,
     /// In which form its routes forward the path. Default: canonical.
     #[schemars(extend("default" = "canonical"))]
     pub(crate) forward_path: Option<ForwardPath>,
@@ -447,6 +456,9 @@ pub(crate) struct Route {
     pub(crate) max_body: Option<PositiveSize>,
     /// Which bodies are held while a client sends or takes them slowly. Default: as the outer route or site.
     pub(crate) buffer: Option<Box<Buffer>>,
+    /// How often it may be asked for: the name of one of `rate_limits`, a limit of this route alone, a list of names of
+    /// which all must admit a request, or `off` for none. Default: that of the outer route or site.
+    pub(crate) rate_limit: Option<Box<RateLimitChoice>>,
     /// In which form the path is forwarded. Default: that of the outer route or site.
     pub(crate) forward_path: Option<ForwardPath>,
     /// Forward to the upstream of this name.
@@ -472,6 +484,98 @@ pub(crate) struct Buffer {
     /// is always passed on at once. Event streams and answers with `X-Accel-Buffering: no` are not held. Default: on
     /// with HTTP/1.1 endpoints. Unit: size.
     pub(crate) response: Option<Holding>,
+}
+
+/// Which limits hold for a route.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RateLimitChoice {
+    /// A name, or `off`.
+    Name(String),
+    /// A limit without a name: its levels belong to the site or route where it stands.
+    Own(RateLimit),
+    /// Several, which must all admit a request.
+    Several(#[schemars(length(min = 1, max = 8))] Vec<RateLimitUse>),
+}
+
+/// One of several limits of a route.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum RateLimitUse {
+    /// A name.
+    Name(String),
+    /// A name, and what a request counts.
+    Cost(RateLimitCost),
+}
+
+/// A limit of which a request takes more than one share.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RateLimitCost {
+    /// Name of one of `rate_limits`. Required.
+    #[schemars(required, length(min = 1))]
+    pub(crate) limit: Option<String>,
+    /// What a request of this route counts: it is admitted like any other, and then so many count as admitted. Default: 1.
+    /// Unit: requests, 1 to 1000.
+    #[schemars(range(min = 1, max = 1000), extend("default" = 1))]
+    pub(crate) cost: Option<u32>,
+}
+
+/// How many requests of one client are admitted in a time, as nginx's `limit_req` does it: a request that comes sooner than
+/// the rate has it is delayed until its time, and refused when more than `burst` requests are ahead of the rate.
+#[derive(Debug, DeriveDeserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RateLimit {
+    /// How many requests in a time: `10/s`, `30/m`, `1000/h`, `100 per 60s`; nginx's `10r/s` means the same. From one in a
+    /// day to a million in a second. Required.
+    #[schemars(required)]
+    pub(crate) rate: Option<RequestRate>,
+    /// Requests that may be ahead of the rate; more are refused. Default: 0. Unit: requests, 0 to 100000.
+    #[schemars(range(min = 0, max = 100_000), extend("default" = 0))]
+    pub(crate) burst: Option<u32>,
+    /// Whether requests ahead of the rate are served at once. Default: false.
+    #[schemars(extend("default" = false))]
+    pub(crate) nodelay: Option<bool>,
+    /// Requests ahead of the rate that are served at once; those beyond wait. Not with `nodelay`. Default: 0. Unit: requests,
+    /// 0 to `burst`.
+    #[schemars(range(min = 0, max = 100_000), extend("default" = 0))]
+    pub(crate) delay: Option<u32>,
+    /// What clients are told apart by: a variable (`client_address`, `host`, `method`, `path`, `target`, `header:NAME`,
+    /// `query:NAME`, `cookie:NAME`), or a list of which the first that the request has counts. A request with none counts
+    /// for its client's address; an IPv6 client for its network of 64 bits. Default: client_address.
+    #[schemars(extend("default" = "client_address"))]
+    pub(crate) key: Option<Variables>,
+    /// Status of a request that is refused, 400 to 599. Default: 429.
+    #[schemars(range(min = 400, max = 599), extend("default" = 429))]
+    pub(crate) status: Option<u16>,
+    /// Fields that tell every client how much is left: `standard` (`RateLimit`, `RateLimit-Policy`), `legacy`
+    /// (`X-RateLimit-Limit`, `-Remaining`, `-Reset`), `all` or `off`. Default: off.
+    #[schemars(extend("default" = "off"))]
+    pub(crate) headers: Option<RateLimitHeaders>,
+    /// Only count what would be delayed or refused, and serve it. Default: false.
+    #[schemars(extend("default" = false))]
+    pub(crate) dry_run: Option<bool>,
+    /// Clients that are never limited: networks (`10.0.0.0/8`), addresses, `private` or `loopback`. Default: none.
+    #[schemars(extend("default" = []))]
+    pub(crate) allow: Option<Vec<String>>,
+    /// Clients that are remembered at a time, 16 bytes each; of more, those with the least on their account are forgotten.
+    /// Default: 262144. Unit: clients, 1024 to 4194304.
+    #[schemars(range(min = 1024, max = 4_194_304), extend("default" = 262_144))]
+    pub(crate) entries: Option<u32>,
+}
+
+/// Fields that tell a client of its limits.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RateLimitHeaders {
+    /// None.
+    Off,
+    /// `RateLimit` and `RateLimit-Policy`.
+    Standard,
+    /// `X-RateLimit-Limit`, `X-RateLimit-Remaining` and `X-RateLimit-Reset`.
+    Legacy,
+    /// Both.
+    All,
 }
 
 /// In which form a path is forwarded.
@@ -1032,11 +1136,19 @@ pub(crate) enum Format {
     PositiveSize,
     Holding,
     ByteRate,
+    RequestRate,
 }
 
 impl Format {
-    const ALL: [Self; 6] =
-        [Self::Text, Self::Time, Self::PositiveTime, Self::PositiveSize, Self::Holding, Self::ByteRate];
+    const ALL: [Self; 7] = [
+        Self::Text,
+        Self::Time,
+        Self::PositiveTime,
+        Self::PositiveSize,
+        Self::Holding,
+        Self::ByteRate,
+        Self::RequestRate,
+    ];
 
     /// The word in the schema.
     pub(crate) const fn name(self) -> &'static str {
@@ -1047,6 +1159,7 @@ impl Format {
             Self::PositiveSize => "positive-size",
             Self::Holding => "holding",
             Self::ByteRate => "byte-rate",
+            Self::RequestRate => "request-rate",
         }
     }
 
@@ -1063,6 +1176,7 @@ impl Format {
             Self::PositiveSize => "a size such as 1MiB",
             Self::Holding => "on, off or a size such as 1MiB",
             Self::ByteRate => "a rate such as 500B/s",
+            Self::RequestRate => "a rate such as 10/s",
         }
     }
 
@@ -1075,6 +1189,7 @@ impl Format {
             Self::PositiveSize => positive_size(text).map(drop),
             Self::Holding => holding(text).map(drop),
             Self::ByteRate => byte_rate(text).map(drop),
+            Self::RequestRate => parse_rate(text).map(drop),
         }
     }
 }
@@ -1137,6 +1252,10 @@ fn byte_rate(text: &str) -> Result<u64, Reason> {
         Err(_) => Err(Reason::new("is not a rate", form)),
     }
 }
+
+/// Requests in a time, neither of them zero.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RequestRate(pub(crate) Rate);
 
 /// A duration that may be zero.
 #[derive(Debug, Clone, Copy)]
@@ -1205,4 +1324,8 @@ written_as_text!(Holding, Format::Holding, holding, {
 written_as_text!(ByteRate, Format::ByteRate, byte_rate, {
     "type": "string",
     "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB|[kKmMgG])/s$"
+});
+written_as_text!(RequestRate, Format::RequestRate, parse_rate, {
+    "type": "string",
+    "pattern": "^[0-9]+( per ([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?|(r?/(s|m|h|d)))$"
 });

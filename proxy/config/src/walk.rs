@@ -480,6 +480,8 @@ fn describe_mapping(name: &str) -> &'static str {
         "StaticServer" => "a server",
         "Workers" => "workers",
         "SiteTlsFiles" => "a certificate",
+        "RateLimit" => "a rate limit",
+        "RateLimitCost" => "a use of a rate limit",
         "ReadyHttp" => "readiness by HTTP",
         "SiteFile" => "a site file",
         _ => "this mapping",
@@ -500,6 +502,8 @@ fn example(name: &str, key: &str) -> Option<&'static str> {
         ("SiteTlsFiles", "certificate") => "certificate: fullchain.pem",
         ("SiteTlsFiles", "key") => "key: privkey.pem",
         ("ReadyHttp", "http") => "http: /healthz",
+        ("RateLimit", "rate") => "rate: 10/s",
+        ("RateLimitCost", "limit") => "limit: NAME",
         _ => return None,
     })
 }

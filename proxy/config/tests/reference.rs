@@ -107,6 +107,7 @@ fn kind(schema: &Value, value: &Value) -> String {
     }
     match (value["format"].as_str(), value["type"].as_str()) {
         (Some("positive-duration" | "duration"), _) => "duration".to_owned(),
+        (Some("request-rate"), _) => "rate".to_owned(),
         (Some("positive-size"), _) => "size".to_owned(),
         (Some("holding"), _) => "`on`, `off`, size".to_owned(),
         (_, Some("integer")) => "number".to_owned(),
@@ -118,7 +119,11 @@ fn kind(schema: &Value, value: &Value) -> String {
 }
 
 fn plural(kind: &str) -> String {
-    if let Some(rest) = kind.strip_prefix("[mapping]") { format!("[mappings]{rest}") } else { format!("{kind}s") }
+    match kind.split_once(", [mapping]") {
+        Some((other, rest)) => format!("{} or [mappings]{rest}", plural(other)),
+        None if kind.starts_with("[mapping]") => kind.replacen("[mapping]", "[mappings]", 1),
+        None => format!("{kind}s"),
+    }
 }
 
 /// Every table stands under a heading that is its mapping's name in words: `ClientTimeouts` under `client timeouts`.

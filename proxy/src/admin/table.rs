@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::view::{Endpoint, LastReload, Listener, Site, Status, Upstream, Worker, span};
+use super::view::{Endpoint, LastReload, Listener, RateLimit, Site, Status, Upstream, Worker, span};
 
 /// Whether states are coloured: only on a terminal and without `NO_COLOR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub fn print(status: &Status, colours: Colours, out: &mut dyn Write) -> io::Resu
     heading(status, out)?;
     listeners(&status.listeners).print(colours, out)?;
     sites(&status.sites).print(colours, out)?;
+    rate_limits(&status.rate_limits).print(colours, out)?;
     for upstream in &status.upstreams {
         print_upstream(upstream, colours, out)?;
     }
@@ -73,6 +74,16 @@ fn sites(sites: &[Site]) -> Table {
         vec![Cell::text(name), Cell::text(&hosts.join(" ")), Cell::text(&listeners.join(" ")), Cell::text(date)]
     });
     Table::new("", &["SITE", "HOSTS", "LISTENERS", "CERTIFICATE UNTIL"], rows.collect())
+}
+
+fn rate_limits(limits: &[RateLimit]) -> Table {
+    let rows = limits.iter().map(|limit| {
+        let RateLimit { name, rate, entries, in_use, delayed, rejected, dry_run } = limit;
+        let mut row = vec![Cell::text(name), Cell::text(rate), Cell::right(&format!("{in_use}/{entries}"))];
+        row.extend([delayed, rejected, dry_run].map(Cell::number));
+        row
+    });
+    Table::new("", &["RATE LIMIT", "RATE", "CLIENTS", "DELAYED", "REJECTED", "DRY RUN"], rows.collect())
 }
 
 fn endpoint_table(endpoints: &[Endpoint]) -> Table {

@@ -27,6 +27,8 @@ pub struct Status {
     /// In the order of the file.
     pub sites: Vec<Site>,
     /// By name.
+    pub rate_limits: Vec<RateLimit>,
+    /// By name.
     pub upstreams: Vec<Upstream>,
     /// `None` before the first reload.
     pub last_reload: Option<LastReload>,
@@ -58,6 +60,26 @@ pub struct Site {
     pub listeners: Vec<String>,
     /// When its certificate ends, see [`time`].
     pub certificate_expires: Option<String>,
+}
+
+/// A rate limit.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RateLimit {
+    /// Its name, or where it stands.
+    pub name: String,
+    /// As in the file.
+    pub rate: String,
+    /// Clients that are remembered at a time.
+    pub entries: u64,
+    /// Clients that are ahead of the rate right now.
+    pub in_use: u64,
+    /// Requests that had to wait.
+    pub delayed: u64,
+    /// Requests that were refused.
+    pub rejected: u64,
+    /// Requests that a dry run would have delayed or refused.
+    pub dry_run: u64,
 }
 
 /// An upstream.

@@ -129,6 +129,10 @@ impl<D: Downstream> Driver<'_, D> {
                     self.respond(&answer).await;
                     return Driven::Done;
                 }
+                Action::Delay { until } => match self.pause(until).await {
+                    Some(event) => self.exchange.step(&self.view.traffic, event, Instant::now()),
+                    None => return self.client_left(),
+                },
                 Action::Collect { most } => match self.collect(most).await {
                     Collecting::Held(body) => {
                         collected = Some(body);
@@ -166,6 +170,22 @@ impl<D: Downstream> Driver<'_, D> {
                 Action::Relay { .. } | Action::Done => return Driven::Done,
             };
         }
+    }
+
+    /// Waits for a time; `None` when the client has left.
+    async fn pause(&mut self, until: Instant) -> Option<Event<'static>> {
+        let mut timer = Timer::default();
+        let watch_client = !self.has_body();
+        poll_fn(|cx| {
+            if timer.poll_expired(cx, until.into()) {
+                return Poll::Ready(Some(Event::DelayOver));
+            }
+            if watch_client && self.down.poll_gone(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            Poll::Pending
+        })
+        .await
     }
 
     /// Waits for an endpoint; `None` when the client has left.
@@ -486,7 +506,7 @@ impl<D: Downstream> Driver<'_, D> {
     async fn respond(&mut self, answer: &Answer) {
         let id = self.exchange.id();
         let now = SystemTime::now();
-        let own = match answer {
+        let mut own = match answer {
             Answer::Fixed(fixed) => failure::fixed(fixed, id, now),
             Answer::Refused(refusal) => {
                 self.account.reason = Some(refusal.reason());
@@ -498,6 +518,7 @@ impl<D: Downstream> Driver<'_, D> {
                 failure::response(refusal, form, id, now)
             }
         };
+        own.tell(self.exchange.limit_fields());
         self.account.status = own.status;
         let head_only = self.request.method == "HEAD";
         if send_own(self.down, &own, head_only).await.is_err() {

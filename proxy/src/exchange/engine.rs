@@ -289,6 +289,7 @@ impl State {
             }
             // Waiting for workers: HTTP/2 pools have none.
             Action::Respond(Answer::Fixed(_))
+            | Action::Delay { .. }
             | Action::Collect { .. }
             | Action::Queue { .. }
             | Action::Relay { .. }
@@ -578,7 +579,8 @@ impl ProxyHttp for Bridge {
             }
             let refusal = state.refusal.take().unwrap_or_else(|| Refusal::new(kind, error.to_string()));
             state.account.reason = Some(refusal.reason());
-            let own = failure::response(&refusal, job.form, state.exchange.id(), SystemTime::now());
+            let mut own = failure::response(&refusal, job.form, state.exchange.id(), SystemTime::now());
+            own.tell(state.exchange.limit_fields());
             state.account.status = own.status;
             own
         };

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use std::time::SystemTime;
 use tidegate_config::model::FixedResponse;
 use tidegate_http1::{RequestError, canonical_reason};
+use tidegate_traffic::limit::LimitFields;
 use tidegate_traffic::{Fields, HttpVersion, Refusal, RefusalKind, RequestId};
 
 /// Names why we answered ourselves.
@@ -22,6 +23,11 @@ pub(crate) struct OwnResponse {
 }
 
 impl OwnResponse {
+    /// Adds what the client is to know of its limits.
+    pub(crate) fn tell(&mut self, limits: &LimitFields) {
+        self.fields.extend(limits.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
     /// Its fields in the shape that serialisers take.
     pub(crate) fn fields(&self) -> FieldList<'_> {
         FieldList(&self.fields)
@@ -39,6 +45,7 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         RefusalKind::TargetTooLong => 414,
         RefusalKind::ExpectationFailed => 417,
         RefusalKind::Misdirected | RefusalKind::TlsPolicyChanged => 421,
+        RefusalKind::RateLimited => 429,
         RefusalKind::HeadTooLarge => 431,
         // nginx's number for a client that left; seen in logs only.
         RefusalKind::ClientClosed => 499,
@@ -97,7 +104,7 @@ impl Form {
 
 /// The answer to a refused request.
 pub(crate) fn response(refusal: &Refusal, form: Form, id: RequestId, now: SystemTime) -> OwnResponse {
-    let status = status(refusal.kind);
+    let status = refusal.status.unwrap_or(status(refusal.kind));
     let digits = id.digits();
     let id = String::from_utf8_lossy(&digits).into_owned();
     let (kind, body) = match form {
@@ -112,8 +119,8 @@ pub(crate) fn response(refusal: &Refusal, form: Form, id: RequestId, now: System
         (REASON_HEADER.to_owned(), refusal.reason().to_owned()),
         ("x-request-id".to_owned(), id),
     ];
-    if status == 503 {
-        fields.push(("retry-after".to_owned(), "1".to_owned()));
+    if let Some(seconds) = retry_after(refusal, status) {
+        fields.push(("retry-after".to_owned(), seconds.to_string()));
     }
     if status == 405 {
         fields.push(("allow".to_owned(), "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
@@ -121,9 +128,17 @@ pub(crate) fn response(refusal: &Refusal, form: Form, id: RequestId, now: System
     OwnResponse { status, fields, body }
 }
 
+/// Seconds after which a client may come again, where that is known or soon; never 0, which would be at once.
+fn retry_after(refusal: &Refusal, status: u16) -> Option<u64> {
+    match refusal.retry_after {
+        Some(time) => Some((time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1)),
+        None => (status == 503).then_some(1),
+    }
+}
+
 /// HTTP/2 sends it as one block of fields that ends the stream.
 fn trailers_only(refusal: &Refusal, id: String, now: SystemTime) -> OwnResponse {
-    let fields = vec![
+    let mut fields = vec![
         ("date".to_owned(), date(now)),
         ("content-type".to_owned(), "application/grpc".to_owned()),
         ("grpc-status".to_owned(), grpc_status(refusal.kind).to_string()),
@@ -131,6 +146,8 @@ fn trailers_only(refusal: &Refusal, id: String, now: SystemTime) -> OwnResponse 
         (REASON_HEADER.to_owned(), refusal.reason().to_owned()),
         ("x-request-id".to_owned(), id),
     ];
+    fields
+        .extend(refusal.retry_after.and(retry_after(refusal, 200)).map(|s| ("retry-after".to_owned(), s.to_string())));
     OwnResponse { status: 200, fields, body: Bytes::new() }
 }
 
@@ -150,7 +167,10 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         | RefusalKind::UpstreamWriteTimeout
         | RefusalKind::HeadTimeout
         | RefusalKind::UpstreamReadTimeout => DEADLINE_EXCEEDED,
-        RefusalKind::BodyTooLarge | RefusalKind::TargetTooLong | RefusalKind::HeadTooLarge => RESOURCE_EXHAUSTED,
+        RefusalKind::BodyTooLarge
+        | RefusalKind::TargetTooLong
+        | RefusalKind::HeadTooLarge
+        | RefusalKind::RateLimited => RESOURCE_EXHAUSTED,
         RefusalKind::UnknownHost
         | RefusalKind::NoRoute
         | RefusalKind::MethodNotAllowed

@@ -157,6 +157,15 @@ pub struct PoolSample {
     pub restarts: Option<u64>,
 }
 
+/// What a rate limit has counted when somebody asks.
+#[derive(Debug, Clone, Default)]
+pub struct LimitSample {
+    /// Its name, or where it stands.
+    pub limit: String,
+    /// Number of requests by what became of them.
+    pub requests: Vec<(&'static str, u64)>,
+}
+
 impl Metrics {
     /// All metrics at zero. `version` is that of the program.
     ///
@@ -311,11 +320,11 @@ impl Metrics {
             .retain(|name, listener| listeners.contains(name) || listener.open.get() > 0 || self.forget_listener(name));
     }
 
-    /// The text of `/metrics` (Prometheus text format 0.0.4), with what pools look like right now.
+    /// The text of `/metrics` (Prometheus text format 0.0.4), with what pools and limits look like right now.
     #[must_use]
-    pub fn render(&self, pools: &[PoolSample]) -> String {
+    pub fn render(&self, pools: &[PoolSample], limits: &[LimitSample]) -> String {
         let mut families = self.registry.gather();
-        families.extend(sampled(pools).map(|samples| samples.gather()).unwrap_or_default());
+        families.extend(sampled(pools, limits).map(|samples| samples.gather()).unwrap_or_default());
         let mut text = Vec::new();
         match TextEncoder::new().encode(&families, &mut text) {
             Ok(()) => String::from_utf8_lossy(&text).into_owned(),
@@ -365,8 +374,8 @@ impl RouteKey {
     }
 }
 
-/// What is read only when somebody asks: pools and the process itself.
-fn sampled(pools: &[PoolSample]) -> prometheus::Result<Registry> {
+/// What is read only when somebody asks: pools, limits and the process itself.
+fn sampled(pools: &[PoolSample], limits: &[LimitSample]) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let endpoints = gauges(&registry, names::ENDPOINTS, &[label::UPSTREAM, label::STATE])?;
     let in_flight = gauges(&registry, names::IN_FLIGHT, &[label::UPSTREAM])?;
@@ -382,6 +391,12 @@ fn sampled(pools: &[PoolSample]) -> prometheus::Result<Registry> {
         }
         if let Some(count) = pool.restarts {
             restarts.with_label_values(&[name]).inc_by(count);
+        }
+    }
+    let limited = counters(&registry, names::RATE_LIMITED, &[label::LIMIT, label::RESULT])?;
+    for limit in limits {
+        for (result, count) in &limit.requests {
+            limited.with_label_values(&[limit.limit.as_str(), result]).inc_by(*count);
         }
     }
     sample_process(&registry)?;
@@ -465,7 +480,7 @@ mod tests {
         route.observe(0, Duration::ZERO, 0, 0);
         route.observe(999, Duration::ZERO, 0, 0);
         metrics.route(&key("api", "/v1/", "app")).observe(200, Duration::ZERO, 0, 0);
-        let text = metrics.render(&[]);
+        let text = metrics.render(&[], &[]);
         let labels = r#"route="/v1/",site="api",upstream="app""#;
         for (status, count) in [("2xx", 2), ("5xx", 1), ("other", 2), ("4xx", 0)] {
             let labels = format!(r#"route="/v1/",site="api",status="{status}",upstream="app""#);
@@ -495,7 +510,7 @@ mod tests {
         metrics.config_applied(1, at);
         metrics.config_applied(2, at);
         metrics.config_refused();
-        let text = metrics.render(&[]);
+        let text = metrics.render(&[], &[]);
         for line in [
             r#"tidegate_connections_open{listener=":443"} 1"#,
             r#"tidegate_connections_refused_total{listener=":443",reason="per_address"} 1"#,
@@ -524,7 +539,10 @@ mod tests {
             workers: vec![("ready", 2), ("starting", 1)],
             restarts: Some(4),
         };
-        let text = metrics().render(&[pool, PoolSample { upstream: "static".to_owned(), ..PoolSample::default() }]);
+        let limit =
+            LimitSample { limit: "site a, route /".to_owned(), requests: vec![("delayed", 7), ("rejected", 0)] };
+        let pools = [pool, PoolSample { upstream: "static".to_owned(), ..PoolSample::default() }];
+        let text = metrics().render(&pools, &[limit]);
         for line in [
             r#"tidegate_workers{state="starting",upstream="app"} 1"#,
             r#"tidegate_worker_restarts_total{upstream="app"} 4"#,
@@ -532,6 +550,8 @@ mod tests {
             r#"tidegate_upstream_in_flight{upstream="app"} 3"#,
             r#"tidegate_upstream_in_flight{upstream="static"} 0"#,
             "# TYPE tidegate_worker_restarts_total counter",
+            r#"tidegate_rate_limit_requests_total{limit="site a, route /",result="delayed"} 7"#,
+            r#"tidegate_rate_limit_requests_total{limit="site a, route /",result="rejected"} 0"#,
             "# TYPE process_resident_memory_bytes gauge",
         ] {
             check(&text, line);
@@ -553,22 +573,22 @@ mod tests {
         let only = |name: &str| BTreeSet::from([name.to_owned()]);
         let retain = || metrics.retain(&BTreeSet::from([key("kept", "/", "kept")]), &only("kept"), &only("kept"));
         retain();
-        let text = metrics.render(&[]);
+        let text = metrics.render(&[], &[]);
         assert!(!text.contains("\"old\""), "{text}");
         check(&text, r#"tidegate_connections_open{listener="draining"} 1"#);
         check(&text, r#"tidegate_upstream_connections_opened_total{upstream="kept"} 1"#);
         draining.open.dec();
         retain();
-        assert!(!metrics.render(&[]).contains("draining"));
+        assert!(!metrics.render(&[], &[]).contains("draining"));
         metrics.route(&key("kept", "/", "kept")).observe(200, Duration::ZERO, 0, 0);
         let line = r#"tidegate_requests_total{route="/",site="kept",status="2xx",upstream="kept"} 2"#;
-        check(&metrics.render(&[]), line);
+        check(&metrics.render(&[], &[]), line);
     }
 
     #[test]
     fn odd_names_are_escaped() {
         let metrics = metrics();
         let _ = metrics.upstream("a\"b\\c\nd");
-        check(&metrics.render(&[]), r#"tidegate_upstream_retries_total{upstream="a\"b\\c\nd"} 0"#);
+        check(&metrics.render(&[], &[]), r#"tidegate_upstream_retries_total{upstream="a\"b\\c\nd"} 0"#);
     }
 }

@@ -45,6 +45,9 @@ pub const UPSTREAM_FAILED: Metric =
 pub const RETRIES: Metric = metric("tidegate_upstream_retries_total", "Requests tried again");
 /// `{reason}`
 pub const REFUSALS: Metric = metric("tidegate_refusals_total", "Requests answered by tidegate itself, by reason");
+/// `{limit, result}`, result as `delayed`, `rejected` or `dry_run`
+pub const RATE_LIMITED: Metric =
+    metric("tidegate_rate_limit_requests_total", "Requests that a rate limit delayed or refused, or would have");
 /// no labels
 pub const ACCESS_LOG_DROPPED: Metric = metric(
     "tidegate_access_log_lines_dropped_total",
@@ -124,6 +127,8 @@ pub mod label {
     pub const RESULT: &str = "result";
     /// State of a worker or endpoint.
     pub const STATE: &str = "state";
+    /// Name of a rate limit, or where it stands.
+    pub const LIMIT: &str = "limit";
     /// Version of the program.
     pub const VERSION: &str = "version";
 }

@@ -24,6 +24,7 @@ pub(crate) fn site(name: &str, hosts: &[&str], tls: SiteTls) -> Site {
             action: RouteAction::Respond(response),
             max_body: 0,
             buffer: Buffer { request: 0, response: 0 },
+            rate_limits: Vec::new(),
             forward_path: ForwardPath::Canonical,
         }],
     }
@@ -66,6 +67,7 @@ pub(crate) fn model(sites: Vec<Site>, default_site: Option<&str>) -> Model {
         sites,
         upstreams: BTreeMap::new(),
         tls_policies: BTreeMap::from([(DEFAULT_TLS_POLICY.to_owned(), TlsPolicy::default())]),
+        rate_limits: BTreeMap::new(),
         admin: Admin { listen: Address::Unix("/nowhere".into()), token: None },
         logging: Logging { level: LogLevel::Info, format: LogFormat::Text, access: None },
         server: Server {

@@ -188,6 +188,7 @@ pub(crate) fn route(pattern: &str, action: RouteAction) -> Route {
         action,
         max_body: 1 << 20,
         buffer: Buffer { request: 0, response: 0 },
+        rate_limits: Vec::new(),
         forward_path: ForwardPath::Canonical,
     }
 }
@@ -262,6 +263,7 @@ pub(crate) fn model(sites: Vec<Site>, upstreams: Vec<Upstream>) -> Model {
         sites,
         upstreams: upstreams.into_iter().map(|upstream| (upstream.name.clone(), upstream)).collect(),
         tls_policies: BTreeMap::from([(DEFAULT_TLS_POLICY.to_owned(), TlsPolicy::default())]),
+        rate_limits: BTreeMap::new(),
         admin: Admin { listen: tcp(1), token: None },
         logging: Logging { level: LogLevel::Info, format: LogFormat::Auto, access: None },
         server: Server {

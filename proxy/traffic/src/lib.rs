@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod filter;
 pub mod head;
 pub mod host;
+pub mod limit;
 mod parameters;
 pub mod pool;
 pub mod proxy_header;

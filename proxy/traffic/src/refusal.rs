@@ -4,6 +4,7 @@
 //! the client sees: that is chosen in one place of the program, so the kinds here stay free of any protocol.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// A request that we answer ourselves because it cannot be served.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -13,12 +14,16 @@ pub struct Refusal {
     pub kind: RefusalKind,
     /// For the operator: the place and the value. Never sent to a client.
     pub detail: Cow<'static, str>,
+    /// After what time the same request may fare better, where that is known.
+    pub retry_after: Option<Duration>,
+    /// The status that the file asks for, where it has a say.
+    pub status: Option<u16>,
 }
 
 impl Refusal {
     /// A refusal with its text for the operator.
     pub fn new(kind: RefusalKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into() }
+        Self { kind, detail: detail.into(), retry_after: None, status: None }
     }
 
     /// The request breaks a rule of the protocol.
@@ -130,6 +135,8 @@ refusal_kinds! {
     TlsPolicyChanged: Client, true, "tls_policy_changed", "this connection is out of date: open a new one";
     /// The site has no route for this request.
     NoRoute: Client, false, "no_route", "not found";
+    /// More requests of this client than a limit of the route admits.
+    RateLimited: Client, true, "rate_limited", "too many requests";
     /// The body is longer than the route allows.
     BodyTooLarge: Client, false, "body_too_large", "the request body is too large";
     /// The body stopped arriving.

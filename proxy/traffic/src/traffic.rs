@@ -4,6 +4,7 @@
 //! accepted does `commit` bring the shared pools into line with the new model.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_config::model::{
@@ -11,6 +12,7 @@ use tidegate_config::model::{
 };
 
 use crate::head::TlsPolicyId;
+use crate::limit::Limits;
 use crate::pool::{EndpointIds, Pool};
 use crate::router::{PoolId, Router};
 
@@ -21,6 +23,8 @@ pub struct Traffic {
     pub router: Router,
     /// By [`PoolId`]: in the order of the model's upstreams.
     pub pools: Vec<Arc<Pool>>,
+    /// How often routes may be asked for.
+    pub limits: Limits,
     settings: Vec<PoolSettings>,
     balances: Vec<Balance>,
     /// Guards pools that take the place of others of their name, until `commit` has told them; no request takes it.
@@ -43,6 +47,8 @@ pub struct Identities {
     pub policies: HashMap<String, TlsPolicyId>,
     /// How the endpoints of upstreams are spoken to, where not in plaintext.
     pub transports: HashMap<String, TransportId>,
+    /// What keys of limits are hashed with; that of the first snapshot stays.
+    pub secret: RandomState,
 }
 
 /// How endpoints are spoken to: TLS with one CA, name and certificate has one number, plaintext is 0. Connections of
@@ -101,6 +107,7 @@ impl Traffic {
         Self {
             router: Router::new(model, identities),
             pools,
+            limits: Limits::new(model, previous.map(|traffic| &traffic.limits), &identities.secret),
             settings: all_settings,
             balances: model.upstreams.values().map(|upstream| upstream.balance.clone()).collect(),
             successions: Mutex::new(successions),

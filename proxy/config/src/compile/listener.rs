@@ -125,7 +125,7 @@ fn speakers(texts: Vec<String>, who: &str, spot: Spot<'_>, report: &mut Report) 
     Some(networks)
 }
 
-fn networks(texts: Vec<String>, spot: Spot<'_>, report: &mut Report) -> Option<Networks> {
+pub(super) fn networks(texts: Vec<String>, spot: Spot<'_>, report: &mut Report) -> Option<Networks> {
     let mut networks = Networks::default();
     let mut sound = true;
     for (index, text) in texts.iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::rate_limit::RateLimits;
 use crate::fault::Code;
 use crate::model::DEFAULT_TLS_POLICY;
 use crate::raw;
@@ -19,6 +20,7 @@ pub(crate) struct Names {
     used_upstreams: BTreeSet<String>,
     tls_policies: Vec<(String, Span)>,
     used_tls_policies: BTreeSet<String>,
+    pub(crate) limits: RateLimits,
     /// Some entries were faulty and are missing here, so that an unknown name is no news.
     listeners_damaged: bool,
     sites_damaged: bool,
@@ -84,6 +86,7 @@ impl Names {
             tls_policies: Vec::new(),
             // Used where nothing is said.
             used_tls_policies: BTreeSet::from([DEFAULT_TLS_POLICY.to_owned()]),
+            limits: RateLimits::default(),
             listeners_damaged: root_damaged || listeners_spot.is_damaged(),
             sites_damaged: root_damaged || sites_spot.is_damaged(),
             upstreams_damaged: root_damaged || upstreams_spot.is_damaged(),
@@ -234,6 +237,7 @@ impl Names {
             let problem = format!("no listener or site uses the TLS policy \"{name}\"");
             report.warning(*span, Code::Unused, problem).hint("write tls_policy in a site, or remove it");
         }
+        self.limits.report_unused(report);
         if self.sites.is_empty() && !self.sites_damaged {
             let problem = "there are no sites: every request is refused";
             report.warning(spot.key("listeners").key_span(), Code::Unused, problem);
@@ -256,7 +260,7 @@ fn share_listener(a: &Option<Vec<String>>, b: &Option<Vec<String>>) -> bool {
     }
 }
 
-fn unknown(kind: &str, name: &str, known: &[&str], spot: Spot<'_>, report: &mut Report) {
+pub(super) fn unknown(kind: &str, name: &str, known: &[&str], spot: Spot<'_>, report: &mut Report) {
     let hint = did_you_mean(name, known.iter().copied()).unwrap_or_else(|| match known {
         [] => format!("no {kind} is defined"),
         known if known.len() <= 12 => format!("defined are {}", one_of(known.iter().copied())),

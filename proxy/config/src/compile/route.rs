@@ -5,8 +5,11 @@ use std::sync::Arc;
 use super::buffer::Wishes;
 use super::keep;
 use super::names::{Names, Unique};
+use super::rate_limit::Place;
 use crate::fault::Code;
-use crate::model::{Condition, FixedResponse, ForwardPath, PathPattern, Route, RouteAction, ValuePattern};
+use crate::model::{
+    Condition, FixedResponse, ForwardPath, PathPattern, RateLimitUse, Route, RouteAction, ValuePattern,
+};
 use crate::pattern::{lies_under, parse_path, parse_value};
 use crate::raw;
 use crate::report::Report;
@@ -18,7 +21,12 @@ use crate::units::Reason;
 pub(crate) struct Inherited<'a> {
     pub(crate) max_body: u64,
     pub(crate) buffer: Wishes,
+    pub(crate) rate_limits: Vec<RateLimitUse>,
     pub(crate) forward_path: ForwardPath,
+    /// Name of the site.
+    pub(crate) site: &'a str,
+    /// Names of the routes around it.
+    pub(crate) way: Option<String>,
     /// Pattern of the route around it, and where it stands.
     pub(crate) outer: Option<(&'a PathPattern, Span)>,
 }
@@ -78,6 +86,7 @@ fn route(
         cookies,
         max_body,
         buffer,
+        rate_limit,
         forward_path,
         proxy,
         respond,
@@ -94,16 +103,29 @@ fn route(
     let wishes = inherited.buffer.with(buffer, spot.key("buffer"));
     let kind = proxy.as_deref().and_then(|upstream| names.endpoint_kind(upstream));
     let buffer = wishes.settle(kind, max_body, spot, report);
+    let name =
+        name.or_else(|| path.as_deref().map(|path| default_name(path, conditions.as_deref().unwrap_or_default())));
+    let way = way(inherited.way.as_deref(), name.as_deref().unwrap_or_default());
+    let place = Place::Route { site: inherited.site, way: &way };
+    let rate_limits = names.limits.chosen(rate_limit, &place, spot.key("rate_limit"), report);
+    let rate_limits = rate_limits.unwrap_or_else(|| inherited.rate_limits.clone());
     let inner = Inherited {
         max_body,
         buffer: wishes,
+        rate_limits: rate_limits.clone(),
         forward_path,
+        site: inherited.site,
+        way: Some(way),
         outer: pattern.as_ref().map(|pattern| (pattern, path_spot.span())),
     };
     let action = action(Actions { proxy, respond, routes }, spot, &inner, names, report);
-    let conditions = conditions?;
-    let name = name.or_else(|| path.as_deref().map(|path| default_name(path, &conditions)))?;
-    Some(Route { name, path: pattern?, conditions, action: action?, max_body, buffer, forward_path })
+    let (name, conditions) = (name?, conditions?);
+    Some(Route { name, path: pattern?, conditions, action: action?, max_body, buffer, rate_limits, forward_path })
+}
+
+/// The names on the way to a route, as logs and metrics have them.
+fn way(outer: Option<&str>, name: &str) -> String {
+    outer.map_or_else(|| name.to_owned(), |outer| format!("{outer} > {name}"))
 }
 
 fn check_nesting(inner: &PathPattern, outer: &PathPattern, span: Span, outer_span: Span, report: &mut Report) {

@@ -2,6 +2,7 @@
 
 use super::buffer::Wishes;
 use super::names::{Names, Unique};
+use super::rate_limit::Place;
 use super::route::{self, Inherited};
 use super::{file_path, keep};
 use crate::fault::Code;
@@ -21,7 +22,7 @@ pub(crate) fn sites(raw: Vec<raw::Site>, spot: Spot<'_>, names: &mut Names, repo
 }
 
 fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, report: &mut Report) -> Option<Site> {
-    let raw::Site { name, hosts, listeners, tls, tls_policy, max_body, buffer, forward_path, routes } = raw;
+    let raw::Site { name, hosts, listeners, tls, tls_policy, max_body, buffer, rate_limit, forward_path, routes } = raw;
     let name = name.or_else(|| hosts.as_ref()?.first().cloned());
     let hosts_spot = spot.key("hosts");
     let listeners = site_listeners(listeners, spot.key("listeners"), names, report);
@@ -37,7 +38,12 @@ fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, r
         names.use_tls_policy(policy, spot.key("tls_policy"), report);
     }
     check_tls(&listeners, tls.is_some(), spot, names, report);
+    let place = Place::Site(name.as_deref().unwrap_or_default());
+    let rate_limits = names.limits.chosen(rate_limit, &place, spot.key("rate_limit"), report);
     let inherited = Inherited {
+        site: name.as_deref().unwrap_or_default(),
+        way: None,
+        rate_limits: rate_limits.unwrap_or_default(),
         max_body: max_body.map_or(DEFAULT_MAX_BODY, |size| size.0),
         buffer: Wishes::default().with(buffer, spot.key("buffer")),
         forward_path: forward_path.map_or(ForwardPath::Canonical, ForwardPath::from),

@@ -137,6 +137,11 @@ fn each_change_is_one_line() {
             "tls_policies: { default: { tickets: false } }\nupstreams:\n",
             "~ tls_policy default: tickets: true -> false\n",
         ),
+        (
+            "{ path: /, proxy: app }",
+            "{ path: /, rate_limit: { rate: 10/s }, proxy: app }",
+            "~ site api: routes[/].rate_limit: off -> site api, route /\n+ rate_limit site api, route /\n",
+        ),
         ("upstreams:\n", "logging: { level: debug }\nupstreams:\n", "~ logging.level: info -> debug\n"),
         ("upstreams:\n", "server: { spool: { total: 2GiB } }\nupstreams:\n", "~ server.spool.total: 1GiB -> 2GiB\n"),
         ("upstreams:\n", "server: { drain_timeout: 1s }\nupstreams:\n", "~ server.drain_timeout: 30s -> 1s\n"),
@@ -194,4 +199,17 @@ fn secrets_are_not_printed() {
     let difference = change("A: one", "A: topsecret");
     let json = serde_json::to_string(&difference).unwrap();
     assert!(!json.contains("topsecret") && !difference.to_string().contains("topsecret"), "{json}");
+}
+
+#[test]
+fn rate_limits_differ_by_name() {
+    let with = |limits: &str| model(&BASE.replace("upstreams:\n", &format!("rate_limits: {limits}\nupstreams:\n")));
+    let old = with("{ a: { rate: 10/s, burst: 5, delay: 2 }, b: { rate: 1/h } }");
+    let new = with("{ a: { rate: 20 per 1s, burst: 6, nodelay: true, key: [host, header:x-user], allow: [private] } }");
+    assert_eq!(
+        diff(&old, &new).to_string(),
+        "- rate_limit b\n~ rate_limit a: rate: 10/s -> 20/s\n~ rate_limit a: burst: 5 -> 6\n\
+         ~ rate_limit a: delay: 2 -> nodelay\n~ rate_limit a: key: [client_address] -> [host, header:x-user]\n\
+         ~ rate_limit a: allow: [] -> [private]\n"
+    );
 }

@@ -4,7 +4,7 @@
 //! route, the lease on the endpoint and the list of endpoints tried; it never keeps the snapshot, so a tunnel that
 //! lasts for days holds nothing of the configuration it began under.
 //!
-//! `Head` is the first event. `Collect` is answered by `Collected`, or the driver answers by itself. `Queue` is answered by `EndpointReady` or `WaitExpired`; `Forward` by `AttemptFailed` or
+//! `Head` is the first event. `Delay` is answered by `DelayOver`; `Collect` is answered by `Collected`, or the driver answers by itself. `Queue` is answered by `EndpointReady` or `WaitExpired`; `Forward` by `AttemptFailed` or
 //! `ResponseHead`; everything ends with `Finished`, which may come at any time (the client may go away at any time).
 //! Dropping the exchange at any point gives back what it holds.
 
@@ -18,6 +18,7 @@ use crate::body::BodyPlan;
 use crate::edits::HeadEdits;
 use crate::filter::{self, RequestContext};
 use crate::head::{HeadView, HttpVersion, ResponseView};
+use crate::limit::{Decision, LimitFields};
 use crate::pool::balance::mix;
 use crate::pool::endpoint::{Endpoint, EndpointId, Origin};
 use crate::pool::key::Key;
@@ -40,6 +41,8 @@ const MAX_METHOD: usize = 32;
 pub enum Event<'a> {
     /// The request head has arrived and is well formed.
     Head(&'a HeadView<'a>),
+    /// The time of `Delay` has come.
+    DelayOver,
     /// As much of the body as `Collect` asks for is held.
     Collected,
     /// The ticket of `Queue` says that it is worth asking again.
@@ -59,6 +62,11 @@ pub enum Event<'a> {
 pub enum Action {
     /// Answer without an endpoint.
     Respond(Answer),
+    /// Wait: the client is ahead of the rate of a limit.
+    Delay {
+        /// Then `DelayOver`.
+        until: Instant,
+    },
     /// Hold the request's body, until it is complete or so much is held or no more can be. Nothing is taken from the
     /// pool meanwhile: however slow the client is, it costs no endpoint anything.
     Collect {
@@ -141,6 +149,9 @@ pub struct Exchange {
     state: State,
     request: Option<Request>,
     hold: Hold,
+    /// What follows the delay.
+    next: Option<Next>,
+    limit_fields: LimitFields,
     tried: Vec<EndpointId>,
     /// Attempts begun.
     attempts: u32,
@@ -156,12 +167,24 @@ pub struct Exchange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
+    Delayed,
     Collecting,
     Waiting,
     Attempting,
     Relaying,
     Answered,
     Over,
+}
+
+/// What becomes of a request that was routed and admitted.
+#[derive(Debug)]
+enum Next {
+    /// It is answered by ourselves.
+    Respond(Answer),
+    /// So many bytes of its body are held first.
+    Collect(u64),
+    /// An endpoint is looked for.
+    Seek,
 }
 
 /// What the exchange holds of an endpoint.
@@ -201,6 +224,8 @@ impl Exchange {
             state: State::New,
             request: None,
             hold: Hold::Nothing,
+            next: None,
+            limit_fields: LimitFields::default(),
             tried: Vec::new(),
             attempts: 0,
             tries: 0,
@@ -223,15 +248,12 @@ impl Exchange {
         match (self.state, event) {
             (_, Event::Finished(outcome)) => self.finish(outcome),
             (State::New, Event::Head(head)) => match self.begin(traffic, head) {
-                Ok(Some(answer)) => self.respond(answer),
-                Ok(None) => match self.collects(head) {
-                    Some(most) => {
-                        self.state = State::Collecting;
-                        Action::Collect { most }
-                    }
-                    None => self.seek(now),
-                },
+                Ok(next) => self.limit(traffic, head, next, now),
                 Err(refusal) => self.refuse(refusal),
+            },
+            (State::Delayed, Event::DelayOver) => match self.next.take() {
+                Some(next) => self.go_on(next, now),
+                None => self.refuse(Refusal::new(RefusalKind::Internal, "a delay with nothing behind it")),
             },
             (State::Collecting, Event::Collected) => self.seek(now),
             (State::Waiting, Event::EndpointReady) => self.seek(now),
@@ -329,29 +351,58 @@ impl Exchange {
         }
     }
 
-    /// Routes the request. `Some` is an answer of our own, `None` means that it is to be forwarded.
-    fn begin(&mut self, traffic: &Traffic, head: &HeadView<'_>) -> Result<Option<Answer>, Refusal> {
+    /// What the client is told of its limits in every answer.
+    #[must_use]
+    pub fn limit_fields(&self) -> &LimitFields {
+        &self.limit_fields
+    }
+
+    /// Routes the request.
+    fn begin(&mut self, traffic: &Traffic, head: &HeadView<'_>) -> Result<Next, Refusal> {
         check_method(head)?;
         filter::check_request(head)?;
         if head.target.is_asterisk() {
-            return Ok(Some(Answer::Fixed(Arc::clone(traffic.options_response()))));
+            return Ok(Next::Respond(Answer::Fixed(Arc::clone(traffic.options_response()))));
         }
         let route = traffic.router.route(head)?;
         // Remembered first, so that a refusal below is counted for its route.
         let request = self.request.insert(Request::new(route, head));
         request.plan.admit(head.body)?;
         match &route.action {
-            RouteAction::Respond(response) => Ok(Some(Answer::Fixed(Arc::clone(response)))),
+            RouteAction::Respond(response) => Ok(Next::Respond(Answer::Fixed(Arc::clone(response)))),
             RouteAction::Proxy(pool) => {
                 request.proxied = Some(Proxied::new(traffic, *pool, head)?);
-                Ok(None)
+                Ok(request.plan.collects(head.body).map_or(Next::Seek, Next::Collect))
             }
         }
     }
 
-    /// Most bytes of the body to hold before the pool is asked.
-    fn collects(&self, head: &HeadView<'_>) -> Option<u64> {
-        self.request.as_ref()?.plan.collects(head.body)
+    /// Asks the limits of the route.
+    fn limit(&mut self, traffic: &Traffic, head: &HeadView<'_>, next: Next, now: Instant) -> Action {
+        let route = self.route().and_then(|route| traffic.router.info(route));
+        let Some(route) = route.filter(|route| !route.limits.is_empty()) else { return self.go_on(next, now) };
+        let Decision { delay, refusal, fields } = traffic.limits.decide(&route.limits, head, now);
+        self.limit_fields = fields;
+        match refusal {
+            Some(refusal) => self.refuse(refusal),
+            None if delay.is_zero() => self.go_on(next, now),
+            None => {
+                self.state = State::Delayed;
+                self.next = Some(next);
+                Action::Delay { until: now + delay }
+            }
+        }
+    }
+
+    fn go_on(&mut self, next: Next, now: Instant) -> Action {
+        match next {
+            Next::Respond(answer) => self.respond(answer),
+            Next::Collect(most) => {
+                self.state = State::Collecting;
+                Action::Collect { most }
+            }
+            Next::Seek => self.seek(now),
+        }
     }
 
     /// Asks the pool for an endpoint that was not tried.
@@ -464,7 +515,9 @@ impl Exchange {
                 self.observe(now);
                 self.timings.response_head = Some(now);
                 self.state = State::Relaying;
-                Action::Relay { edits: filter::response_edits(self.id, false), tunnel: false }
+                let mut edits = filter::response_edits(self.id, false);
+                self.limit_fields.set(&mut edits);
+                Action::Relay { edits, tunnel: false }
             }
         }
     }
@@ -486,7 +539,9 @@ impl Exchange {
                 self.timings.response_head = Some(now);
                 self.state = State::Relaying;
                 self.hold = Hold::Tunnel(lease.into_tunnel());
-                Action::Relay { edits: filter::response_edits(self.id, true), tunnel: true }
+                let mut edits = filter::response_edits(self.id, true);
+                self.limit_fields.set(&mut edits);
+                Action::Relay { edits, tunnel: true }
             }
             hold => {
                 if let Hold::Lease(lease) = hold {

@@ -1,7 +1,10 @@
 //! The step machine, event by event.
 
 use proptest::prelude::*;
-use tidegate_config::model::{EndpointSource, ForwardPath, Model, Upstream};
+use tidegate_config::Networks;
+use tidegate_config::model::{
+    EndpointSource, ForwardPath, Model, Rate, RateLimit, RateLimitHeaders, RateLimitUse, Upstream, Variable,
+};
 
 use super::*;
 use crate::fixtures::{
@@ -81,6 +84,7 @@ impl Run {
             Action::Respond(Answer::Refused(refusal)) => refusal.reason().to_owned(),
             Action::Respond(Answer::Fixed(response)) => format!("fixed {}", response.status),
             Action::Collect { most } => format!("collect {most}"),
+            Action::Delay { until } => format!("delay {:?}", until - self.now),
             Action::Queue { ticket, until } => {
                 self.ticket = Some(ticket);
                 format!("queue {:?}", until - self.now)
@@ -151,6 +155,82 @@ fn a_body_is_collected_before_an_endpoint_is_taken() {
     run.head(&Asked { body: crate::head::BodyLength::Unknown, ..get("h", "/app") });
     assert_eq!(run.step(Event::Finished(Outcome::Cancelled)), "done", "a client may leave while it sends");
     assert_eq!(run.loads(), [(0, 0)]);
+}
+
+/// The usual routes, all under one limit of a request in a second with a burst of one that waits.
+fn limited() -> Run {
+    let mut model = app(upstream("app", servers(&[(1, 1)])));
+    let limit = RateLimit {
+        name: "slow".to_owned(),
+        named: true,
+        rate: Rate { requests: 1, per: Duration::from_secs(1) },
+        burst: 1,
+        delay: Some(0),
+        key: vec![Variable::ClientAddress],
+        status: 503,
+        headers: RateLimitHeaders::Legacy,
+        dry_run: false,
+        allow: Networks::default(),
+        entries: 1024,
+    };
+    model.rate_limits.insert("slow".to_owned(), limit);
+    for route in &mut model.sites[0].routes {
+        route.rate_limits = vec![RateLimitUse { limit: "slow".to_owned(), cost: 1 }];
+        route.buffer.request = 7;
+    }
+    Run::new(Traffic::build(&model, None, &Identities::default()))
+}
+
+#[test]
+fn a_limit_lets_pass_delays_and_refuses() {
+    let mut run = limited();
+    let fields = |run: &Run| run.exchange.limit_fields().iter().map(|(_, value)| value.to_owned()).collect::<Vec<_>>();
+    assert_eq!(run.head(&get("h", "/fixed")), "fixed 200");
+    assert_eq!(fields(&run), ["2", "1", "1"]);
+    run.exchange = Exchange::new(RequestId(2), run.now);
+    let upload = Asked { body: crate::head::BodyLength::Unknown, ..get("h", "/app") };
+    assert_eq!(run.head(&upload), "delay 1s");
+    assert_eq!(run.loads(), [(0, 0)], "nothing is taken from the pool meanwhile");
+    let mut second = std::mem::replace(&mut run.exchange, Exchange::new(RequestId(3), run.now));
+    assert_eq!(run.head(&get("h", "/app")), "rate_limited");
+    assert_eq!(fields(&run), ["2", "0", "2"], "told with the refusal too");
+    assert_eq!(run.exchange.route(), Some(RouteId(4)), "a refusal is counted for its route");
+    std::mem::swap(&mut run.exchange, &mut second);
+    run.now += Duration::from_secs(1);
+    assert_eq!(run.step(Event::DelayOver), "collect 7");
+    assert_eq!(run.step(Event::DelayOver), "internal", "once only");
+
+    run.exchange = Exchange::new(RequestId(4), run.now);
+    assert_eq!(run.head(&get("h", "/fixed")), "delay 1s");
+    assert_eq!(run.step(Event::Finished(Outcome::ClientGone)), "done", "a client may leave while it waits");
+    run.now += Duration::from_secs(9);
+    run.exchange = Exchange::new(RequestId(5), run.now);
+    assert_eq!(run.head(&get("h", "/app")), "to 1");
+    let action = run.exchange.step(
+        &run.traffic,
+        Event::ResponseHead(ResponseView { status: 200, fields: &fixtures::fields(&[("X-RateLimit-Limit", "99")]) }),
+        run.now,
+    );
+    let Action::Relay { edits, .. } = action else { panic!("{action:?}") };
+    let head = fixtures::rendered(&edits, &fixtures::fields(&[("X-RateLimit-Limit", "99")]));
+    assert!(head.contains("x-ratelimit-limit=2 x-ratelimit-remaining=1") && !head.contains("99"), "{head}");
+}
+
+#[test]
+fn what_no_route_takes_is_on_no_account() {
+    let mut run = limited();
+    for _ in 0..3 {
+        for (request, expected) in [
+            (get("h", "/none"), "no_route"),
+            (get("h", "*").method("OPTIONS"), "fixed 204"),
+            (Asked { body: crate::head::BodyLength::Known(11), ..get("h", "/small") }, "body_too_large"),
+        ] {
+            run.exchange = Exchange::new(RequestId(1), run.now);
+            assert_eq!(run.head(&request), expected);
+        }
+    }
+    run.exchange = Exchange::new(RequestId(1), run.now);
+    assert_eq!(run.head(&get("h", "/app")), "to 1");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use tidegate_config::model::{self, Buffer, FixedResponse, ForwardPath, Model, SiteTls};
 
 use crate::head::{HeadView, HttpVersion};
+use crate::limit::{LimitUse, Limits};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::traffic::Identities;
 use policies::Policies;
@@ -43,6 +44,8 @@ pub struct RouteInfo {
     pub max_body: u64,
     /// What is held of both bodies.
     pub buffer: Buffer,
+    /// Limits that must all admit a request.
+    pub limits: Box<[LimitUse]>,
     /// In which form the path is forwarded.
     pub forward_path: ForwardPath,
     /// What becomes of a request.
@@ -222,6 +225,7 @@ impl Layout<'_> {
             upstream,
             max_body: route.max_body,
             buffer: route.buffer,
+            limits: Limits::uses(self.model, &route.rate_limits),
             forward_path: route.forward_path,
             action,
             default_host: site.default_host.clone(),
