@@ -71,6 +71,11 @@ async fn send_on(client: &Client, connection: &mut Option<Connection>, ask: Ask)
     Ok(answer)
 }
 
+/// Whether a request line is one of this test's.
+fn is_asked(line: &str) -> bool {
+    line.starts_with("POST /") || line.starts_with("GET /canary/") || line.starts_with("GET /another/")
+}
+
 async fn the_answer_arrives_and_the_next_request_gets_its_own(kind: Kind) {
     for buffer in ["on", "off"] {
         let origin = hasty().await;
@@ -97,14 +102,18 @@ async fn the_answer_arrives_and_the_next_request_gets_its_own(kind: Kind) {
                     connection = connection.filter(|_| kind.is_h2());
                 }
                 for canary in [format!("/canary/{number}{then}"), format!("/another/{number}{then}")] {
-                    let answer = send_on(&client, &mut connection, Ask::post(&canary, "abc")).await;
+                    // Whoever closes behind a request that it has whole has not kept its word either: what cannot be sent
+                    // again may be lost then, by any proxy.
+                    let surprised = matches!(then, "closes" | "resets") && size <= 8 << 10;
+                    let ask = if surprised { Ask::get(&canary) } else { Ask::post(&canary, "abc") };
+                    let answer = send_on(&client, &mut connection, ask).await;
                     let answer = answer.unwrap_or_else(|error| panic!("behind {place}: {error:#}"));
                     assert_eq!((answer.status.as_u16(), answer.text()), (200, canary), "behind {place}");
                 }
             }
         }
         // Nothing of a body was read as a request.
-        let strange: Vec<_> = origin.requests().into_iter().filter(|seen| !seen.line().starts_with("POST /")).collect();
+        let strange: Vec<_> = origin.requests().into_iter().filter(|seen| !is_asked(seen.line())).collect();
         assert!(strange.is_empty(), "{strange:?}");
     }
 }

@@ -74,9 +74,10 @@ impl RoundRobin {
         })?;
         let mut front = best.queue.pop_front()?;
         front.paid += self.total;
-        let place = front.place;
-        best.queue.push_back(front);
-        Some(place)
+        // Nearly always the end: only who was passed over for long may stand behind it.
+        let rank = best.queue.partition_point(|one| one.rank() <= front.rank());
+        best.queue.insert(rank, front);
+        Some(front.place)
     }
 
     fn pick_among(&mut self, members: &[Member], candidate: impl Fn(&Endpoint) -> bool) -> Option<usize> {
@@ -108,7 +109,14 @@ impl RoundRobin {
 
 impl Group {
     fn sort(&mut self) {
-        self.queue.make_contiguous().sort_by_key(|one| (one.paid, one.place));
+        self.queue.make_contiguous().sort_by_key(Account::rank);
+    }
+}
+
+impl Account {
+    /// The lowest of a group is next.
+    fn rank(&self) -> (i64, usize) {
+        (self.paid, self.place)
     }
 }
 
