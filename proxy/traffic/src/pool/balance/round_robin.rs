@@ -37,11 +37,14 @@ struct Account {
 impl RoundRobin {
     /// Members that stay keep what they have gained.
     pub(in crate::pool) fn align(&mut self, members: &[Member]) {
-        let gained =
-            |group: &Group| group.queue.iter().map(|one| (one.id, group.gained - one.paid)).collect::<Vec<_>>();
-        let known: HashMap<EndpointId, i64> = self.groups.iter().flat_map(gained).collect();
+        let (old, total) = (self.total, members.iter().map(|member| i64::from(member.weight)).sum());
+        // Gains are as large as the weights, and these may all be ten times as large for a while.
+        let scaled = |gained: i64| if old == total { gained } else { gained * total / old.max(1) };
+        let gains =
+            |group: &Group| group.queue.iter().map(|one| (one.id, scaled(group.gained - one.paid))).collect::<Vec<_>>();
+        let known: HashMap<EndpointId, i64> = self.groups.iter().flat_map(gains).collect();
         self.groups.clear();
-        self.total = members.iter().map(|member| i64::from(member.weight)).sum();
+        self.total = total;
         for (place, member) in members.iter().enumerate() {
             let id = member.endpoint.id();
             let account = Account { place, id, paid: -known.get(&id).copied().unwrap_or(0) };
