@@ -42,6 +42,18 @@ impl Marks {
         self.watched.store(true, Memory::SeqCst);
     }
 
+    /// Visits the marked of so many places, and takes their marks away.
+    pub(super) fn drain(&self, places: usize, mut visit: impl FnMut(usize)) {
+        for word in 0..places.div_ceil(BITS).min(WORDS) {
+            let mut marked = self.take(word);
+            while marked != 0 {
+                let first = word * BITS + marked.trailing_zeros() as usize;
+                marked &= marked - 1;
+                (first..places).step_by(BITS * WORDS).for_each(&mut visit);
+            }
+        }
+    }
+
     fn take(&self, word: usize) -> u64 {
         if self.words[word].load(Memory::Relaxed) == 0 { 0 } else { self.words[word].swap(0, Memory::SeqCst) }
     }
@@ -92,9 +104,6 @@ impl Loads {
     /// Looks at all members anew; those that stay keep their turn.
     pub(in crate::pool) fn align(&mut self, members: &[Member], marks: &Marks) {
         marks.watch();
-        (0..WORDS).for_each(|word| {
-            marks.take(word);
-        });
         let turns: HashMap<EndpointId, u64> =
             self.ids.iter().copied().zip(self.leaves.iter().map(|load| load.turn)).collect();
         self.ids = members.iter().map(|member| member.endpoint.id()).collect();
@@ -116,13 +125,7 @@ impl Loads {
     }
 
     /// The place of the least loaded; `None` when no member is a candidate.
-    pub(in crate::pool) fn pick(
-        &mut self,
-        members: &[Member],
-        marks: &Marks,
-        candidate: impl Fn(&Endpoint) -> bool,
-    ) -> Option<usize> {
-        self.look(members, marks);
+    pub(in crate::pool) fn pick(&mut self, members: &[Member], candidate: impl Fn(&Endpoint) -> bool) -> Option<usize> {
         let mut passed = Vec::new();
         let chosen = loop {
             let place = self.winners.get(1).map(|place| *place as usize)?;
@@ -150,18 +153,10 @@ impl Loads {
         Some(place)
     }
 
-    fn look(&mut self, members: &[Member], marks: &Marks) {
-        for word in 0..members.len().div_ceil(BITS).min(WORDS) {
-            let mut marked = marks.take(word);
-            while marked != 0 {
-                let first = word * BITS + marked.trailing_zeros() as usize;
-                marked &= marked - 1;
-                for place in (first..members.len()).step_by(BITS * WORDS) {
-                    self.leaves[place].in_flight = members[place].endpoint.in_flight();
-                    self.climb(place);
-                }
-            }
-        }
+    /// The load of a member has changed.
+    pub(in crate::pool) fn look(&mut self, place: usize, endpoint: &Endpoint) {
+        self.leaves[place].in_flight = endpoint.in_flight();
+        self.climb(place);
     }
 
     /// Settles the matches from a leaf to the root.

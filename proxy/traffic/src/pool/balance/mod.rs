@@ -59,6 +59,8 @@ pub(super) struct Balance {
 #[derive(Debug)]
 struct Tier {
     priority: u32,
+    /// Place of its first member among those of all tiers.
+    first: usize,
     members: Vec<Member>,
     policy: Policy,
 }
@@ -100,15 +102,18 @@ impl Balance {
                 Err(place) => {
                     let known = old.iter().position(|tier| tier.priority == priority);
                     let policy = known.map_or_else(|| Policy::new(&self.kind), |known| old.swap_remove(known).policy);
-                    self.tiers.insert(place, Tier { priority, members: Vec::new(), policy });
+                    self.tiers.insert(place, Tier { priority, first: 0, members: Vec::new(), policy });
                     place
                 }
             };
             self.tiers[place].members.push(member);
         }
+        let mut places = 0;
         for tier in &mut self.tiers {
-            for (place, member) in tier.members.iter().enumerate() {
-                member.endpoint.set_place(place);
+            tier.first = places;
+            for member in &tier.members {
+                member.endpoint.set_place(places);
+                places += 1;
             }
             tier.policy.align(&tier.members, marks);
         }
@@ -121,10 +126,27 @@ impl Balance {
         marks: &Marks,
         candidate: impl Fn(&Endpoint) -> bool,
     ) -> Option<Arc<Endpoint>> {
+        if self.kind == model::Balance::LeastConn {
+            self.look(marks);
+        }
         self.tiers.iter_mut().find_map(|tier| {
-            let place = tier.policy.pick(&tier.members, choice, marks, &candidate)?;
+            let place = tier.policy.pick(&tier.members, choice, &candidate)?;
             Some(Arc::clone(&tier.members[place].endpoint))
         })
+    }
+}
+
+impl Balance {
+    /// Looks at the members whose loads have changed, those of every tier: their marks are gone then.
+    fn look(&mut self, marks: &Marks) {
+        let places = self.tiers.last().map_or(0, |tier| tier.first + tier.members.len());
+        marks.drain(places, |place| {
+            let number = self.tiers.partition_point(|tier| tier.first <= place) - 1;
+            let Tier { first, members, policy, .. } = &mut self.tiers[number];
+            if let Policy::LeastConn(loads) = policy {
+                loads.look(place - *first, &members[place - *first].endpoint);
+            }
+        });
     }
 }
 
@@ -168,12 +190,11 @@ impl Policy {
         &mut self,
         members: &[Member],
         choice: &Choice<'_>,
-        marks: &Marks,
         candidate: &impl Fn(&Endpoint) -> bool,
     ) -> Option<usize> {
         let by_key = match self {
             Self::RoundRobin(turns) => return turns.pick(members, choice.all, candidate),
-            Self::LeastConn(loads) => return loads.pick(members, marks, candidate),
+            Self::LeastConn(loads) => return loads.pick(members, candidate),
             Self::Random(draw) => return draw.pick(members, choice.draw, candidate),
             Self::RandomTwo(draw) => {
                 return draw.pick_of_two(members, choice.draw, |one| f64::from(one.in_flight()), candidate);

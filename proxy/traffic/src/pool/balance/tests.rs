@@ -285,6 +285,29 @@ fn least_conn_sees_leases_that_end_elsewhere() {
     }
 }
 
+/// Picks that find the first tier full look at its loads too, and must not lose those of the second.
+#[test]
+fn least_conn_sees_the_loads_of_every_tier() {
+    let marks = Arc::default();
+    let list = endpoints(&[1; 4], &marks);
+    for (endpoint, priority) in list.iter().zip([0, 0, 1, 1]) {
+        let address = endpoint.address().clone();
+        endpoint.configure(&StaticServer { address, weight: 1, priority, max_conns: None, down: false });
+    }
+    let mut table = Table::of(model::Balance::LeastConn, list.clone(), marks);
+    for _ in 0..10 {
+        let chosen = table.pick(&Key::None, |one| one.priority() == 1).unwrap();
+        chosen.begin_exchange();
+    }
+    assert_eq!(list.iter().map(|one| one.in_flight()).collect::<Vec<_>>(), [0, 0, 5, 5]);
+    (0..5).for_each(|_| list[3].end_exchange());
+    for _ in 0..5 {
+        let chosen = table.pick(&Key::None, |one| one.priority() == 1).unwrap();
+        assert_eq!(chosen.id(), list[3].id());
+        chosen.begin_exchange();
+    }
+}
+
 #[test]
 fn lower_tiers_wait_until_nobody_above_can_serve() {
     let marks = Arc::default();
