@@ -10,6 +10,8 @@ use super::socket::Socket;
 use crate::tls::identity;
 use crate::tls::policy::{ListenerTls, Presented};
 use crate::tls::sni::UNRECOGNIZED_NAME_ALERT;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rustls::pki_types::UnixTime;
 use rustls::{HandshakeKind, ServerConnection};
 use std::future::poll_fn;
@@ -199,21 +201,7 @@ async fn accept_tls(
 /// session has the one it began with.
 fn forwarded_certificate(presented: &Presented, session: &ServerConnection) -> Option<Arc<str>> {
     let leaf = session.peer_certificates().filter(|_| presented.forwards_certificate())?.first()?;
-    Some(Arc::from(format!(":{}:", base64(leaf))))
-}
-
-/// Base64 with padding (RFC 4648 section 4).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            let digit = (bits >> (18 - 6 * place)) & 63;
-            text.push(if place <= chunk.len() { DIGITS[digit as usize] as char } else { '=' });
-        }
-    }
-    text
+    Some(Arc::from(format!(":{}:", BASE64.encode(leaf))))
 }
 
 /// Reads until the first bytes are the HTTP/2 preface or cannot become it.
@@ -234,19 +222,4 @@ async fn detect_http2(conn: &mut Conn) -> io::Result<bool> {
 
 fn overdue(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("{what} not complete in time"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::base64;
-
-    #[test]
-    fn base64_as_rfc_4648_has_it() {
-        let rows =
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy")];
-        for (plain, text) in rows {
-            assert_eq!(base64(plain.as_bytes()), text);
-        }
-        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate_traffic::RequestId;
+use tidegate_traffic::mix::mix;
 
 /// The numbers of one shard: a random half that only this shard has, and a mixed counter.
 #[derive(Debug)]
@@ -20,15 +21,9 @@ impl RequestIds {
     /// The next one; never the same twice in a shard.
     pub(crate) fn next(&self) -> RequestId {
         let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        // A bijection, so that different numbers stay different.
         RequestId(u128::from(self.prefix) << 64 | u128::from(mix(number.wrapping_add(self.key))))
     }
-}
-
-/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection, so that different numbers stay different.
-const fn mix(mut value: u64) -> u64 {
-    value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ (value >> 31)
 }
 
 #[cfg(test)]

@@ -5,12 +5,13 @@
 //! nothing and issues only for the site file beside it.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
@@ -260,20 +261,13 @@ impl Fnv {
 
 /// PEM of a certificate (RFC 7468): rcgen gives it only for those it made itself.
 fn pem_of(certificate: &CertificateDer<'_>) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let base64 = BASE64.encode(certificate);
     let mut text = String::from("-----BEGIN CERTIFICATE-----\n");
-    for line in certificate.chunks(48) {
-        for group in line.chunks(3) {
-            let bytes = [group[0], *group.get(1).unwrap_or(&0), *group.get(2).unwrap_or(&0)];
-            let bits = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
-            for place in 0..4 {
-                let index = (bits >> (18 - 6 * place)) & 63;
-                text.push(if place <= group.len() { char::from(ALPHABET[index as usize]) } else { '=' });
-            }
-        }
+    for line in base64.as_bytes().chunks(64) {
+        text.extend(line.iter().map(|byte| char::from(*byte)));
         text.push('\n');
     }
-    let _ = text.write_str("-----END CERTIFICATE-----\n");
+    text.push_str("-----END CERTIFICATE-----\n");
     text
 }
 

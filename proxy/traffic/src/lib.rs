@@ -13,6 +13,7 @@ pub mod filter;
 pub mod head;
 pub mod host;
 pub mod limit;
+pub mod mix;
 mod parameters;
 pub mod pool;
 pub mod proxy_header;

@@ -4,8 +4,9 @@
 //! route, the lease on the endpoint and the list of endpoints tried; it never keeps the snapshot, so a tunnel that
 //! lasts for days holds nothing of the configuration it began under.
 //!
-//! `Head` is the first event. `Delay` is answered by `DelayOver`; `Collect` is answered by `Collected`, or the driver answers by itself. `Queue` is answered by `EndpointReady` or `WaitExpired`; `Forward` by `AttemptFailed` or
-//! `ResponseHead`; everything ends with `Finished`, which may come at any time (the client may go away at any time).
+//! `Head` is the first event. `Delay` is answered by `DelayOver`; `Collect` by `Collected`, or the driver answers by
+//! itself; `Queue` by `EndpointReady` or `WaitExpired`; `Forward` by `AttemptFailed` or `ResponseHead`; everything ends with
+//! `Finished`, which may come at any time (the client may go away at any time).
 //! Dropping the exchange at any point gives back what it holds.
 
 use std::borrow::Cow;
@@ -19,7 +20,7 @@ use crate::edits::HeadEdits;
 use crate::filter::{self, RequestContext};
 use crate::head::{HeadView, HttpVersion, ResponseView};
 use crate::limit::{Decision, LimitFields};
-use crate::pool::balance::mix;
+use crate::mix::mix;
 use crate::pool::endpoint::{Endpoint, EndpointId, Origin};
 use crate::pool::key::Key;
 use crate::pool::lease::{Lease, Outcome, TunnelLease};

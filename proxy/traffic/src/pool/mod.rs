@@ -9,7 +9,7 @@ pub mod key;
 pub mod lease;
 pub mod queue;
 
-pub(crate) mod balance;
+mod balance;
 mod latency;
 mod warming;
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::pool::balance::mix;
+use crate::mix::mix;
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -5,6 +5,7 @@
 
 use super::Member;
 use super::hash::TRIES;
+use crate::mix::mix;
 use crate::pool::endpoint::Endpoint;
 
 /// Slots of the table: a prime, as Envoy has it, more than a hundred times as many as there are likely members.
@@ -57,7 +58,7 @@ impl Table {
     ) -> Option<usize> {
         let hash = hash(0, key);
         (0..u64::from(TRIES)).find_map(|step| {
-            let hash = if step == 0 { hash } else { super::mix(hash.wrapping_add(step)) };
+            let hash = if step == 0 { hash } else { mix(hash.wrapping_add(step)) };
             let place = *self.slots.get((hash % SLOTS as u64) as usize)? as usize;
             candidate(&members[place].endpoint).then_some(place)
         })
@@ -87,6 +88,6 @@ impl Turns {
 /// FNV-1a, then SplitMix64's finaliser, which FNV needs for its upper bits. Stable: several programs beside each other
 /// choose alike.
 fn hash(seed: u64, key: &[u8]) -> u64 {
-    let start = 0xcbf2_9ce4_8422_2325 ^ super::mix(seed);
-    super::mix(key.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)))
+    let start = 0xcbf2_9ce4_8422_2325 ^ mix(seed);
+    mix(key.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)))
 }

@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use tidegate_config::model::{self, Address, StaticServer, Variable};
 
 use super::round_robin::{Plain, RoundRobin, members};
-use super::{Balance, Choice, Marks, Member, mix};
+use super::{Balance, Choice, Marks, Member};
 use crate::fixtures::tcp;
+use crate::mix::mix;
 use crate::pool::endpoint::{Endpoint, EndpointId, Origin};
 use crate::pool::key::Key;
 
