@@ -10,9 +10,11 @@ use super::*;
 use crate::fixtures::{
     self, FieldList, Request as Asked, fields, get, model, proxy, respond, route, servers, site, upstream,
 };
+use crate::head::ResponseView;
 use crate::pool::Expectation;
 use crate::pool::endpoint::WorkerKey;
-use crate::retry::Sent;
+use crate::pool::queue::Ticket;
+use crate::retry::{self, Cause, Failure, Sent, Stage};
 use crate::traffic::{Identities, Traffic};
 
 const CLOSED: Failure = Failure {

@@ -1,0 +1,25 @@
+//! What an exchange is told.
+
+use crate::head::{HeadView, ResponseView};
+use crate::pool::lease::Outcome;
+use crate::retry::Failure;
+
+/// What has happened.
+pub enum Event<'a> {
+    /// The request head has arrived and is well formed.
+    Head(&'a HeadView<'a>),
+    /// The time of `Delay` has come.
+    DelayOver,
+    /// As much of the body as `Collect` asks for is held.
+    Collected,
+    /// The ticket of `Queue` says that it is worth asking again.
+    EndpointReady,
+    /// The time of `Queue` is over.
+    WaitExpired,
+    /// The attempt of `Forward` ended before a response head.
+    AttemptFailed(Failure),
+    /// A response head has arrived: interim (1xx), the 101 of an upgrade, or final.
+    ResponseHead(ResponseView<'a>),
+    /// The exchange is over: the answer was sent, or something made that impossible.
+    Finished(Outcome),
+}
