@@ -19,7 +19,7 @@ mod worker;
 use std::path::{Path, PathBuf};
 
 use crate::fault::Code;
-use crate::model::{Address, EndpointSource, Model, Upstream};
+use crate::model::{Address, EndpointSource, Model, ServerAddress, Upstream};
 use crate::raw;
 use crate::report::Report;
 use crate::source::Span;
@@ -100,7 +100,12 @@ fn server_spots<'m>(upstream: &'m Upstream, spot: Spot<'_>) -> Vec<(&'m Address,
     let EndpointSource::Servers(servers) = &upstream.source else { return Vec::new() };
     let servers_spot = spot.key("upstreams").key(&upstream.name).key("servers");
     let place = |index| servers_spot.item(index).key("address").span();
-    servers.iter().enumerate().map(|(index, server)| (&server.address, place(index))).collect()
+    let fixed = servers.iter().enumerate().filter_map(|(index, server)| match &server.address {
+        ServerAddress::Fixed(address) => Some((address, place(index))),
+        // What it resolves to is not known before the program runs.
+        ServerAddress::Host { .. } | ServerAddress::Service { .. } => None,
+    });
+    fixed.collect()
 }
 
 /// Names of the file's own choice become folders of sockets and labels of metrics; `what` is `an upstream`, say.

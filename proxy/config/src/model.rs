@@ -4,6 +4,8 @@
 //! without changing the file format. After compile there is nothing left to check and no
 //! default left to guess: a `Model` that exists can be run.
 
+mod discovery;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::network::Networks;
+pub use discovery::{Dns, Families, ServerAddress};
 
 /// One whole site file, its includes merged in.
 #[derive(Debug, Clone, PartialEq)]
@@ -587,7 +590,7 @@ pub enum ProxyHeader {
 pub struct UpstreamTls {
     /// PEM file with those who may issue their certificates, absolute and not read by compile; `None` is the system's CAs.
     pub ca: Option<PathBuf>,
-    /// A DNS name or an IP address; `None` is the endpoint's own address, which has a port then.
+    /// A DNS name or an IP address; `None` is the endpoint's own name, or its address where it has none.
     pub server_name: Option<String>,
     /// Whether certificates are verified.
     pub verify: bool,
@@ -709,17 +712,17 @@ impl fmt::Display for Variable {
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "there are few, and they live as long as the configuration")]
 pub enum EndpointSource {
-    /// Fixed addresses.
+    /// Servers that others run.
     Servers(Vec<StaticServer>),
     /// Processes that we start.
     Workers(WorkerSpec),
 }
 
-/// One fixed address.
+/// One server of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StaticServer {
-    /// Where it listens.
-    pub address: Address,
+    /// Where it listens; a name may stand for several.
+    pub address: ServerAddress,
     /// 1 to 65,535.
     pub weight: u32,
     /// Its tier: those of a lower number come first.

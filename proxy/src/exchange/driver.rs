@@ -294,7 +294,7 @@ impl<D: Downstream> Driver<'_, D> {
             return Err(connect_failure(Cause::Local));
         };
         let tls = if attempt.transport == TransportId::PLAIN { None } else { self.view.upstream_tls(&attempt.pool) };
-        match connect(endpoint.address(), &self.first_bytes(attempt), tls, attempt.timeouts.connect).await {
+        match connect(endpoint, &self.first_bytes(attempt), tls, attempt.timeouts.connect).await {
             Ok(link) => {
                 count(metrics, |metrics| &metrics.opened);
                 Ok(Box::new(Connection::new(link, permit, descriptor)))

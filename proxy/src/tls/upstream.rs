@@ -56,7 +56,8 @@ impl UpstreamTls {
         self.id
     }
 
-    /// The client's side of a handshake with a server at `address`. Not cancelled by anything but being dropped.
+    /// The client's side of a handshake with a server at `address`, which is asked for as `server_name` of the file, else
+    /// as the `host` whose address it is, else as its address. Not cancelled by anything but being dropped.
     ///
     /// # Errors
     /// `InvalidData` when the server is not whom we trust, other kinds when the connection fails.
@@ -64,12 +65,14 @@ impl UpstreamTls {
         &self,
         socket: S,
         address: &Address,
+        host: Option<&str>,
     ) -> io::Result<TlsStream<S>> {
-        let name = match (&self.server_name, address) {
-            (Some(name), _) => name.clone(),
-            (None, Address::Tcp(address)) => ServerName::from(address.ip()),
+        let name = match (&self.server_name, host, address) {
+            (Some(name), ..) => name.clone(),
+            (None, Some(host), _) => ServerName::try_from(host.to_owned()).map_err(io::Error::other)?,
+            (None, None, Address::Tcp(address)) => ServerName::from(address.ip()),
             // Compile asks for a name where there is no address.
-            (None, Address::Unix(_)) => return Err(io::Error::other("no server name for a unix socket")),
+            (None, None, Address::Unix(_)) => return Err(io::Error::other("no server name for a unix socket")),
         };
         TlsConnector::from(Arc::clone(&self.config)).connect(name, socket).await
     }

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 use std::io;
 use std::time::Duration;
 use tidegate_config::model::Address;
+use tidegate_traffic::pool::endpoint::Endpoint;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpStream, UnixStream};
 
@@ -24,18 +25,18 @@ pub(crate) enum ConnectError {
 /// Connects within `limit`, the handshake included; `first` is sent before anything else. Nothing of a request has been sent when it fails, so every request
 /// may go elsewhere.
 pub(crate) async fn connect(
-    address: &Address,
+    endpoint: &Endpoint,
     first: &[u8],
     tls: Option<&UpstreamTls>,
     limit: Duration,
 ) -> Result<Link, ConnectError> {
     let connecting = async {
-        let mut socket = socket(address).await?;
+        let mut socket = socket(endpoint.address()).await?;
         if !first.is_empty() {
             socket.write_all(first).await?;
         }
         let Some(tls) = tls else { return Ok(Link::Plain(socket)) };
-        match tls.connect(socket, address).await {
+        match tls.connect(socket, endpoint.address(), endpoint.host().map(AsRef::as_ref)).await {
             Ok(stream) => Ok(Link::Tls(Box::new(stream))),
             Err(error) => Err(ConnectError::Tls(error)),
         }

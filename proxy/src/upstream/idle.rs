@@ -144,8 +144,13 @@ mod tests {
         let time = Duration::from_secs(1);
         let timeouts =
             UpstreamTimeouts { connect: time, total_connect: time, head: time, read: time, write: time, idle: time };
-        let server =
-            StaticServer { address: Address::Unix("/x".into()), weight: 1, priority: 0, max_conns: None, down: false };
+        let server = StaticServer {
+            address: Address::Unix("/x".into()).into(),
+            weight: 1,
+            priority: 0,
+            max_conns: None,
+            down: false,
+        };
         let upstream = Upstream {
             name: "app".to_owned(),
             protocol: UpstreamProtocol::Http1,

@@ -229,7 +229,7 @@ pub(crate) fn servers(list: &[(u16, u32)]) -> EndpointSource {
     EndpointSource::Servers(
         list.iter()
             .map(|(port, weight)| StaticServer {
-                address: tcp(*port),
+                address: tcp(*port).into(),
                 weight: *weight,
                 priority: 0,
                 max_conns: None,

@@ -7,8 +7,8 @@ use super::{Scene, balance, file_path, keep, worker};
 use crate::address::{Use, parse_address};
 use crate::fault::Code;
 use crate::model::{
-    Address, Balance, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, StaticServer, Upstream,
-    UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
+    Address, Balance, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, ServerAddress, StaticServer,
+    Upstream, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
 };
 use crate::raw;
 use crate::report::Report;
@@ -199,7 +199,7 @@ fn parse_server_name(text: &str) -> Result<String, Reason> {
 
 /// The file of a socket is no name that a certificate could have.
 fn check_server_name(tls: &UpstreamTls, servers: &[StaticServer], spot: Spot<'_>, report: &mut Report) {
-    let nameless = servers.iter().any(|server| matches!(server.address, Address::Unix(_)));
+    let nameless = servers.iter().any(|server| matches!(server.address, ServerAddress::Fixed(Address::Unix(_))));
     if nameless && tls.server_name.is_none() {
         let problem = "a server on a unix socket has no address that its certificate could name";
         report.fault(spot.key("tls").span(), Code::MissingKey, problem).hint("write tls: { server_name: NAME }");
@@ -229,7 +229,7 @@ fn static_servers(
             keep::<()>(Err(reason), &text, spot, report);
         }
         let down = down.unwrap_or(false);
-        Some(StaticServer { address, weight: weight.unwrap_or(1), priority, max_conns, down })
+        Some(StaticServer { address: address.into(), weight: weight.unwrap_or(1), priority, max_conns, down })
     });
     if !servers.is_empty() && servers.iter().all(|server| server.down) {
         let problem = "every server is down: requests to this upstream are refused";

@@ -29,7 +29,7 @@ pub struct WorkerKey {
 /// Where an endpoint comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// A fixed address of the site file.
+    /// A server of the site file, by its address or by a name.
     Static,
     /// A process that we started.
     Worker {
@@ -58,6 +58,7 @@ pub type OnIdle = Box<dyn FnOnce() + Send>;
 pub struct Endpoint {
     id: EndpointId,
     address: Address,
+    host: Option<Arc<str>>,
     origin: Origin,
     weight: AtomicU32,
     priority: AtomicU32,
@@ -82,10 +83,17 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// A worker's: weight 1, without any limit.
-    pub(super) fn new(id: EndpointId, address: Address, origin: Origin, marks: Arc<Marks>) -> Self {
+    pub(super) fn new(
+        id: EndpointId,
+        address: Address,
+        host: Option<Arc<str>>,
+        origin: Origin,
+        marks: Arc<Marks>,
+    ) -> Self {
         Self {
             id,
             address,
+            host,
             origin,
             weight: AtomicU32::new(1),
             priority: AtomicU32::new(0),
@@ -115,6 +123,12 @@ impl Endpoint {
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The name that was resolved to its address: what its certificate is asked for.
+    #[must_use]
+    pub fn host(&self) -> Option<&Arc<str>> {
+        self.host.as_ref()
     }
 
     /// Where it comes from.
@@ -195,6 +209,7 @@ impl Endpoint {
         EndpointStatus {
             id: self.id,
             address: self.address.clone(),
+            host: self.host.clone(),
             origin: self.origin,
             weight: self.weight(),
             priority: self.priority(),
@@ -217,6 +232,12 @@ impl Endpoint {
         self.priority.store(*priority, Ordering::Relaxed);
         self.max_conns.store(max_conns.unwrap_or(0), Ordering::Relaxed);
         self.down.store(*down, Ordering::Relaxed);
+    }
+
+    /// Its share and tier, where a record of its name says so.
+    pub(super) fn configure_share(&self, weight: u32, priority: u32) {
+        self.weight.store(weight.max(1), Ordering::Relaxed);
+        self.priority.store(priority, Ordering::Relaxed);
     }
 
     /// Its place in its tier. Called under the pool's lock, before the tier looks at its load.
@@ -314,6 +335,8 @@ pub struct EndpointStatus {
     pub id: EndpointId,
     /// Where it listens.
     pub address: Address,
+    /// The name that was resolved to it.
+    pub host: Option<Arc<str>>,
     /// Where it comes from.
     pub origin: Origin,
     /// Share of the requests it gets.

@@ -1,24 +1,27 @@
 //! A group of endpoints at run time.
 //!
 //! A pool lives as long as an upstream of its name is in the site file and its endpoints are spoken to in the same way:
-//! reloads reconfigure it, and an endpoint whose identity stays (a server's address, a worker's slot and spawn) keeps its counters and its place in the balance.
+//! reloads reconfigure it, and an endpoint whose identity stays (a server's address with the name it was resolved from, a worker's slot and spawn)
+//! keeps its counters and its place in the balance.
 //! One short lock guards the list of endpoints, the balance and the queue; giving a lease back does not take it.
 
 pub mod endpoint;
 pub mod key;
 pub mod lease;
 pub mod queue;
+pub mod servers;
 
 mod balance;
 mod latency;
 mod warming;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tidegate_config::model::{self, Address, EndpointSource, StaticServer, Upstream};
+use tidegate_config::model::{self, Address, EndpointSource, ServerAddress, Upstream};
 
 use crate::refusal::{Refusal, RefusalKind};
 use balance::{Balance, Choice, Marks};
@@ -26,6 +29,7 @@ use endpoint::{Endpoint, EndpointId, EndpointState, EndpointStatus, OnIdle, Orig
 use key::Key;
 use lease::Lease;
 use queue::{Queue, Ticket};
+use servers::{Resolved, Servers};
 use warming::Warming;
 
 /// Source of endpoint names; clones share it, so that no two pools give the same name.
@@ -45,6 +49,8 @@ pub enum Expectation {
     Nothing,
     /// Workers are starting: a request without an endpoint waits.
     Workers,
+    /// Names of servers are being resolved for the first time: a request without an endpoint waits.
+    Names,
 }
 
 /// What a request brings to the choice of its endpoint.
@@ -82,6 +88,8 @@ pub struct Pool {
 
 struct Inner {
     endpoints: Vec<Arc<Endpoint>>,
+    /// What the file says of servers, and what their names resolve to.
+    servers: Servers,
     balance: Balance,
     warming: Warming,
     /// Whether an endpoint has a limit of exchanges.
@@ -111,6 +119,7 @@ impl Pool {
         };
         let inner = Inner {
             endpoints: Vec::new(),
+            servers: Servers::default(),
             balance: Balance::new(upstream.balance.clone()),
             warming: Warming::default(),
             limited: false,
@@ -141,12 +150,14 @@ impl Pool {
         inner.warming.set_time(upstream.slow_start);
         let endpoints = match &upstream.source {
             EndpointSource::Servers(servers) => {
-                inner.expectation = Expectation::Nothing;
-                let mut endpoints = self.servers(&inner.endpoints, servers);
+                inner.servers.configure(servers);
+                inner.expectation = inner.servers.expectation();
+                let mut endpoints = self.servers(&inner);
                 endpoints.extend(inner.workers().inspect(|worker| worker.mark(EndpointState::Draining)));
                 endpoints
             }
             EndpointSource::Workers(_) => {
+                inner.servers.configure(&[]);
                 if inner.endpoints.iter().any(|known| !is_worker(known)) {
                     inner.expectation = Expectation::Workers;
                 }
@@ -158,6 +169,30 @@ impl Pool {
         drop(inner);
         retired.iter().for_each(|endpoint| endpoint.settle());
         called.into_iter().for_each(queue::Called::wake);
+    }
+
+    /// Takes over what a server's name resolves to now, from the first answer or failure on; an empty list is a name
+    /// without addresses. Returns the endpoints that are gone: they get no new request and finish those they have. What
+    /// is told of a name before the file has it counts once [`reconfigure`](Self::reconfigure) brings it.
+    pub fn resolve(&self, name: &ServerAddress, found: Vec<Resolved>) -> Vec<EndpointId> {
+        let mut inner = self.lock();
+        inner.servers.resolve(name, found);
+        if inner.servers.is_empty() {
+            return Vec::new();
+        }
+        let had_none = inner.endpoints.is_empty();
+        let mut endpoints = self.servers(&inner);
+        endpoints.extend(inner.workers());
+        let retired = inner.replace(endpoints, &self.marks);
+        if had_none {
+            inner.warm_all(&self.marks);
+        }
+        inner.expectation = inner.servers.expectation();
+        let called = inner.queue_if_worth_asking();
+        drop(inner);
+        retired.iter().for_each(|endpoint| endpoint.settle());
+        called.into_iter().for_each(queue::Called::wake);
+        retired.iter().map(|endpoint| endpoint.id()).collect()
     }
 
     /// Takes the place of a pool of workers whose endpoints are spoken to in another way. Both have them from now on, so
@@ -179,7 +214,7 @@ impl Pool {
 
     /// A lease on an endpoint that is ready, has room and is not among those tried, as the balance chooses.
     ///
-    /// Waits only if no endpoint at all is ready and workers are expected.
+    /// Waits only if no endpoint at all is ready and some are expected.
     #[must_use]
     pub fn acquire(self: &Arc<Self>, wanted: &Wanted<'_>) -> Acquired {
         let mut guard = self.lock();
@@ -196,7 +231,7 @@ impl Pool {
             return Acquired::Lease(Lease::new(endpoint));
         }
         let any_ready = inner.endpoints.iter().any(|endpoint| endpoint.is_in_service());
-        if !any_ready && inner.expectation == Expectation::Workers {
+        if !any_ready && inner.expectation != Expectation::Nothing {
             let (number, waiter) = inner.queue.join();
             return Acquired::Wait(Ticket::new(Arc::clone(self), number, waiter));
         }
@@ -210,7 +245,7 @@ impl Pool {
             return known;
         }
         let origin = Origin::Worker { key, pid };
-        let endpoint = Arc::new(Endpoint::new(self.ids.next(), address, origin, Arc::clone(&self.marks)));
+        let endpoint = Arc::new(Endpoint::new(self.ids.next(), address, None, origin, Arc::clone(&self.marks)));
         inner.endpoints.push(Arc::clone(&endpoint));
         inner.warming.begin(endpoint.id());
         inner.align(&self.marks);
@@ -279,21 +314,25 @@ impl Pool {
         self.lock().queue.leave(number);
     }
 
-    fn servers(&self, known: &[Arc<Endpoint>], servers: &[StaticServer]) -> Vec<Arc<Endpoint>> {
-        let mut endpoints: Vec<Arc<Endpoint>> = Vec::with_capacity(servers.len());
-        for server in servers {
-            let same = |endpoint: &&Arc<Endpoint>| !is_worker(endpoint) && *endpoint.address() == server.address;
-            if endpoints.iter().any(|listed| same(&listed)) {
-                continue;
-            }
-            let endpoint = known.iter().find(same).cloned().unwrap_or_else(|| {
-                let address = server.address.clone();
-                Arc::new(Endpoint::new(self.ids.next(), address, Origin::Static, Arc::clone(&self.marks)))
+    /// Endpoints of the servers as they are known now, those of before among them.
+    fn servers(&self, inner: &Inner) -> Vec<Arc<Endpoint>> {
+        let same = |endpoint: &Arc<Endpoint>| (endpoint.address().clone(), endpoint.host().cloned());
+        let before = inner.endpoints.iter().filter(|known| !is_worker(known));
+        let before: HashMap<_, _> = before.map(|known| (same(known), known)).collect();
+        let listed = inner.servers.list();
+        let endpoints = listed.into_iter().map(|listed| {
+            let identity = (listed.address, listed.host);
+            let endpoint = before.get(&identity).map(|known| Arc::clone(known)).unwrap_or_else(|| {
+                let (address, host) = identity;
+                Arc::new(Endpoint::new(self.ids.next(), address, host, Origin::Static, Arc::clone(&self.marks)))
             });
-            endpoint.configure(server);
-            endpoints.push(endpoint);
-        }
-        endpoints
+            endpoint.configure(listed.server);
+            if let Some((weight, priority)) = listed.share {
+                endpoint.configure_share(weight, priority);
+            }
+            endpoint
+        });
+        endpoints.collect()
     }
 
     fn no_endpoint(&self, any_ready: bool, count: usize) -> Refusal {

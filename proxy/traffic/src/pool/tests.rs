@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Wake, Waker};
 
 use proptest::prelude::*;
-use tidegate_config::model::Balance as Kind;
+use tidegate_config::model::{Balance as Kind, StaticServer};
 
 use super::lease::{ConnPermit, Outcome, TunnelLease};
 use super::*;

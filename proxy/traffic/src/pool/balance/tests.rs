@@ -22,8 +22,8 @@ fn endpoints(weights: &[u32], marks: &Arc<Marks>) -> Vec<Arc<Endpoint>> {
 }
 
 fn endpoint(address: Address, weight: u32, id: u64, marks: &Arc<Marks>) -> Arc<Endpoint> {
-    let endpoint = Endpoint::new(EndpointId(id), address.clone(), Origin::Static, Arc::clone(marks));
-    endpoint.configure(&StaticServer { address, weight, priority: 0, max_conns: None, down: false });
+    let endpoint = Endpoint::new(EndpointId(id), address.clone(), None, Origin::Static, Arc::clone(marks));
+    endpoint.configure(&StaticServer { address: address.into(), weight, priority: 0, max_conns: None, down: false });
     Arc::new(endpoint)
 }
 
@@ -293,7 +293,13 @@ fn least_conn_sees_the_loads_of_every_tier() {
     let list = endpoints(&[1; 4], &marks);
     for (endpoint, priority) in list.iter().zip([0, 0, 1, 1]) {
         let address = endpoint.address().clone();
-        endpoint.configure(&StaticServer { address, weight: 1, priority, max_conns: None, down: false });
+        endpoint.configure(&StaticServer {
+            address: address.into(),
+            weight: 1,
+            priority,
+            max_conns: None,
+            down: false,
+        });
     }
     let mut table = Table::of(model::Balance::LeastConn, list.clone(), marks);
     for _ in 0..10 {
@@ -315,7 +321,13 @@ fn lower_tiers_wait_until_nobody_above_can_serve() {
     let list = endpoints(&[1, 1, 1], &marks);
     for (endpoint, priority) in list.iter().zip([0, 2, 1]) {
         let address = endpoint.address().clone();
-        endpoint.configure(&StaticServer { address, weight: 1, priority, max_conns: None, down: false });
+        endpoint.configure(&StaticServer {
+            address: address.into(),
+            weight: 1,
+            priority,
+            max_conns: None,
+            down: false,
+        });
     }
     let mut table = Table::of(model::Balance::RoundRobin, list.clone(), marks);
     assert_eq!((0..3).map(|_| table.letter(&Key::None)).collect::<String>(), "aaa");
