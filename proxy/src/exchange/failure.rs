@@ -25,7 +25,7 @@ pub(crate) struct OwnResponse {
 impl OwnResponse {
     /// Adds what the client is to know of its limits.
     pub(crate) fn tell(&mut self, limits: &LimitFields) {
-        self.fields.extend(limits.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        self.fields.extend(limits.iter().map(|(name, value)| (name.to_owned(), value)));
     }
 
     /// Its fields in the shape that serialisers take.

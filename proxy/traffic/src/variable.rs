@@ -1,38 +1,37 @@
 //! Values of a request by name: what limits and balances tell requests apart by.
 
-use std::borrow::Cow;
-
+use smallvec::SmallVec;
 use tidegate_config::model::Variable;
 
 use crate::head::HeadView;
 use crate::parameters;
 
-/// The value that a request has; `None` where it has none, or an empty one.
+/// What a look at the request's value gives; `None` where it has none, or an empty one. The value is shown where it stands,
+/// so that who only hashes it copies nothing.
 #[must_use]
-pub fn read<'a>(variable: &Variable, head: &HeadView<'a>) -> Option<Cow<'a, [u8]>> {
-    let value = match variable {
-        Variable::ClientAddress => Cow::Borrowed(head.client.address_text()),
-        Variable::Host => Cow::Borrowed(head.host?.name().as_bytes()),
-        Variable::Method => Cow::Borrowed(head.method.as_bytes()),
-        Variable::Path => Cow::Borrowed(head.target.path().as_bytes()),
-        Variable::Target => match head.target.canonical() {
-            Cow::Borrowed(target) => Cow::Borrowed(target.as_bytes()),
-            Cow::Owned(target) => Cow::Owned(target.into_bytes()),
-        },
-        Variable::Header(name) => Cow::Borrowed(head.fields.first(name)?),
+pub fn look<T>(variable: &Variable, head: &HeadView<'_>, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+    let look = |value: &[u8]| (!value.is_empty()).then(|| look(value));
+    match variable {
+        Variable::ClientAddress => look(head.client.address_text()),
+        Variable::Host => look(head.host?.name().as_bytes()),
+        Variable::Method => look(head.method.as_bytes()),
+        Variable::Path => look(head.target.path().as_bytes()),
+        Variable::Target => look(head.target.canonical().as_bytes()),
+        Variable::Header(name) => look(head.fields.first(name)?),
         Variable::Query(name) => {
             let value = parameters::query(head.target.query()?, name).next()?;
-            Cow::Owned(parameters::decoded(value).collect())
+            look(&parameters::decoded(value).collect::<SmallVec<[u8; 64]>>())
         }
         Variable::Cookie(name) => {
-            let mut first = None;
+            let (mut look, mut found) = (Some(look), None);
             parameters::cookies(head.fields, name, &mut |value| {
-                first.get_or_insert_with(|| value.to_vec());
+                if let Some(look) = look.take() {
+                    found = look(value);
+                }
             });
-            Cow::Owned(first?)
+            found
         }
-    };
-    (!value.is_empty()).then_some(value)
+    }
 }
 
 #[cfg(test)]
@@ -63,7 +62,8 @@ mod tests {
         ];
         let seen = request.view(|head| {
             for (variable, expected) in &rows {
-                assert_eq!(read(variable, head).as_deref(), expected.map(str::as_bytes), "{variable:?}");
+                let seen = look(variable, head, <[u8]>::to_vec);
+                assert_eq!(seen.as_deref(), expected.map(str::as_bytes), "{variable:?}");
             }
         });
         seen.unwrap();

@@ -186,7 +186,7 @@ fn limited() -> Run {
 #[test]
 fn a_limit_lets_pass_delays_and_refuses() {
     let mut run = limited();
-    let fields = |run: &Run| run.exchange.limit_fields().iter().map(|(_, value)| value.to_owned()).collect::<Vec<_>>();
+    let fields = |run: &Run| run.exchange.limit_fields().iter().map(|(_, value)| value).collect::<Vec<_>>();
     assert_eq!(run.head(&get("h", "/fixed")), "fixed 200");
     assert_eq!(fields(&run), ["2", "1", "1"]);
     run.exchange = Exchange::new(RequestId(2), run.now);

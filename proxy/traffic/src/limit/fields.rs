@@ -3,78 +3,120 @@
 //! `RateLimit` and `RateLimit-Policy` are those of draft-ietf-httpapi-ratelimit-headers: the quota is what a client may send
 //! at once after a pause, the window the time in which it comes back. The older `X-RateLimit-` fields have room for one
 //! limit: the one of which least is left.
+//!
+//! A decision keeps numbers; their text is made when an answer is.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
+use smallvec::SmallVec;
 use tidegate_config::model::RateLimitHeaders;
 
 use super::Asked;
+use super::policy::Policy;
 use crate::edits::HeadEdits;
 
 /// Fields of an answer; often none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LimitFields(Vec<(&'static str, String)>);
+pub struct LimitFields(SmallVec<[State; 2]>);
+
+/// What there is to tell of a limit, whoever asks.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Notice {
+    headers: RateLimitHeaders,
+    /// As a string (RFC 9651 section 3.3.3), with its quotation marks.
+    name: String,
+    /// Its member of `RateLimit-Policy`.
+    standard: String,
+    policy: Policy,
+}
+
+/// A limit and how far a client is ahead of its rate, its request included if it was charged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct State {
+    notice: Arc<Notice>,
+    level: u64,
+}
 
 impl LimitFields {
-    pub(super) fn new<'a>(asked: impl Iterator<Item = &'a Asked<'a>>) -> Self {
-        let (mut policies, mut standard) = (String::new(), String::new());
-        let mut tightest: Option<&Asked<'_>> = None;
-        for asked in asked {
-            let headers = asked.limit.headers;
-            if matches!(headers, RateLimitHeaders::Standard | RateLimitHeaders::All) {
-                asked.describe(&mut policies, &mut standard);
-            }
-            if matches!(headers, RateLimitHeaders::Legacy | RateLimitHeaders::All) {
-                tightest = tightest.filter(|known| known.remaining() <= asked.remaining()).or(Some(asked));
-            }
-        }
-        let mut fields = Vec::new();
-        if !policies.is_empty() {
-            fields.extend([("ratelimit-policy", policies), ("ratelimit", standard)]);
-        }
-        if let Some(asked) = tightest {
-            fields.extend([
-                ("x-ratelimit-limit", asked.limit.policy.quota().to_string()),
-                ("x-ratelimit-remaining", asked.remaining().to_string()),
-                ("x-ratelimit-reset", asked.reset().to_string()),
-            ]);
-        }
-        Self(fields)
+    pub(super) fn new(asked: &[Asked<'_>]) -> Self {
+        let states = asked.iter().filter_map(|asked| {
+            Some(State { notice: Arc::clone(asked.limit.notice.as_ref()?), level: asked.level_now() })
+        });
+        Self(states.collect())
     }
 
     /// Names in lower case, and values.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        self.0.iter().map(|(name, value)| (*name, value.as_str()))
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let tightest = self.0.iter().filter(|state| state.notice.is_legacy()).min_by_key(|state| state.remaining());
+        self.standard().into_iter().flatten().chain(tightest.map(State::legacy).into_iter().flatten())
+    }
+
+    fn standard(&self) -> Option<[(&'static str, String); 2]> {
+        let mut all = self.0.iter().filter(|state| state.notice.is_standard());
+        let first = all.next()?;
+        let mut policies = first.notice.standard.clone();
+        let mut standard = String::with_capacity(64);
+        first.describe(&mut standard);
+        for state in all {
+            policies.push_str(", ");
+            policies.push_str(&state.notice.standard);
+            standard.push_str(", ");
+            state.describe(&mut standard);
+        }
+        Some([("ratelimit-policy", policies), ("ratelimit", standard)])
     }
 
     /// Says them in an answer, in place of what stands there under the same names.
     pub(crate) fn set(&self, edits: &mut HeadEdits<'static>) {
-        for (name, value) in &self.0 {
-            edits.set(*name, value.clone());
-        }
+        self.iter().for_each(|(name, value)| edits.set(name, value));
     }
 }
 
-impl Asked<'_> {
-    /// Appends to both lists (RFC 9651 section 3.1).
-    fn describe(&self, policies: &mut String, standard: &mut String) {
-        let between = if policies.is_empty() { "" } else { ", " };
+impl Notice {
+    /// `None` where clients are told nothing.
+    pub(super) fn new(headers: RateLimitHeaders, name: &str, named: bool, policy: Policy) -> Option<Self> {
+        if headers == RateLimitHeaders::Off {
+            return None;
+        }
         // What stands in a file without a name tells clients nothing about the file.
-        let name = if self.limit.named { &*self.limit.name } else { "default" };
-        let (quota, window) = (self.limit.policy.quota(), seconds(self.limit.policy.window()).max(1));
+        let name = format!("\"{}\"", if named { name } else { "default" });
+        let window = seconds(policy.window()).max(1);
+        Some(Self { headers, standard: format!("{name};q={};w={window}", policy.quota()), name, policy })
+    }
+
+    fn is_standard(&self) -> bool {
+        matches!(self.headers, RateLimitHeaders::Standard | RateLimitHeaders::All)
+    }
+
+    fn is_legacy(&self) -> bool {
+        matches!(self.headers, RateLimitHeaders::Legacy | RateLimitHeaders::All)
+    }
+}
+
+impl State {
+    /// Appends its member of `RateLimit`.
+    fn describe(&self, standard: &mut String) {
         // Writing to a string does not fail.
-        let _ = write!(policies, "{between}\"{name}\";q={quota};w={window}");
-        let _ = write!(standard, "{between}\"{name}\";r={};t={}", self.remaining(), self.reset());
+        let _ = write!(standard, "{};r={};t={}", self.notice.name, self.remaining(), self.reset());
+    }
+
+    fn legacy(&self) -> [(&'static str, String); 3] {
+        [
+            ("x-ratelimit-limit", self.notice.policy.quota().to_string()),
+            ("x-ratelimit-remaining", self.remaining().to_string()),
+            ("x-ratelimit-reset", self.reset().to_string()),
+        ]
     }
 
     fn remaining(&self) -> u64 {
-        self.limit.policy.remaining(self.level_now())
+        self.notice.policy.remaining(self.level)
     }
 
     /// Seconds until the whole quota is back.
     fn reset(&self) -> u64 {
-        seconds(Duration::from_nanos(self.level_now()))
+        seconds(Duration::from_nanos(self.level))
     }
 }
 

@@ -14,13 +14,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use smallvec::SmallVec;
 use tidegate_config::Networks;
-use tidegate_config::model::{self, Model, RateLimitHeaders, Variable};
+use tidegate_config::model::{self, Model, Variable};
 
 use crate::head::HeadView;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::variable;
 pub use fields::LimitFields;
+use fields::Notice;
 use levels::{Claim, Levels, Table};
 use policy::{Policy, Verdict};
 
@@ -49,11 +51,11 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Limit {
     name: Arc<str>,
-    named: bool,
     policy: Policy,
     key: Vec<Variable>,
     status: u16,
-    headers: RateLimitHeaders,
+    /// What clients are told; nothing where the file does not ask for it.
+    notice: Option<Arc<Notice>>,
     dry_run: bool,
     allow: Networks,
     entries: usize,
@@ -91,10 +93,13 @@ impl Limits {
         }
     }
 
-    /// What a route goes by.
+    /// What a route goes by, those that only rehearse behind the others.
     pub(crate) fn uses(model: &Model, uses: &[model::RateLimitUse]) -> Box<[LimitUse]> {
         let place = |name: &String| model.rate_limits.keys().position(|known| known == name);
-        let known = uses.iter().filter_map(|one| {
+        let rehearses =
+            |one: &&model::RateLimitUse| model.rate_limits.get(&one.limit).is_some_and(|limit| limit.dry_run);
+        let (dry, strict): (Vec<_>, Vec<_>) = uses.iter().partition(rehearses);
+        let known = strict.into_iter().chain(dry).filter_map(|one| {
             // A checked model has them all.
             let place = u32::try_from(place(&one.limit)?).ok()?;
             Some(LimitUse { limit: LimitId(place), cost: one.cost })
@@ -106,26 +111,29 @@ impl Limits {
     /// admit it: none is charged for what another refuses, and the longest delay counts.
     #[must_use]
     pub fn decide(&self, uses: &[LimitUse], head: &HeadView<'_>, now: Instant) -> Decision {
-        let asked = uses.iter().filter_map(|one| self.ask(*one, head));
-        let (mut dry, mut strict): (Vec<_>, Vec<_>) = asked.partition(|asked| asked.limit.dry_run);
-        let mut decision = decide_strict(&mut strict, now);
-        if decision.refusal.is_none() {
-            dry.iter_mut().for_each(|asked| asked.rehearse(now));
-            decision.fields = LimitFields::new(strict.iter().chain(&dry));
-        } else {
-            decision.fields = LimitFields::new(strict.iter());
+        let mut asked = SmallVec::new();
+        uses.iter().for_each(|one| self.ask(*one, head, &mut asked));
+        let strict = asked.partition_point(|asked| !asked.limit.dry_run);
+        let mut decision = decide_strict(&mut asked[..strict], now);
+        if decision.refusal.is_some() {
+            // Those behind were never asked.
+            asked.truncate(strict);
         }
+        asked.iter_mut().skip(strict).for_each(|asked| asked.rehearse(now));
+        decision.fields = LimitFields::new(&asked);
         decision
     }
 
-    /// A limit of the snapshot, if it holds for this client.
-    fn ask(&self, one: LimitUse, head: &HeadView<'_>) -> Option<Asked<'_>> {
-        let limit = self.all.get(one.limit.0 as usize)?;
+    /// Asks a limit of the snapshot too, if it holds for this client.
+    fn ask<'a>(&'a self, one: LimitUse, head: &HeadView<'_>, asked: &mut SmallVec<[Asked<'a>; 4]>) {
+        let Some(limit) = self.all.get(one.limit.0 as usize) else { return };
         if limit.allow.contain(Some(head.client.address())) {
-            return None;
+            return;
         }
-        let client = client(&limit.key, head, self.secret.build_hasher());
-        Some(Asked { limit, client, price: limit.policy.price(one.cost), level: 0, charged: false })
+        // Limits of one route mostly tell clients apart by the same.
+        let same = asked.iter().find(|known| known.limit.key == limit.key).map(|known| known.client);
+        let client = same.unwrap_or_else(|| client(&limit.key, head, self.secret.build_hasher()));
+        asked.push(Asked { limit, client, price: limit.policy.price(one.cost), level: 0, charged: false });
     }
 
     /// Each limit, in the order of their names.
@@ -215,20 +223,20 @@ impl Asked<'_> {
 /// network of 64 bits and would otherwise be a new one as often as it likes (RFC 6177 section 2).
 fn client(key: &[Variable], head: &HeadView<'_>, mut hasher: impl Hasher) -> u64 {
     let mut own = key.iter().enumerate().take_while(|(_, variable)| **variable != Variable::ClientAddress);
-    let value = own.find_map(|(place, variable)| Some((place, variable::read(variable, head)?)));
     // The first byte keeps values of different variables apart, and values from addresses.
-    match (value, head.client.address()) {
-        (Some((place, value)), _) => {
+    let found = own.find_map(|(place, variable)| {
+        variable::look(variable, head, |value| {
             hasher.write_u8(u8::try_from(place).unwrap_or(u8::MAX));
-            hasher.write(&value);
-        }
-        (None, IpAddr::V4(address)) => {
-            hasher.write_u8(b'4');
-            hasher.write(&address.octets());
-        }
+            hasher.write(value);
+        })
+    });
+    match (found, head.client.address()) {
+        (Some(()), _) => {}
+        // One word, which is hashed at once.
+        (None, IpAddr::V4(address)) => hasher.write_u64(u64::from(address.to_bits()) << 8 | u64::from(b'4')),
         (None, IpAddr::V6(address)) => {
             hasher.write_u8(b'6');
-            hasher.write(&address.octets()[..8]);
+            hasher.write_u64((address.to_bits() >> 64) as u64);
         }
     }
     hasher.finish()
@@ -249,14 +257,14 @@ impl Limit {
             allow,
             entries,
         } = limit;
+        let policy = Policy::new(limit);
         let same = before.filter(|before| before.key == *key && before.entries == *entries);
         Self {
             name: name.as_str().into(),
-            named: *named,
-            policy: Policy::new(limit),
+            policy,
             key: key.clone(),
             status: *status,
-            headers: *headers,
+            notice: Notice::new(*headers, name, *named, policy).map(Arc::new),
             dry_run: *dry_run,
             allow: allow.clone(),
             entries: *entries,
@@ -290,7 +298,7 @@ impl Limit {
     }
 
     fn refusal(&self, early: Duration) -> Refusal {
-        let detail = format!("rate limit: {}, too early by {early:?}", self.name);
+        let detail = format!("rate limit: {}, too early by {} ms", self.name, early.as_millis());
         Refusal {
             retry_after: Some(early),
             status: Some(self.status),

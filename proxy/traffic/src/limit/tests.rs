@@ -1,7 +1,7 @@
 //! Whole decisions: against nginx's own arithmetic, and row by row.
 
 use proptest::prelude::*;
-use tidegate_config::model::{Rate, RateLimit, RateLimitUse};
+use tidegate_config::model::{Rate, RateLimit, RateLimitHeaders, RateLimitUse};
 
 use super::*;
 use crate::fixtures::{Request, get, model, respond, route, site};

@@ -29,8 +29,8 @@ impl Key {
     }
 
     fn first(variables: &[Variable], head: &HeadView<'_>) -> Self {
-        let value = variables.iter().find_map(|one| variable::read(one, head));
-        value.map_or(Self::None, |value| Self::Bytes(value.into()))
+        let value = variables.iter().find_map(|one| variable::look(one, head, |value| value.into()));
+        value.map_or(Self::None, Self::Bytes)
     }
 
     pub(super) fn bytes(&self) -> Option<&[u8]> {
