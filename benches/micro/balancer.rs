@@ -1,4 +1,8 @@
 //! Time to take an endpoint from a pool and to give it back, by policy, number of endpoints and number of threads.
+//!
+//! Samples are long, so that a figure is that of picks one after the other: the pool's memory is in the second cache then, not
+//! in the first one for a thousand endpoints. `lease` is what a request pays altogether: the clock, the pick, what a
+//! lease counts when it begins and when it ends. `clock` is the first of it alone, `pick` the second and half of the third.
 
 use std::{
     fmt::Write,
@@ -14,55 +18,90 @@ use divan::{Bencher, black_box};
 use tidegate_config::{System, load_str};
 use tidegate_traffic::{
     Traffic,
-    pool::{Acquired, Pool, Wanted, key::Key, lease::Outcome},
+    pool::{
+        Acquired, Pool, Wanted,
+        key::Key,
+        lease::{Lease, Outcome},
+    },
 };
 
-const POLICIES: [&str; 5] = ["round_robin", "least_conn", "random", "random_two", "ewma"];
-const KEYED: [&str; 4] = ["ip_hash", "{ hash: path }", "{ consistent: path }", "{ maglev: path }"];
+const POLICIES: [&str; 9] = [
+    "round_robin",
+    "least_conn",
+    "random",
+    "random_two",
+    "ewma",
+    "ip_hash",
+    "{ hash: path }",
+    "{ consistent: path }",
+    "{ maglev: path }",
+];
 
 fn main() {
     divan::main();
 }
 
-/// One thread, no contention: what a request pays on a quiet shard.
-#[divan::bench(args = POLICIES, consts = [2, 10, 1000], max_time = 1)]
-fn lease<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>, policy: &str) {
-    let pool = pool(policy, ENDPOINTS);
-    let number = AtomicU64::new(0);
-    bencher.bench(|| take_and_return(&pool, &Key::None, &number));
+#[divan::bench(sample_count = 100, sample_size = 10_000)]
+fn clock() -> Instant {
+    Instant::now()
 }
 
-/// The same for policies that go by a key.
-#[divan::bench(args = KEYED, consts = [2, 10, 1000], max_time = 1)]
-fn lease_by_key<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>, policy: &str) {
-    let pool = pool(policy, ENDPOINTS);
-    let number = AtomicU64::new(0);
-    let keys: Vec<Key> = (0..1024_u32)
-        .map(|user| match policy {
-            "ip_hash" => Key::Address(Ipv4Addr::from(user.wrapping_mul(0x9e37_79b9)).into()),
-            _ => Key::Bytes(format!("user-{user}").into_bytes().into()),
-        })
-        .collect();
-    bencher.bench(|| {
-        let key = &keys[number.load(Ordering::Relaxed) as usize % keys.len()];
-        take_and_return(&pool, key, &number);
-    });
+/// One thread, no contention: what a request pays on a quiet shard.
+#[divan::bench(args = POLICIES, consts = [2, 10, 1000], sample_count = 100, sample_size = 10_000)]
+fn lease<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>, policy: &str) {
+    let bed = Bed::new(policy, ENDPOINTS);
+    bencher.bench_local(|| bed.take(Instant::now()).finish(Outcome::Ok));
+}
+
+/// Without the clock, and without the leases' ends: they all end after the sample, which is short for their sake.
+#[divan::bench(args = POLICIES, consts = [2, 10, 1000], sample_count = 1000, sample_size = 512)]
+fn pick<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>, policy: &str) {
+    let bed = Bed::new(policy, ENDPOINTS);
+    let now = Instant::now();
+    bencher.bench_local(|| bed.take(now));
+}
+
+/// As `lease`, after other work has used up the second cache. A sample is one pick, so its figure includes what reading the
+/// clock around it takes, which `clock` tells.
+#[divan::bench(args = POLICIES, consts = [10, 1000], sample_count = 2000, sample_size = 1)]
+fn cold<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>, policy: &str) {
+    let bed = Bed::new(policy, ENDPOINTS);
+    let mut other = vec![0_u64; (2 << 20) / 8];
+    let spoil = || other.iter_mut().step_by(8).for_each(|word| *word = black_box(*word + 1));
+    bencher.with_inputs(spoil).bench_local_values(|()| bed.take(Instant::now()).finish(Outcome::Ok));
 }
 
 /// All shards at once on the pool's one lock. Samples are long enough (about a millisecond) that the threads overlap.
-#[divan::bench(threads = [1, 2, 4], sample_count = 50, sample_size = 20_000, args = POLICIES)]
-fn contended_lease(bencher: Bencher<'_, '_>, policy: &str) {
-    let pool = pool(policy, 8);
-    let number = AtomicU64::new(0);
-    bencher.bench(|| take_and_return(&pool, &Key::None, &number));
+#[divan::bench(threads = [1, 2, 4], sample_count = 100, sample_size = 20_000, args = POLICIES, consts = [10, 1000])]
+fn contended<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>, policy: &str) {
+    let bed = Bed::new(policy, ENDPOINTS);
+    bencher.bench(|| bed.take(Instant::now()).finish(Outcome::Ok));
 }
 
-/// The clock is read here too, as the driver does for each request.
-fn take_and_return(pool: &Arc<Pool>, key: &Key, number: &AtomicU64) {
-    let draw = number.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    match pool.acquire(black_box(&Wanted { key, tried: &[], draw, now: Instant::now() })) {
-        Acquired::Lease(lease) => lease.finish(Outcome::Ok),
-        Acquired::Wait(_) | Acquired::Refuse(_) => panic!("every endpoint is ready"),
+struct Bed {
+    pool: Arc<Pool>,
+    keys: Vec<Key>,
+    number: AtomicU64,
+}
+
+impl Bed {
+    fn new(policy: &str, endpoints: u16) -> Self {
+        let key = |user: u32| match policy {
+            "ip_hash" => Key::Address(Ipv4Addr::from(user.wrapping_mul(0x9e37_79b9)).into()),
+            _ if policy.starts_with('{') => Key::Bytes(format!("user-{user}").into_bytes().into()),
+            _ => Key::None,
+        };
+        Self { pool: pool(policy, endpoints), keys: (0..1024).map(key).collect(), number: AtomicU64::new(0) }
+    }
+
+    fn take(&self, now: Instant) -> Lease {
+        let number = self.number.fetch_add(1, Ordering::Relaxed);
+        let key = &self.keys[number as usize % self.keys.len()];
+        let draw = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        match self.pool.acquire(black_box(&Wanted { key, tried: &[], draw, now })) {
+            Acquired::Lease(lease) => lease,
+            Acquired::Wait(_) | Acquired::Refuse(_) => panic!("every endpoint is ready"),
+        }
     }
 }
 

@@ -718,7 +718,9 @@ pub(crate) struct BalanceKey {
     /// `host`, `method`, `path`, `target`, `header:NAME`, `query:NAME`, `cookie:NAME`), or a list of which the first that
     /// the request has counts. Default: none.
     pub(crate) hash: Option<Variables>,
-    /// Points on a ring (Ketama), as nginx's `hash ... consistent`: few keys move. Variables as for `hash`. Default: none.
+    /// Points on a ring (Ketama), as nginx's `hash ... consistent`: few keys move. 160 points for each unit of weight, and
+    /// 1,048,576 altogether: where weights ask for more, they say how these are divided. Variables as for `hash`. Default:
+    /// none.
     pub(crate) consistent: Option<Variables>,
     /// A Maglev table: few keys move, and shares are even. Variables as for `hash`. Default: none.
     pub(crate) maglev: Option<Variables>,

@@ -4,11 +4,14 @@
 
 use super::Member;
 use super::hash::TRIES;
-use crate::pool::endpoint::Endpoint;
+use crate::pool::endpoint::{Endpoint, EndpointId};
 use tidegate_config::model::Address;
 
 /// Points for each unit of weight.
-const POINTS: u32 = 160;
+const POINTS: u64 = 160;
+/// Points of a ring. Where weights ask for more, each member gets its share of these: a ring of theirs would be megabytes of
+/// memory that a key's search would miss.
+const MOST_POINTS: u64 = 1 << 20;
 
 /// The ring.
 #[derive(Debug, Default)]
@@ -17,35 +20,43 @@ pub(in crate::pool) struct Ring {
     /// First point of each part of the circle, so that a search begins next to its end.
     parts: Vec<u32>,
     shift: u32,
+    /// Whom it was built for.
+    built: Vec<(EndpointId, u32)>,
 }
 
+/// Hash, then place: in one number, which sorts faster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Point {
-    hash: u32,
-    place: u32,
+struct Point(u64);
+
+impl Point {
+    fn hash(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    fn place(self) -> usize {
+        self.0 as u32 as usize
+    }
 }
 
 impl Ring {
+    /// Builds the ring, unless it is that of these members already: those out of service are among them, so it mostly is.
     pub(in crate::pool) fn align(&mut self, members: &[Member]) {
-        self.points.clear();
-        for (place, member) in members.iter().enumerate() {
-            let base = base(member.endpoint.address());
-            let mut previous = 0_u32;
-            for _ in 0..member.weight.saturating_mul(POINTS) {
-                let mut hash = base.clone();
-                hash.update(&previous.to_le_bytes());
-                previous = hash.finalize();
-                self.points.push(Point { hash: previous, place: place as u32 });
-            }
+        let wanted = || members.iter().map(|member| (member.endpoint.id(), member.weight));
+        if self.built.iter().copied().eq(wanted()) {
+            return;
         }
-        self.points.sort_unstable();
-        self.points.dedup_by_key(|point| point.hash);
+        self.built = wanted().collect();
+        self.points = points(members);
+        self.index();
+    }
+
+    fn index(&mut self) {
         let bits = self.points.len().max(2).ilog2();
         self.shift = 32 - bits;
         self.parts = vec![0; (1 << bits) + 1];
         let mut next = 0;
         for (part, first) in self.parts.iter_mut().enumerate() {
-            while self.points.get(next).is_some_and(|point| ((point.hash >> self.shift) as usize) < part) {
+            while self.points.get(next).is_some_and(|point| ((point.hash() >> self.shift) as usize) < part) {
                 next += 1;
             }
             *first = next as u32;
@@ -61,7 +72,7 @@ impl Ring {
         let first = self.at_or_after(crc32fast::hash(key));
         (0..TRIES as usize).find_map(|step| {
             let point = self.points.get((first + step) % self.points.len().max(1))?;
-            let place = point.place as usize;
+            let place = point.place();
             candidate(&members[place].endpoint).then_some(place)
         })
     }
@@ -70,11 +81,34 @@ impl Ring {
     fn at_or_after(&self, hash: u32) -> usize {
         let part = (hash >> self.shift) as usize;
         let mut place = self.parts.get(part).map_or(0, |first| *first as usize);
-        while self.points.get(place).is_some_and(|point| point.hash < hash) {
+        while self.points.get(place).is_some_and(|point| point.hash() < hash) {
             place += 1;
         }
         place
     }
+}
+
+/// The points of all, each hash once.
+fn points(members: &[Member]) -> Vec<Point> {
+    let asked: u64 = members.iter().map(|member| u64::from(member.weight) * POINTS).sum();
+    let share = |weight: u32| match u64::from(weight) * POINTS {
+        all if asked <= MOST_POINTS => all,
+        all => (all * MOST_POINTS / asked).max(1),
+    };
+    let mut points = Vec::with_capacity(asked.min(MOST_POINTS) as usize);
+    for (place, member) in (0_u64..).zip(members) {
+        let base = base(member.endpoint.address());
+        let mut previous = 0_u32;
+        for _ in 0..share(member.weight) {
+            let mut hash = base.clone();
+            hash.update(&previous.to_le_bytes());
+            previous = hash.finalize();
+            points.push(Point(u64::from(previous) << 32 | place));
+        }
+    }
+    points.sort_unstable();
+    points.dedup_by_key(|point| point.hash());
+    points
 }
 
 /// Host and port with a zero byte between them; a unix socket is its path and no port.

@@ -14,7 +14,12 @@ pub(super) const TRIES: u32 = 20;
 #[derive(Debug, Default)]
 pub(in crate::pool) struct Shares {
     ends: Vec<u64>,
+    /// The members by number, where there are not too many numbers: one look instead of a search.
+    places: Vec<u16>,
 }
+
+/// As long as there are fewer numbers, each has an entry of its own.
+const MOST_NUMBERS: u64 = 1 << 16;
 
 impl Shares {
     pub(in crate::pool) fn align(&mut self, members: &[Member]) {
@@ -26,6 +31,12 @@ impl Shares {
                 end
             })
             .collect();
+        let each = members.iter().zip(0_u16..);
+        self.places = match end {
+            // Weights are 1 at least, so there are not more places than numbers.
+            ..MOST_NUMBERS => each.flat_map(|(one, place)| std::iter::repeat_n(place, one.weight as usize)).collect(),
+            _ => Vec::new(),
+        };
     }
 
     /// `ngx_http_upstream_get_ip_hash_peer`: the first three bytes of an IPv4 address, all of an IPv6 one.
@@ -75,6 +86,9 @@ impl Shares {
 
     fn at(&self, number: u64) -> Option<usize> {
         let wanted = number.checked_rem(*self.ends.last()?)?;
+        if let Some(place) = self.places.get(wanted as usize) {
+            return Some(usize::from(*place));
+        }
         Some(self.ends.partition_point(|end| *end <= wanted))
     }
 }

@@ -6,7 +6,7 @@
 use super::Member;
 use super::hash::TRIES;
 use crate::mix::mix;
-use crate::pool::endpoint::Endpoint;
+use crate::pool::endpoint::{Endpoint, EndpointId};
 
 /// Slots of the table: a prime, as Envoy has it, more than a hundred times as many as there are likely members.
 const SLOTS: usize = 65_537;
@@ -14,7 +14,9 @@ const SLOTS: usize = 65_537;
 /// Who has which slot.
 #[derive(Debug, Default)]
 pub(in crate::pool) struct Table {
-    slots: Vec<u32>,
+    slots: Vec<u16>,
+    /// Whom it was built for.
+    built: Vec<(EndpointId, u32)>,
 }
 
 /// A member's own order of the slots.
@@ -25,23 +27,33 @@ struct Turns {
     taken: u64,
 }
 
-const FREE: u32 = u32::MAX;
+/// Nobody's yet. There are no more members than slots, so those beyond this place have none.
+const FREE: u16 = u16::MAX;
 
 impl Table {
+    /// Builds the table, unless it is that of these members already: those out of service are among them, so it mostly is.
     pub(in crate::pool) fn align(&mut self, members: &[Member]) {
+        let wanted = || members.iter().map(|member| (member.endpoint.id(), member.weight));
+        if !self.built.iter().copied().eq(wanted()) {
+            self.built = wanted().collect();
+            self.fill(members);
+        }
+    }
+
+    fn fill(&mut self, members: &[Member]) {
         self.slots.clear();
         let Some(heaviest) = members.iter().map(|member| u64::from(member.weight)).max() else { return };
         self.slots.resize(SLOTS, FREE);
         let mut turns: Vec<Turns> = members.iter().map(Turns::of).collect();
         let mut left = SLOTS;
         for round in 1_u64.. {
-            for (place, (turn, member)) in turns.iter_mut().zip(members).enumerate() {
+            for ((turn, member), place) in turns.iter_mut().zip(members).zip(0..FREE) {
                 if round * u64::from(member.weight) <= turn.taken {
                     continue;
                 }
                 turn.taken += heaviest;
                 let slot = turn.free(&self.slots);
-                self.slots[slot] = place as u32;
+                self.slots[slot] = place;
                 left -= 1;
                 if left == 0 {
                     return;
@@ -59,7 +71,7 @@ impl Table {
         let hash = hash(0, key);
         (0..u64::from(TRIES)).find_map(|step| {
             let hash = if step == 0 { hash } else { mix(hash.wrapping_add(step)) };
-            let place = *self.slots.get((hash % SLOTS as u64) as usize)? as usize;
+            let place = usize::from(*self.slots.get((hash % SLOTS as u64) as usize)?);
             candidate(&members[place].endpoint).then_some(place)
         })
     }
@@ -74,7 +86,7 @@ impl Turns {
     }
 
     /// Its next slot that is free; there is one.
-    fn free(&mut self, slots: &[u32]) -> usize {
+    fn free(&mut self, slots: &[u16]) -> usize {
         loop {
             let slot = self.next;
             self.next = (self.next + self.skip) % SLOTS;

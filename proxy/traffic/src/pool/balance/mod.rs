@@ -13,6 +13,7 @@ mod maglev;
 mod round_robin;
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -126,11 +127,15 @@ impl Balance {
         marks: &Marks,
         candidate: impl Fn(&Endpoint) -> bool,
     ) -> Option<Arc<Endpoint>> {
-        if self.kind == model::Balance::LeastConn {
+        if matches!(self.kind, model::Balance::LeastConn) {
             self.look(marks);
         }
         self.tiers.iter_mut().find_map(|tier| {
             let place = tier.policy.pick(&tier.members, choice, &candidate)?;
+            if let Policy::LeastConn(_) = tier.policy {
+                // A lease begins on it, as far as can be seen from here: the next pick looks whether it did.
+                marks.mark(tier.first + place);
+            }
             Some(Arc::clone(&tier.members[place].endpoint))
         })
     }
@@ -144,7 +149,7 @@ impl Balance {
             let number = self.tiers.partition_point(|tier| tier.first <= place) - 1;
             let Tier { first, members, policy, .. } = &mut self.tiers[number];
             if let Policy::LeastConn(loads) = policy {
-                loads.look(place - *first, &members[place - *first].endpoint);
+                loads.look(place - *first, &members[place - *first]);
             }
         });
     }

@@ -15,6 +15,8 @@ use std::collections::{HashMap, VecDeque};
 #[derive(Debug, Default)]
 pub(in crate::pool) struct RoundRobin {
     groups: Vec<Group>,
+    /// By place.
+    ids: Vec<EndpointId>,
     /// Weights of all.
     total: i64,
 }
@@ -29,9 +31,8 @@ struct Group {
 
 #[derive(Debug, Clone, Copy)]
 struct Account {
-    place: usize,
-    id: EndpointId,
     paid: i64,
+    place: u32,
 }
 
 impl RoundRobin {
@@ -40,14 +41,16 @@ impl RoundRobin {
         let (old, total) = (self.total, members.iter().map(|member| i64::from(member.weight)).sum());
         // Gains are as large as the weights, and these may all be ten times as large for a while.
         let scaled = |gained: i64| if old == total { gained } else { gained * total / old.max(1) };
-        let gains =
-            |group: &Group| group.queue.iter().map(|one| (one.id, scaled(group.gained - one.paid))).collect::<Vec<_>>();
-        let known: HashMap<EndpointId, i64> = self.groups.iter().flat_map(gains).collect();
+        let ids = std::mem::take(&mut self.ids);
+        let gain = |group: &Group, one: &Account| (ids[one.place()], scaled(group.gained - one.paid));
+        let gains = self.groups.iter().flat_map(|group| group.queue.iter().map(move |one| (group, one)));
+        let known: HashMap<EndpointId, i64> = gains.map(|(group, one)| gain(group, one)).collect();
         self.groups.clear();
         self.total = total;
-        for (place, member) in members.iter().enumerate() {
+        for (place, member) in (0..).zip(members) {
             let id = member.endpoint.id();
-            let account = Account { place, id, paid: -known.get(&id).copied().unwrap_or(0) };
+            self.ids.push(id);
+            let account = Account { place, paid: -known.get(&id).copied().unwrap_or(0) };
             let weight = i64::from(member.weight);
             match self.groups.iter_mut().find(|group| group.weight == weight) {
                 Some(group) => group.queue.push_back(account),
@@ -77,10 +80,14 @@ impl RoundRobin {
         })?;
         let mut front = best.queue.pop_front()?;
         front.paid += self.total;
-        // Nearly always the end: only who was passed over for long may stand behind it.
-        let rank = best.queue.partition_point(|one| one.rank() <= front.rank());
-        best.queue.insert(rank, front);
-        Some(front.place)
+        // Only who was passed over for long may stand behind it.
+        if best.queue.back().is_none_or(|last| last.rank() <= front.rank()) {
+            best.queue.push_back(front);
+        } else {
+            let rank = best.queue.partition_point(|one| one.rank() <= front.rank());
+            best.queue.insert(rank, front);
+        }
+        Some(front.place())
     }
 
     fn pick_among(&mut self, members: &[Member], candidate: impl Fn(&Endpoint) -> bool) -> Option<usize> {
@@ -89,13 +96,13 @@ impl RoundRobin {
         for (number, group) in self.groups.iter_mut().enumerate() {
             group.gained += group.weight;
             for (index, one) in group.queue.iter_mut().enumerate() {
-                if !candidate(&members[one.place].endpoint) {
+                if !candidate(&members[one.place()].endpoint) {
                     // Whoever is passed over gains nothing.
                     one.paid += group.weight;
                     continue;
                 }
                 total += group.weight;
-                let rank = (group.gained - one.paid, Reverse(one.place), number, index);
+                let rank = (group.gained - one.paid, Reverse(one.place()), number, index);
                 if best.is_none_or(|best| (rank.0, rank.1) > (best.0, best.1)) {
                     best = Some(rank);
                 }
@@ -117,8 +124,12 @@ impl Group {
 }
 
 impl Account {
+    fn place(&self) -> usize {
+        self.place as usize
+    }
+
     /// The lowest of a group is next.
-    fn rank(&self) -> (i64, usize) {
+    fn rank(&self) -> (i64, u32) {
         (self.paid, self.place)
     }
 }

@@ -16,7 +16,7 @@ use crate::pool::endpoint::{Endpoint, EndpointId, Origin};
 use crate::pool::key::Key;
 
 /// Endpoints on ports from 1 on.
-fn endpoints(weights: &[u32], marks: &Arc<Marks>) -> Vec<Arc<Endpoint>> {
+pub(super) fn endpoints(weights: &[u32], marks: &Arc<Marks>) -> Vec<Arc<Endpoint>> {
     let ports = 1..;
     ports.zip(weights).map(|(port, weight)| endpoint(tcp(port), *weight, u64::from(port), marks)).collect()
 }
@@ -159,6 +159,17 @@ fn hash_is_that_of_memcached() {
     }
 }
 
+/// Weights so large that numbers are searched instead of looked up.
+#[test]
+fn hash_by_search_is_hash_by_table() {
+    let kind = || model::Balance::Hash(vec![Variable::Path]);
+    // Hashes go up to 32,767: the first member has those below 20,000, whatever the rest weighs.
+    let (mut small, mut large) =
+        (Table::new(kind(), &[20_000, 10_000, 5_000]), Table::new(kind(), &[20_000, 10_000, 65_535]));
+    let letters = |table: &mut Table| (0..2_000).map(|number| table.letter(&key(number))).collect::<String>();
+    assert_eq!(letters(&mut small), letters(&mut large));
+}
+
 /// CRC-32 bit by bit.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
@@ -182,6 +193,18 @@ fn consistent_is_ketama() {
         let Key::Bytes(bytes) = key(number) else { unreachable!() };
         let chosen = table.pick(&key(number), |_| true).unwrap();
         assert_eq!(chosen.address().to_string(), oracle.node(&bytes).unwrap().to_string(), "{number}");
+    }
+}
+
+/// A ring of weights in the thousands is bounded, and its shares are kept.
+#[test]
+fn a_ring_does_not_grow_with_the_weights() {
+    let weights = [65_535_u32, 65_535, 32_768, 1];
+    let mut table = Table::new(model::Balance::Consistent(vec![Variable::Path]), &weights);
+    let mut counts = [0_usize; 4];
+    owners(&mut table, 20_000).into_iter().for_each(|owner| counts[owner.0 as usize - 1] += 1);
+    for (count, share) in counts.into_iter().zip([0.4, 0.4, 0.2, 0.0]) {
+        assert!((count as f64 / 20_000.0 - share).abs() < 0.02, "{counts:?}");
     }
 }
 
