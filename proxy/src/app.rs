@@ -8,6 +8,7 @@ use crate::admin::control::Control;
 use crate::announce;
 use crate::config_source::ConfigSource;
 use crate::desk::Desk;
+use crate::discovery::Discovery;
 use crate::edge::admission::Admission;
 use crate::edge::request_ids::RequestIds;
 use crate::edge::shard::{Shard, Shared};
@@ -192,6 +193,7 @@ impl Assembly {
         let control: Arc<dyn Control> = program.clone();
         reloader.desk.apply(&model.admin, admin, &control);
         tokio::spawn(renew_certificates(program.clone()));
+        tokio::spawn(reloader.discovery.clone().run());
         announce::print(&program);
         tokio::spawn(tell_ready(program.clone()));
         until_told(&program, &mut signals).await;
@@ -244,6 +246,7 @@ impl Assembly {
             spool,
             plane: plane.clone(),
             bridge: self.bridge,
+            discovery: Arc::new(Discovery::new(plane.clone(), random_seed()?[0])),
             supervisor: self.supervisor,
             logs: self.logs,
             desk: self.desk,

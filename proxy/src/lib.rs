@@ -8,6 +8,7 @@ mod app;
 pub mod cli;
 mod config_source;
 mod desk;
+mod discovery;
 mod edge;
 mod exchange;
 mod folders;

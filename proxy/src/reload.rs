@@ -5,6 +5,7 @@
 use crate::admin::control::Control;
 use crate::config_source::ConfigSource;
 use crate::desk::Desk;
+use crate::discovery::Discovery;
 use crate::edge::admission::{Admission, Caps};
 use crate::edge::listener::ListenerKey;
 use crate::exchange::spool::Spool;
@@ -104,6 +105,7 @@ pub(crate) struct Reloader {
     pub(crate) spool: Arc<Spool>,
     pub(crate) plane: Arc<Plane>,
     pub(crate) bridge: Arc<WorkerBridge>,
+    pub(crate) discovery: Arc<Discovery>,
     pub(crate) supervisor: Handle,
     pub(crate) logs: Arc<Logs>,
     pub(crate) desk: Desk,
@@ -252,6 +254,7 @@ impl Reloader {
             tracing::error!(%error, "workers of other users may not reach their sockets");
         }
         self.bridge.adopt(snapshot.traffic.pools.iter());
+        self.discovery.adopt(&snapshot);
         let room = set_connection_limits(&self.admission, &snapshot.model.server.connections);
         self.spool.set_limits(snapshot.model.server.spool.total, room);
         self.plane.swap(&snapshot, plan, &policies);

@@ -3,6 +3,7 @@
 use crate::admin::control::Control;
 use crate::admin::view::{self, Readiness, ReloadReport, Status};
 use crate::app::Program;
+use crate::discovery::{Discovery, NameStatus};
 use crate::edge::bind;
 use crate::observe::metrics::{LimitSample, PoolSample};
 use crate::reload::{Applied, Refused};
@@ -39,7 +40,10 @@ impl Control for Program {
         let snapshot = self.reloader().serving.load_full();
         for pool in &snapshot.traffic.pools {
             if !pool.endpoints().iter().any(|endpoint| endpoint.state() == EndpointState::Ready) {
-                reasons.push(format!("upstream \"{}\": no endpoint is ready", pool.name()));
+                let names = self.reloader().discovery.status(pool.name());
+                let names = names.iter().filter_map(|name| Some(format!(", {}: {}", name.name, name.state.trouble()?)));
+                let why: String = names.collect();
+                reasons.push(format!("upstream \"{}\": no endpoint is ready{why}", pool.name()));
             }
         }
         Readiness { ready: reasons.is_empty(), reasons }
@@ -103,6 +107,7 @@ fn status(program: &Program) -> Status {
     let reloader = program.reloader();
     let snapshot = reloader.serving.load_full();
     let workers = reloader.supervisor.status();
+    let pools = snapshot.traffic.pools.iter();
     Status {
         version: crate::VERSION.to_owned(),
         pid: std::process::id(),
@@ -113,7 +118,7 @@ fn status(program: &Program) -> Status {
         listeners: listeners(program, &snapshot),
         sites: sites(program, &snapshot),
         rate_limits: rate_limits(&snapshot),
-        upstreams: snapshot.traffic.pools.iter().map(|pool| upstream(pool, &snapshot, &workers)).collect(),
+        upstreams: pools.map(|pool| upstream(pool, &snapshot, &workers, &reloader.discovery)).collect(),
         last_reload: reloader.last_reload().map(|last| view::LastReload {
             at: view::time(last.at),
             age_seconds: since(last.at).as_secs(),
@@ -187,7 +192,8 @@ pub(crate) fn host(host: &HostPattern) -> String {
     }
 }
 
-fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus]) -> view::Upstream {
+fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus], discovery: &Discovery) -> view::Upstream {
+    let names = discovery.status(pool.name());
     let mut endpoints = pool.status().endpoints;
     endpoints.sort_by_key(|endpoint| match endpoint.origin {
         Origin::Worker { key, .. } => (key.slot, key.spawn),
@@ -199,7 +205,7 @@ fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus]) -> view::U
     let wanted = supervised.map_or(endpoints.len(), |status| status.target as usize);
     let state = match ready {
         0 => "down",
-        _ if ready < wanted => "degraded",
+        _ if ready < wanted || names.iter().any(|name| name.addresses == 0) => "degraded",
         _ => "ready",
     };
     let state = match supervised.map(|status| status.state) {
@@ -214,6 +220,7 @@ fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus]) -> view::U
         balance: model.map_or_else(String::new, |model| model.balance.to_string()),
         state: state.to_owned(),
         endpoints: endpoints.iter().map(endpoint).collect(),
+        names: names.iter().map(name).collect(),
         workers: supervised.map(|status| status.workers.iter().map(worker).collect()).unwrap_or_default(),
         target: supervised.map(|status| status.target),
         failed_generation: supervised.and_then(failed_generation),
@@ -242,9 +249,20 @@ const fn endpoint_state(status: &EndpointStatus) -> &'static str {
     }
 }
 
+fn name(status: &NameStatus) -> view::Name {
+    view::Name {
+        name: status.name.to_string(),
+        state: status.state.word().to_owned(),
+        addresses: status.addresses as u64,
+        next_ms: u64::try_from(status.next.as_millis()).unwrap_or(u64::MAX),
+        reason: status.state.trouble(),
+    }
+}
+
 fn endpoint(status: &EndpointStatus) -> view::Endpoint {
     view::Endpoint {
         address: bind::display(&status.address),
+        name: status.host.as_ref().map(ToString::to_string),
         state: endpoint_state(status).to_owned(),
         weight: status.weight,
         priority: status.priority,

@@ -97,7 +97,15 @@ impl H2Origin {
     /// # Panics
     /// When there is no free port.
     pub async fn start(script: impl Fn(&H2Seen) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has free ports");
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script).await
+    }
+
+    /// As [`H2Origin::start`], at an address.
+    ///
+    /// # Panics
+    /// When somebody else is there.
+    pub async fn start_at(address: SocketAddr, script: impl Fn(&H2Seen) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).await.expect("the port is free");
         let address = listener.local_addr().expect("a bound socket has an address");
         let kept: Arc<Mutex<Kept>> = Arc::default();
         let (script, shelf): (Arc<Script>, _) = (Arc::new(script), Arc::clone(&kept));

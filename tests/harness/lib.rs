@@ -20,6 +20,7 @@ pub mod h2_origin;
 pub mod hole;
 pub mod ledger;
 pub mod load;
+pub mod name_server;
 pub mod pattern;
 pub mod process;
 pub mod python;

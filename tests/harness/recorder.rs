@@ -4,7 +4,7 @@
 //! body by content length or chunks. What it did not understand is still in the bytes it kept.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -72,6 +72,9 @@ pub enum Step {
     Reset,
 }
 
+/// A free port of loopback.
+const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
 type Script = dyn Fn(&Seen) -> Vec<Step> + Send + Sync;
 
 /// When a script is followed.
@@ -90,7 +93,15 @@ impl Recorder {
     /// # Panics
     /// When there is no free port.
     pub async fn start(script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
-        Self::listen(Manner::Patient, script).await
+        Self::listen(Manner::Patient, LOOPBACK, script).await
+    }
+
+    /// As [`Recorder::start`], at an address.
+    ///
+    /// # Panics
+    /// When somebody else is there.
+    pub async fn start_at(address: SocketAddr, script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
+        Self::listen(Manner::Patient, address, script).await
     }
 
     /// As [`Recorder::start`], but it follows the script as soon as it has a request's head, and reads the body after the
@@ -99,11 +110,15 @@ impl Recorder {
     /// # Panics
     /// When there is no free port.
     pub async fn start_eager(script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
-        Self::listen(Manner::Eager, script).await
+        Self::listen(Manner::Eager, LOOPBACK, script).await
     }
 
-    async fn listen(manner: Manner, script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has free ports");
+    async fn listen(
+        manner: Manner,
+        address: SocketAddr,
+        script: impl Fn(&Seen) -> Vec<Step> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.expect("the port is free");
         let address = listener.local_addr().expect("a bound socket has an address").to_string();
         let kept: Arc<Mutex<Vec<Recorded>>> = Arc::default();
         let (script, shelf): (Arc<Script>, _) = (Arc::new(script), Arc::clone(&kept));

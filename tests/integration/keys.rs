@@ -6,6 +6,7 @@
 //! whole process start one for either value. A key without a row, and a row without a key, fail the test below.
 
 mod buffer;
+mod dns;
 mod listeners;
 mod process;
 mod rate_limits;
@@ -162,6 +163,7 @@ fn ending(end: End) -> &'static str {
 fn every_key_has_its_row_and_every_row_its_key() {
     let tables = [
         buffer::keys(),
+        dns::keys(),
         listeners::keys(),
         sites::keys(),
         upstreams::keys(),

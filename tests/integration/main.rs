@@ -10,6 +10,7 @@ mod client_certificates;
 mod clients;
 mod cuts;
 mod differential;
+mod discovery;
 mod drill;
 mod early_answers;
 mod effects;

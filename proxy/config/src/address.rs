@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::model::Address;
+use crate::host::parse_name;
+use crate::model::{Address, ServerAddress};
 use crate::units::Reason;
 
 /// Longest path of a unix socket: `sun_path` less its final zero.
@@ -41,6 +42,46 @@ pub(crate) fn parse_address(text: &str, usage: Use) -> Result<Address, Reason> {
     Err(not_an_address(text, usage))
 }
 
+/// Reads where a server is: an address, or a name with a port.
+pub(crate) fn parse_server(text: &str) -> Result<ServerAddress, Reason> {
+    let of_name = text.rsplit_once(':').filter(|(host, _)| may_be_name(host));
+    let Some((host, port)) = of_name else { return parse_address(text, Use::Connect).map(ServerAddress::Fixed) };
+    match port.parse() {
+        Ok(0) => Err(port_zero()),
+        Ok(port) => Ok(ServerAddress::Host { name: absolute_or_not(host)?, port }),
+        Err(_) => Err(not_an_address(text, Use::Connect)),
+    }
+}
+
+/// Reads the name of SRV records.
+pub(crate) fn parse_service(text: &str) -> Result<ServerAddress, Reason> {
+    match text.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(Reason::new("names a port, and SRV records have their own", format!("write {name}")))
+        }
+        _ if text.parse::<IpAddr>().is_ok() => {
+            Err(Reason::new("is an address, and SRV records have a name", "write it as address, with its port"))
+        }
+        _ => Ok(ServerAddress::Service { name: absolute_or_not(text)? }),
+    }
+}
+
+/// A name in lower case; a dot at its end stays, because no search list is tried for it then.
+fn absolute_or_not(text: &str) -> Result<String, Reason> {
+    let name = parse_name(text)?;
+    Ok(if text.ends_with('.') { name + "." } else { name })
+}
+
+/// Whether the part before a port is meant as a name; not when it is part of something else that has colons.
+fn may_be_name(host: &str) -> bool {
+    let is_other = host == "unix" || host.contains([':', '/', '*', '[']);
+    !is_other && host.chars().any(|letter| letter.is_ascii_alphabetic() || !letter.is_ascii())
+}
+
+fn port_zero() -> Reason {
+    Reason::new("has port 0, which nobody can connect to", "write the port the server listens on")
+}
+
 fn unix(path: &str) -> Result<Address, Reason> {
     if !path.starts_with('/') {
         let absolute = path.trim_start_matches('/');
@@ -63,7 +104,7 @@ fn unix(path: &str) -> Result<Address, Reason> {
 
 fn tcp(address: SocketAddr, usage: Use) -> Result<Address, Reason> {
     if usage == Use::Connect && address.port() == 0 {
-        return Err(Reason::new("has port 0, which nobody can connect to", "write the port the server listens on"));
+        return Err(port_zero());
     }
     if usage == Use::Connect && address.ip().is_unspecified() {
         let hint = format!("write 127.0.0.1:{}", address.port());
@@ -86,7 +127,7 @@ fn wildcard(text: &str, port: &str, usage: Use) -> Result<Address, Reason> {
 fn not_an_address(text: &str, usage: Use) -> Reason {
     let forms = match usage {
         Use::Listen => "write \":80\", \"127.0.0.1:80\", \"[::1]:80\" or unix:/path",
-        Use::Connect => "write \"127.0.0.1:8000\", \"[::1]:8000\" or unix:/path",
+        Use::Connect => "write \"127.0.0.1:8000\", \"[::1]:8000\", \"api.internal:8000\" or unix:/path",
     };
     if let Some(hint) = scheme_hint(text) {
         return Reason::new("is a URL, not an address", hint);
@@ -111,16 +152,11 @@ fn not_an_address(text: &str, usage: Use) -> Reason {
             },
             forms,
         ),
-        Some(("localhost", port)) => {
-            Reason::new("is a host name: names are not resolved in this version", format!("write 127.0.0.1:{port}"))
-        }
-        Some((host, _)) if is_name(host) => Reason::new(
-            "is a host name: names are not resolved in this version",
-            format!("write the IP address; {forms}"),
+        Some((host, port)) if is_name(host) => Reason::new(
+            "is a host name, and a listener needs an address",
+            format!("write \":{port}\" for all addresses"),
         ),
-        None if is_name(text) => {
-            Reason::new("is a host name without a port: names are not resolved in this version", forms)
-        }
+        None if is_name(text) => Reason::new("has no port", format!("write \"{text}:8000\"")),
         _ => Reason::new("is not an address", forms),
     }
 }
@@ -174,8 +210,8 @@ mod tests {
         for (text, usage, remedy) in [
             ("8080", Use::Listen, "write \":8080\""),
             ("*:80", Use::Listen, "write \":80\" for all addresses"),
-            ("localhost:80", Use::Listen, "write 127.0.0.1:80"),
-            ("localhost:8000", Use::Connect, "write 127.0.0.1:8000"),
+            ("localhost:80", Use::Listen, "write \":80\" for all addresses"),
+            ("api.internal", Use::Connect, "write \"api.internal:8000\""),
             (":8000", Use::Connect, "write 127.0.0.1:8000"),
             ("0.0.0.0:8000", Use::Connect, "write 127.0.0.1:8000"),
             ("http://10.0.0.1:8000/x", Use::Connect, "write only address and port: 10.0.0.1:8000"),
@@ -192,6 +228,59 @@ mod tests {
         let long = format!("unix:/{}", "x".repeat(LONGEST_SOCKET_PATH));
         assert!(parse_address(&long, Use::Listen).is_err());
         assert!(parse_address(&long[..long.len() - 1], Use::Listen).is_ok());
+    }
+
+    #[test]
+    fn servers_have_addresses_or_names() {
+        let host = |name: &str, port| Ok(ServerAddress::Host { name: name.to_owned(), port });
+        assert_eq!(parse_server("API.Internal:8000"), host("api.internal", 8000));
+        assert_eq!(parse_server("api.internal.:80"), host("api.internal.", 80));
+        assert_eq!(parse_server("my_app:1"), host("my_app", 1));
+        assert_eq!(parse_server("xn--bcher-kva.example:65535"), host("xn--bcher-kva.example", 65535));
+        for address in ["10.0.0.1:80", "[::1]:80", "unix:/run/x.sock"] {
+            let parsed = parse_server(address).map(|server| (server.is_name(), server.to_string()));
+            assert_eq!(parsed, Ok((false, address.to_owned())));
+        }
+        for text in [
+            "api.internal",
+            "api:http",
+            "api:65536",
+            "api:-1",
+            "api: 80",
+            "api:0",
+            "a b:80",
+            "-a:80",
+            "a..b:80",
+            "a:80 ",
+            "1.2.3:80",
+            "a/b:80",
+            "*.a:80",
+            "a:80:80",
+            "[a]:80",
+            "bücher.example:80",
+            ".:80",
+            "a..:80",
+            "http://a:80",
+            "a.example:80/",
+            "a.256:80",
+        ] {
+            assert!(parse_server(text).is_err(), "{text}");
+        }
+        let hint = parse_server("bücher.example:80").unwrap_err().hint;
+        assert_eq!(hint.as_deref(), Some("write its punycode form: xn--..."));
+        assert!(parse_server(&format!("{}:80", ["a"; 128].join("."))).is_err());
+    }
+
+    #[test]
+    fn services_have_names() {
+        let service = |name: &str| Ok(ServerAddress::Service { name: name.to_owned() });
+        assert_eq!(parse_service("_HTTP._tcp.api.internal"), service("_http._tcp.api.internal"));
+        assert_eq!(parse_service("web.service.consul."), service("web.service.consul."));
+        for text in ["", "a:80", "10.0.0.1", "a b", "_http._tcp.", "*"] {
+            let parsed = parse_service(text);
+            assert_eq!(parsed.is_ok(), text == "_http._tcp.", "{text}");
+        }
+        assert_eq!(parse_service("a.b:80").unwrap_err().hint.as_deref(), Some("write a.b"));
     }
 
     #[test]

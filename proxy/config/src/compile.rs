@@ -5,6 +5,7 @@
 
 mod balance;
 mod buffer;
+mod dns;
 mod listener;
 mod names;
 mod process;
@@ -37,7 +38,8 @@ pub(crate) struct Scene<'a> {
 
 /// Compiles a whole file. The model counts only when the report is clean afterwards.
 pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, report: &mut Report) -> Option<Model> {
-    let raw::SiteFile { include, listeners, sites, upstreams, tls_policies, rate_limits, admin, logging, server } = raw;
+    let raw::SiteFile { include, listeners, sites, upstreams, tls_policies, rate_limits, dns, admin, logging, server } =
+        raw;
     // Acted on while reading.
     drop(include);
     let server = process::server(server.unwrap_or_default(), spot.key("server"), report);
@@ -52,7 +54,8 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
     let root_damaged = spot.is_damaged();
     names.limits.define(rate_limits.unwrap_or_default(), spot.key("rate_limits"), root_damaged, report);
 
-    let upstreams = upstream::upstreams(upstreams, spot.key("upstreams"), scene, report);
+    let dns = dns::settings(dns.unwrap_or_default(), spot.key("dns"), report);
+    let upstreams = upstream::upstreams(upstreams, spot.key("upstreams"), &dns, scene, report);
     let tls_policies = tls_policy::tls_policies(tls_policies, spot.key("tls_policies"), report);
     let sites = site::sites(sites, spot.key("sites"), &mut names, report);
     let listeners = listener::listeners(listeners, spot.key("listeners"), &mut names, report);

@@ -20,9 +20,9 @@ pub(crate) fn parse_host(text: &str) -> Result<HostPattern, Reason> {
         return Ok(HostPattern::Exact(address.to_string()));
     }
     if let Some(rest) = text.strip_prefix("*.") {
-        return name(rest).map(HostPattern::Wildcard);
+        return parse_name(rest).map(HostPattern::Wildcard);
     }
-    name(text).map(HostPattern::Exact)
+    parse_name(text).map(HostPattern::Exact)
 }
 
 impl HostPattern {
@@ -45,7 +45,8 @@ fn address(text: &str) -> Option<IpAddr> {
     }
 }
 
-fn name(text: &str) -> Result<String, Reason> {
+/// Reads one name, without wildcard: in lower case and without a dot at its end.
+pub(crate) fn parse_name(text: &str) -> Result<String, Reason> {
     let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     refuse_other_things(text)?;
     if name.is_empty() || name.len() > LONGEST_NAME {

@@ -568,6 +568,8 @@ pub struct Upstream {
     pub slow_start: Duration,
     /// Who they are.
     pub source: EndpointSource,
+    /// How the names of its servers are resolved; `None` where none has a name.
+    pub dns: Option<Dns>,
     /// Deadlines towards an endpoint.
     pub timeouts: UpstreamTimeouts,
     /// Idle connections kept, for each endpoint and shard; 0 keeps none.

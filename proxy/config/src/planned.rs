@@ -20,9 +20,8 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("SiteFile", "acme") => NotAvailable(
             "automatic certificates are not available in this version: use tls: internal or tls: { certificate: f, key: f } in the site",
         ),
-        ("SiteFile", "limits" | "filters" | "defaults" | "tracing" | "metrics" | "cluster" | "dns") => {
-            NotAvailable(LATER)
-        }
+        ("SiteFile", "limits" | "filters" | "defaults" | "tracing" | "metrics" | "cluster") => NotAvailable(LATER),
+        ("SiteFile", "resolver" | "resolvers") => Called("dns"),
         ("SiteFile", "tls" | "tls_policy" | "ssl") => Called("tls_policies"),
         ("SiteFile", "listen" | "entrypoints" | "binds") => Called("listeners"),
         ("SiteFile", "hosts" | "servers" | "vhosts" | "routes") => Called("sites"),
@@ -92,10 +91,17 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Upstream", "keepalive") => Called("idle_connections"),
         ("Upstream", "policy" | "lb" | "strategy") => Called("balance"),
         ("Upstream", "endpoints" | "targets" | "nodes") => Called("servers"),
+        ("Upstream", "resolver" | "resolve") => Called("dns"),
+        ("Dns", "nameservers" | "resolvers" | "addresses") => Called("servers"),
+        ("Dns", "ttl" | "valid" | "refresh" | "interval") => Called("max_ttl"),
+        ("Dns", "family" | "ipv4" | "ipv6" | "prefer" | "resolve_prefer") => Called("families"),
+        ("Dns", "hold" | "keep") => Called("keep_missing"),
+        ("Dns", "dnssec" | "search" | "ndots" | "tls" | "https") => NotAvailable(LATER),
+        ("StaticServer", "service") => Called("srv"),
         ("StaticServer", "max_fails" | "fail_timeout" | "tls") => NotAvailable(LATER),
         ("StaticServer", "slow_start") => NotAvailable("it stands in the upstream, for all its servers"),
         ("StaticServer", "max_connections" | "maxconn") => Called("max_conns"),
-        ("StaticServer", "host" | "url" | "server" | "addr") => Called("address"),
+        ("StaticServer", "host" | "name" | "url" | "server" | "addr") => Called("address"),
         (
             "Workers",
             "max_requests" | "max_lifetime" | "max_rss" | "restart" | "backoff" | "liveness" | "pre_start" | "hooks"

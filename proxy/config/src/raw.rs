@@ -5,6 +5,8 @@
 //! `Option` even where the key is required (`schemars(required)`): a file with one faulty key is still compiled, so
 //! that its other faults are found in the same run. Nobody but `compile` sees these types.
 
+mod dns;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
@@ -18,6 +20,7 @@ use crate::model::Rate;
 use crate::rate::parse_rate;
 use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
+pub(crate) use dns::{Dns, Families};
 
 /// A site file: what listens, which sites there are and where their requests go.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
@@ -44,6 +47,8 @@ pub(crate) struct SiteFile {
     /// refer to one share its levels, and a reload keeps them. Default: none.
     #[schemars(extend("default" = {}))]
     pub(crate) rate_limits: Option<Named<RateLimit>>,
+    /// How names of servers are resolved, for all upstreams. Default: as the system does.
+    pub(crate) dns: Option<Dns>,
     /// The admin endpoint. Default: a private unix socket.
     pub(crate) admin: Option<Admin>,
     /// Program log and access log. Default: both on, access log to standard output.
@@ -622,9 +627,11 @@ pub(crate) struct Upstream {
     /// Begin each connection with a PROXY protocol header of this version, which names the client; such a connection
     /// serves one request, because the next one may be of another client. Over HTTP/1.1 only. Default: none.
     pub(crate) proxy_protocol: Option<ProxyHeader>,
-    /// Fixed addresses.
+    /// Servers that others run, by address or name. A request never waits for a name once it has been answered for.
     #[schemars(length(min = 1))]
     pub(crate) servers: Option<Vec<StaticServer>>,
+    /// How the names of its servers are resolved, where that differs from `dns` of the file. Default: as there.
+    pub(crate) dns: Option<Dns>,
     /// Processes to start and keep alive.
     pub(crate) workers: Option<Workers>,
     /// Deadlines towards an endpoint.
@@ -649,7 +656,7 @@ pub(crate) enum ProxyHeader {
     V2,
 }
 
-/// TLS with servers: `tls: {}` verifies them against the system's CAs, by their address.
+/// TLS with servers: `tls: {}` verifies them against the system's CAs, by their name or address.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpstreamTls {
@@ -657,7 +664,8 @@ pub(crate) struct UpstreamTls {
     /// system's CAs.
     #[schemars(length(min = 1))]
     pub(crate) ca: Option<String>,
-    /// Name that is asked for and that the certificate must have. Default: the server's IP address.
+    /// Name that is asked for and that the certificate must have. Default: the name of the server, with `srv` that of the
+    /// record's target, or its IP address where it has no name.
     #[schemars(length(min = 1, max = 253))]
     pub(crate) server_name: Option<String>,
     /// Whether the certificate is verified; without, anybody in between can be the server. Default: true.
@@ -736,14 +744,21 @@ pub(crate) enum Variables {
     Several(#[schemars(length(min = 1, max = 8))] Vec<String>),
 }
 
-/// One fixed address.
+/// One server, or all that a name stands for. Exactly one of `address` and `srv`; what else is said holds for each of its
+/// addresses.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StaticServer {
-    /// Where it listens: `10.0.0.1:8000`, `[::1]:8000` or `unix:/path`. Required.
-    #[schemars(required, length(min = 1))]
+    /// Where it listens: `10.0.0.1:8000`, `[::1]:8000`, `unix:/path`, or a name and a port, `api.internal:8000`, which is
+    /// every address of the name and is resolved anew when its records end. A name that does not resolve has no endpoint
+    /// until it does; start and reload do not wait for it.
+    #[schemars(length(min = 1))]
     pub(crate) address: Option<String>,
-    /// Its share of the requests. Default: 1. Unit: parts, 1 to 65535.
+    /// Name whose SRV records say host, port, weight and priority (RFC 2782), such as `_http._tcp.api.internal`. Records
+    /// of the lowest priority come first, those of higher ones as further tiers behind this server's own priority.
+    #[schemars(length(min = 1))]
+    pub(crate) srv: Option<String>,
+    /// Its share of the requests; not with `srv`, whose records say it. Default: 1. Unit: parts, 1 to 65535.
     #[schemars(range(min = 1, max = 65535), extend("default" = 1))]
     pub(crate) weight: Option<u32>,
     /// Gets requests only while no other server can take them; the same as `priority: 1`. Default: false.

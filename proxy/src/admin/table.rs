@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::view::{Endpoint, LastReload, Listener, RateLimit, Site, Status, Upstream, Worker, span};
+use super::view::{Endpoint, LastReload, Listener, Name, RateLimit, Site, Status, Upstream, Worker, span};
 
 /// Whether states are coloured: only on a terminal and without `NO_COLOR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +43,7 @@ fn heading(status: &Status, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) -> io::Result<()> {
-    let Upstream { name, protocol, balance, state, endpoints, workers, target, failed_generation } = upstream;
+    let Upstream { name, protocol, balance, state, endpoints, names, workers, target, failed_generation } = upstream;
     writeln!(out)?;
     write!(out, "UPSTREAM {}, {protocol}, {balance}: {}", printable(name), painted(state, colours))?;
     if let Some(target) = target {
@@ -53,6 +53,9 @@ fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) ->
     writeln!(out)?;
     if let Some(generation) = failed_generation {
         writeln!(out, "  generation {generation} was given up, its workers did not become ready: see the log")?;
+    }
+    for line in names.iter().filter_map(unresolved) {
+        writeln!(out, "  {}", printable(&line))?;
     }
     endpoint_table(endpoints).print(colours, out)?;
     worker_table(workers).print(colours, out)
@@ -86,10 +89,28 @@ fn rate_limits(limits: &[RateLimit]) -> Table {
     Table::new("", &["RATE LIMIT", "RATE", "CLIENTS", "DELAYED", "REJECTED", "DRY RUN"], rows.collect())
 }
 
+/// What is wrong with a name.
+fn unresolved(name: &Name) -> Option<String> {
+    let Name { name, state: _, addresses, next_ms, reason } = name;
+    let next = match next_ms {
+        0 => "trying now".to_owned(),
+        1..1_000 => "next try in 1s".to_owned(),
+        _ => format!("next try in {}", span(Duration::from_millis(*next_ms))),
+    };
+    let kept = match addresses {
+        0 => String::new(),
+        1 => ", its last address stays".to_owned(),
+        count => format!(", its last {count} addresses stay"),
+    };
+    reason.as_ref().map(|reason| format!("{name}: {reason}, {next}{kept}"))
+}
+
 fn endpoint_table(endpoints: &[Endpoint]) -> Table {
+    let has_names = endpoints.iter().any(|endpoint| endpoint.name.is_some());
     let rows = endpoints.iter().map(|endpoint| {
         let Endpoint {
             address,
+            name,
             state,
             weight,
             priority,
@@ -101,15 +122,20 @@ fn endpoint_table(endpoints: &[Endpoint]) -> Table {
             failures,
         } = endpoint;
         let numbers = [u64::from(*weight), (*priority).into()];
-        let mut row = vec![Cell::text(address), Cell::state(state)];
+        let mut row = vec![Cell::text(address)];
+        if has_names {
+            row.push(Cell::text(name.as_deref().unwrap_or("-")));
+        }
+        row.push(Cell::state(state));
         row.extend(numbers.iter().map(Cell::number));
         row.push(Cell::right(&max_conns.map_or_else(|| in_flight.to_string(), |most| format!("{in_flight}/{most}"))));
         let numbers = [*tunnels, *connections, *requests, *failures];
         row.extend(numbers.iter().map(Cell::number));
         row
     });
-    let heads =
-        ["ENDPOINT", "STATE", "WEIGHT", "PRIORITY", "IN FLIGHT", "TUNNELS", "CONNECTIONS", "REQUESTS", "FAILURES"];
+    let mut heads = vec!["ENDPOINT"];
+    heads.extend(has_names.then_some("NAME"));
+    heads.extend(["STATE", "WEIGHT", "PRIORITY", "IN FLIGHT", "TUNNELS", "CONNECTIONS", "REQUESTS", "FAILURES"]);
     Table::new("  ", &heads, rows.collect())
 }
 
@@ -291,7 +317,7 @@ mod tests {
                     Worker { slot: 1, state: "backoff".to_owned(), ..Worker::default() },
                 ],
                 target: Some(2),
-                failed_generation: None,
+                ..Upstream::default()
             }],
             last_reload: Some(LastReload {
                 age_seconds: 5,
@@ -332,6 +358,44 @@ UPSTREAM app, http1, round_robin: degraded, 1 of 2 workers ready
        1    -  backoff         0         -           0      -  -
 "
         );
+    }
+
+    #[test]
+    fn names_stand_beside_their_addresses_and_tell_why_they_do_not_resolve() {
+        let name = |name: &str, addresses, next_ms, reason: Option<&str>| Name {
+            name: name.to_owned(),
+            addresses,
+            next_ms,
+            reason: reason.map(str::to_owned),
+            ..Name::default()
+        };
+        let endpoint = |address: &str, name: Option<&str>| Endpoint {
+            address: address.to_owned(),
+            name: name.map(str::to_owned),
+            state: "ready".to_owned(),
+            ..Endpoint::default()
+        };
+        let upstream = Upstream {
+            name: "app".to_owned(),
+            endpoints: vec![endpoint("10.0.0.1:80", Some("a.internal")), endpoint("10.0.0.2:80", None)],
+            names: vec![
+                name("a.internal:80", 1, 9_000, None),
+                name("b.internal:80", 0, 4_900, Some("no such name")),
+                name("c.internal:80", 2, 0, Some("name server 10.0.0.9:53: no answer within 5s")),
+            ],
+            ..Upstream::default()
+        };
+        let mut out = Vec::new();
+        print_upstream(&upstream, Colours::Off, &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(lines[0], "  b.internal:80: no such name, next try in 4s");
+        let kept =
+            "  c.internal:80: name server 10.0.0.9:53: no answer within 5s, trying now, its last 2 addresses stay";
+        assert_eq!(lines[1], kept);
+        assert!(lines[2].starts_with("  ENDPOINT     NAME        STATE"), "{text}");
+        assert!(lines[3].starts_with("  10.0.0.1:80  a.internal  ready"), "{text}");
+        assert!(lines[4].starts_with("  10.0.0.2:80  -           ready"), "{text}");
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub struct Upstream {
     pub state: String,
     /// Addresses able to take requests.
     pub endpoints: Vec<Endpoint>,
+    /// Names of servers that are resolved.
+    pub names: Vec<Name>,
     /// Supervised processes; empty for static servers.
     pub workers: Vec<Worker>,
     /// How many workers there should be; `None` for static servers.
@@ -110,6 +112,8 @@ pub struct Upstream {
 pub struct Endpoint {
     /// Where it listens.
     pub address: String,
+    /// The name that was resolved to it.
+    pub name: Option<String>,
     /// `ready`, `down`, `draining`, ...
     pub state: String,
     /// For balancing.
@@ -128,6 +132,22 @@ pub struct Endpoint {
     pub requests: u64,
     /// Failed ones of them.
     pub failures: u64,
+}
+
+/// A name of servers.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Name {
+    /// As in the file.
+    pub name: String,
+    /// How its last resolution ended: `resolving` (there was none yet), `resolved`, `missing` or `failed`.
+    pub state: String,
+    /// Addresses that are used, those of an earlier resolution among them.
+    pub addresses: u64,
+    /// Until it is resolved again; 0 while it is.
+    pub next_ms: u64,
+    /// Why the last resolution brought nothing.
+    pub reason: Option<String>,
 }
 
 /// A supervised process.

@@ -38,6 +38,7 @@ pub struct Metrics {
     upstream_reused: IntCounterVec,
     upstream_failed: IntCounterVec,
     retries: IntCounterVec,
+    resolutions: IntCounterVec,
     refusals: IntCounterVec,
     generation: IntGauge,
     last_reload_ok: IntGauge,
@@ -123,6 +124,12 @@ pub struct UpstreamMetrics {
     pub failed: IntCounter,
     /// Requests tried again.
     pub retries: IntCounter,
+    /// Resolutions of names with addresses.
+    pub names_resolved: IntCounter,
+    /// Resolutions of names that do not exist.
+    pub names_missing: IntCounter,
+    /// Resolutions that nobody answered.
+    pub names_failed: IntCounter,
 }
 
 /// The numbers of bodies in temporary files.
@@ -195,6 +202,7 @@ impl Metrics {
             upstream_reused: counters(&registry, names::UPSTREAM_REUSED, &upstream)?,
             upstream_failed: counters(&registry, names::UPSTREAM_FAILED, &upstream)?,
             retries: counters(&registry, names::RETRIES, &upstream)?,
+            resolutions: counters(&registry, names::RESOLUTIONS, &[label::UPSTREAM, label::RESULT])?,
             refusals: counters(&registry, names::REFUSALS, &[label::REASON])?,
             generation: gauge(&registry, names::CONFIG_GENERATION)?,
             last_reload_ok: gauge(&registry, names::CONFIG_LAST_RELOAD_OK)?,
@@ -263,6 +271,9 @@ impl Metrics {
                 reused: self.upstream_reused.with_label_values(&[name]),
                 failed: self.upstream_failed.with_label_values(&[name]),
                 retries: self.retries.with_label_values(&[name]),
+                names_resolved: self.resolutions.with_label_values(&[name, "resolved"]),
+                names_missing: self.resolutions.with_label_values(&[name, "missing"]),
+                names_failed: self.resolutions.with_label_values(&[name, "failed"]),
             })
         });
         Arc::clone(upstream)
@@ -353,6 +364,9 @@ impl Metrics {
     fn forget_upstream(&self, name: &str) -> bool {
         for counters in [&self.upstream_opened, &self.upstream_reused, &self.upstream_failed, &self.retries] {
             let _ = counters.remove_label_values(&[name]);
+        }
+        for result in ["resolved", "missing", "failed"] {
+            let _ = self.resolutions.remove_label_values(&[name, result]);
         }
         false
     }

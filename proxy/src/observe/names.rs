@@ -43,6 +43,8 @@ pub const UPSTREAM_FAILED: Metric =
     metric("tidegate_upstream_connections_failed_total", "Connections to endpoints that could not be opened");
 /// `{upstream}`
 pub const RETRIES: Metric = metric("tidegate_upstream_retries_total", "Requests tried again");
+/// `{upstream, result}`, result as `resolved`, `missing` or `failed`
+pub const RESOLUTIONS: Metric = metric("tidegate_dns_resolutions_total", "Resolutions of names of servers");
 /// `{reason}`
 pub const REFUSALS: Metric = metric("tidegate_refusals_total", "Requests answered by tidegate itself, by reason");
 /// `{limit, result}`, result as `delayed`, `rejected` or `dry_run`
@@ -161,6 +163,16 @@ pub mod field {
     pub const PATH: &str = "path";
     /// An address.
     pub const ADDRESS: &str = "address";
+    /// Name of a server, as the file has it.
+    pub const NAME: &str = "name";
+    /// Until the next try.
+    pub const NEXT_TRY: &str = "next_try_ms";
+    /// Addresses that stay although they were not confirmed.
+    pub const KEPT: &str = "kept";
+    /// Addresses that are new.
+    pub const ADDED: &str = "added";
+    /// Addresses that are gone.
+    pub const REMOVED: &str = "removed";
     /// A signal by name.
     pub const SIGNAL: &str = "signal";
 }

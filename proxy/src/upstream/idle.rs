@@ -160,6 +160,7 @@ mod tests {
             balance: Balance::RoundRobin,
             slow_start: Duration::ZERO,
             source: EndpointSource::Servers(vec![server]),
+            dns: None,
             timeouts,
             idle_connections: 32,
         };

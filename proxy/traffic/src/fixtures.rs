@@ -220,6 +220,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
             idle: 50 * second,
         },
         idle_connections: 8,
+        dns: None,
         parsing: Parsing::Strict,
     }
 }

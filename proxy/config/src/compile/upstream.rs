@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use super::names::Unique;
-use super::{Scene, balance, file_path, keep, worker};
-use crate::address::{Use, parse_address};
+use super::{Scene, balance, dns, file_path, keep, worker};
 use crate::fault::Code;
 use crate::model::{
     Address, Balance, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, ServerAddress, StaticServer,
@@ -19,6 +18,7 @@ use crate::units::{Reason, format_duration};
 pub(crate) fn upstreams(
     raw: raw::Named<raw::Upstream>,
     spot: Spot<'_>,
+    file_dns: &dns::Settings,
     scene: &Scene<'_>,
     report: &mut Report,
 ) -> Vec<(String, Upstream)> {
@@ -26,7 +26,7 @@ pub(crate) fn upstreams(
     for (name, raw) in raw.0 {
         let spot = spot.key(&name);
         super::check_name(&name, "an upstream", spot, report);
-        upstreams.extend(upstream(&name, raw, spot, scene, report).map(|upstream| (name, upstream)));
+        upstreams.extend(upstream(&name, raw, spot, file_dns, scene, report).map(|upstream| (name, upstream)));
     }
     upstreams
 }
@@ -35,6 +35,7 @@ fn upstream(
     name: &str,
     raw: raw::Upstream,
     spot: Spot<'_>,
+    file_dns: &dns::Settings,
     scene: &Scene<'_>,
     report: &mut Report,
 ) -> Option<Upstream> {
@@ -45,6 +46,7 @@ fn upstream(
         balance,
         slow_start,
         servers,
+        dns,
         workers,
         timeouts,
         idle_connections,
@@ -64,6 +66,7 @@ fn upstream(
     };
     let servers = servers.and_then(|servers| static_servers(servers, protocol, spot.key("servers"), report));
     let workers = workers.and_then(|workers| worker::workers(workers, spot.key("workers"), scene, report));
+    let dns = dns::of_upstream(dns, file_dns, servers.as_deref(), spot, report);
     if let (Some(tls), Some(servers)) = (&tls, &servers) {
         check_server_name(tls, servers, spot, report);
     }
@@ -82,6 +85,7 @@ fn upstream(
         balance,
         slow_start,
         source: source?,
+        dns,
         timeouts: timeouts?,
         idle_connections: idle_connections.unwrap_or(32),
         parsing: parsing.map_or(Parsing::Strict, Parsing::from),
@@ -215,21 +219,20 @@ fn static_servers(
     let count = raw.len();
     let mut known = Unique::default();
     let servers = super::each(raw, spot, report, |raw, spot, report| {
-        let raw::StaticServer { address, weight, backup, priority, max_conns, down } = raw;
-        let text = address?;
+        let raw::StaticServer { address, srv, weight, backup, priority, max_conns, down } = raw;
         let priority = balance::priority(backup, priority, spot, report);
-        let spot = spot.key("address");
-        let address = keep(parse_address(&text, Use::Connect), &text, spot, report)?;
+        let address = dns::server(address, srv, spot, report)?;
+        let spot = spot.key(if matches!(address, ServerAddress::Service { .. }) { "srv" } else { "address" });
         if let Some(first) = known.first(address.to_string(), spot.span()) {
             let finding = report.fault(spot.span(), Code::Duplicate, format!("the server {address} stands here twice"));
             finding.related(first, "the first one is here").hint("give one entry a higher weight instead");
         }
-        if protocol == UpstreamProtocol::H2 && matches!(address, Address::Unix(_)) {
+        if protocol == UpstreamProtocol::H2 && matches!(address, ServerAddress::Fixed(Address::Unix(_))) {
             let reason = Reason::new("cannot be spoken to in HTTP/2", "use an address with a port, or protocol: http1");
-            keep::<()>(Err(reason), &text, spot, report);
+            keep::<()>(Err(reason), &address.to_string(), spot, report);
         }
         let down = down.unwrap_or(false);
-        Some(StaticServer { address: address.into(), weight: weight.unwrap_or(1), priority, max_conns, down })
+        Some(StaticServer { address, weight: weight.unwrap_or(1), priority, max_conns, down })
     });
     if !servers.is_empty() && servers.iter().all(|server| server.down) {
         let problem = "every server is down: requests to this upstream are refused";

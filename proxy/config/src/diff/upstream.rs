@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Changes;
 use super::settings::{Setting, Settings, list, optional};
+use super::{Changes, dns};
 use crate::model::{EndpointSource, StaticServer, Upstream, UpstreamTimeouts, WorkerCount, WorkerSpec};
 
 /// An upstream with other settings.
@@ -95,6 +95,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         balance,
         slow_start,
         source,
+        dns,
         timeouts,
         idle_connections,
         parsing,
@@ -105,6 +106,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     settings.debug("proxy_protocol", proxy_protocol, &new.proxy_protocol);
     settings.compare("balance", balance, &new.balance, ToString::to_string);
     settings.time("slow_start", slow_start, &new.slow_start);
+    dns::settings(dns.as_ref(), new.dns.as_ref(), &mut settings);
     upstream_timeouts(timeouts, &new.timeouts, &mut settings);
     settings.compare("idle_connections", idle_connections, &new.idle_connections, ToString::to_string);
     settings.debug("parsing", parsing, &new.parsing);
