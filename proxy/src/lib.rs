@@ -12,6 +12,7 @@ mod discovery;
 mod edge;
 mod exchange;
 mod folders;
+mod health;
 mod logs;
 pub mod observe;
 mod plane;

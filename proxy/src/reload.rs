@@ -10,6 +10,7 @@ use crate::edge::admission::{Admission, Caps};
 use crate::edge::listener::ListenerKey;
 use crate::exchange::spool::Spool;
 use crate::folders::Folders;
+use crate::health::news;
 use crate::logs::Logs;
 use crate::observe::metrics::{Metrics, RouteKey};
 use crate::plane::{ListenerPlan, Plane};
@@ -272,7 +273,7 @@ impl Reloader {
 /// What building a configuration needs besides the model.
 pub(crate) struct Surroundings<'a> {
     pub(crate) folders: &'a Folders,
-    pub(crate) metrics: &'a Metrics,
+    pub(crate) metrics: &'a Arc<Metrics>,
     pub(crate) listeners: &'a [Arc<crate::edge::listener::Listener>],
     pub(crate) shards: usize,
     pub(crate) keys: &'a AtomicU64,
@@ -311,7 +312,8 @@ pub(crate) fn prepare(
     }
     let generation = previous.map_or(1, |(snapshot, ..)| snapshot.generation + 1);
     let transports = upstream_tls.ids().map(|(name, id)| (name.to_owned(), id)).collect();
-    let identities = Identities { transports, ..policies.identities() };
+    let observer = Some(news::observer(around.metrics));
+    let identities = Identities { transports, observer, ..policies.identities() };
     let traffic = Traffic::build(&model, previous.map(|(snapshot, ..)| &snapshot.traffic), &identities);
     let snapshot = Snapshot::new(generation, model, traffic, plan.keys(), &upstream_tls, around.metrics);
     Ok(Prepared { snapshot: Arc::new(snapshot), policies, upstream_tls, certificates: built.store, plan, warnings })

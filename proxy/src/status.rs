@@ -16,6 +16,7 @@ use tidegate_config::model::{HostPattern, Transport, UpstreamProtocol};
 use tidegate_supervisor::{GenerationState, LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
 use tidegate_traffic::limit::Limit;
 use tidegate_traffic::pool::Pool;
+use tidegate_traffic::pool::ejection::Ejected;
 use tidegate_traffic::pool::endpoint::{EndpointState, EndpointStatus, Origin};
 
 #[async_trait]
@@ -39,7 +40,10 @@ impl Control for Program {
         }
         let snapshot = self.reloader().serving.load_full();
         for pool in &snapshot.traffic.pools {
-            if !pool.endpoints().iter().any(|endpoint| endpoint.state() == EndpointState::Ready) {
+            let endpoints = status_of(pool).endpoints;
+            // What the file itself takes out is as the operator wants it.
+            let wanted = endpoints.iter().any(|endpoint| !endpoint.down) || endpoints.is_empty();
+            if wanted && !endpoints.iter().any(EndpointStatus::is_in_service) {
                 let names = self.reloader().discovery.status(pool.name());
                 let names = names.iter().filter_map(|name| Some(format!(", {}: {}", name.name, name.state.trouble()?)));
                 let why: String = names.collect();
@@ -194,13 +198,13 @@ pub(crate) fn host(host: &HostPattern) -> String {
 
 fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus], discovery: &Discovery) -> view::Upstream {
     let names = discovery.status(pool.name());
-    let mut endpoints = pool.status().endpoints;
+    let mut endpoints = status_of(pool).endpoints;
     endpoints.sort_by_key(|endpoint| match endpoint.origin {
         Origin::Worker { key, .. } => (key.slot, key.spawn),
         // Static servers keep the order of the file.
         Origin::Static => (0, 0),
     });
-    let ready = endpoints.iter().filter(|endpoint| endpoint.state == EndpointState::Ready).count();
+    let ready = endpoints.iter().filter(|endpoint| endpoint.is_in_service() || endpoint.down).count();
     let supervised = workers.iter().find(|status| status.name == *pool.name());
     let wanted = supervised.map_or(endpoints.len(), |status| status.target as usize);
     let state = match ready {
@@ -243,6 +247,7 @@ const fn protocol(protocol: UpstreamProtocol) -> &'static str {
 const fn endpoint_state(status: &EndpointStatus) -> &'static str {
     match status.state {
         EndpointState::Ready if status.down => "down",
+        EndpointState::Ready if status.ejected.is_some() => "ejected",
         EndpointState::Ready => "ready",
         EndpointState::Draining => "draining",
         EndpointState::Gone => "gone",
@@ -264,6 +269,7 @@ fn endpoint(status: &EndpointStatus) -> view::Endpoint {
         address: bind::display(&status.address),
         name: status.host.as_ref().map(ToString::to_string),
         state: endpoint_state(status).to_owned(),
+        ejected: status.ejected.as_ref().map(ejected),
         weight: status.weight,
         priority: status.priority,
         max_conns: status.max_conns,
@@ -273,6 +279,23 @@ fn endpoint(status: &EndpointStatus) -> view::Endpoint {
         requests: status.requests,
         failures: status.failures,
     }
+}
+
+fn ejected(ejected: &Ejected) -> view::Ejected {
+    let left = ejected.until.saturating_duration_since(Instant::now());
+    view::Ejected {
+        since: view::time(SystemTime::now() - ejected.since.elapsed()),
+        until: view::time(SystemTime::now() + left),
+        seconds_left: left.as_secs() + u64::from(left.subsec_nanos() > 0),
+        times: ejected.times,
+        reason: ejected.reason.to_string(),
+    }
+}
+
+/// A pool as it is now: what time alone brings has come.
+fn status_of(pool: &Pool) -> tidegate_traffic::pool::PoolStatus {
+    pool.refresh(Instant::now());
+    pool.status()
 }
 
 fn worker(status: &WorkerStatus) -> view::Worker {
@@ -293,9 +316,10 @@ fn last_exit(exit: &LastExit) -> String {
 }
 
 fn sample(pool: &Pool, workers: &[PoolStatus]) -> PoolSample {
-    let status = pool.status();
+    let status = status_of(pool);
     let supervised = workers.iter().find(|workers| workers.name == *pool.name());
-    let mut endpoints: BTreeMap<&'static str, u64> = BTreeMap::from([("ready", 0), ("down", 0), ("draining", 0)]);
+    let mut endpoints: BTreeMap<&'static str, u64> =
+        BTreeMap::from([("ready", 0), ("ejected", 0), ("down", 0), ("draining", 0)]);
     for endpoint in &status.endpoints {
         *endpoints.entry(endpoint_state(endpoint)).or_default() += 1;
     }

@@ -7,6 +7,7 @@
 
 mod buffer;
 mod dns;
+mod ejection;
 mod listeners;
 mod process;
 mod rate_limits;
@@ -164,6 +165,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
     let tables = [
         buffer::keys(),
         dns::keys(),
+        ejection::keys(),
         listeners::keys(),
         sites::keys(),
         upstreams::keys(),

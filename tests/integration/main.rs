@@ -19,6 +19,7 @@ mod fastapi;
 mod forwarding;
 mod grpc;
 mod h2_upstream;
+mod health;
 mod http2_attacks;
 mod http2_frames;
 mod keys;

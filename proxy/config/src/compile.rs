@@ -6,6 +6,7 @@
 mod balance;
 mod buffer;
 mod dns;
+mod ejection;
 mod listener;
 mod names;
 mod process;

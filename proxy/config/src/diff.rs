@@ -4,6 +4,7 @@
 //! secrets (environment variables, the token) are named, never printed.
 
 mod dns;
+mod ejection;
 mod settings;
 mod upstream;
 

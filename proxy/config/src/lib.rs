@@ -24,6 +24,7 @@ mod raw;
 mod report;
 mod scalar;
 mod schema;
+mod share;
 mod source;
 mod suggest;
 pub mod template;

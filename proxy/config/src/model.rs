@@ -5,6 +5,7 @@
 //! default left to guess: a `Model` that exists can be run.
 
 mod discovery;
+mod ejection;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use crate::network::Networks;
 pub use discovery::{Dns, Families, ServerAddress};
+pub use ejection::{Ejection, SuccessRate};
 
 /// One whole site file, its includes merged in.
 #[derive(Debug, Clone, PartialEq)]
@@ -576,6 +578,8 @@ pub struct Upstream {
     pub idle_connections: usize,
     /// How HTTP/1.1 answers are read.
     pub parsing: Parsing,
+    /// When endpoints that fail are taken out of service for a time; `None` is never.
+    pub ejection: Option<Ejection>,
 }
 
 /// A version of the PROXY protocol.
@@ -733,6 +737,10 @@ pub struct StaticServer {
     pub max_conns: Option<u32>,
     /// Out of service, and with hashes still the owner of its keys.
     pub down: bool,
+    /// Failures within `fail_timeout` that take it out, if not those of its upstream; 0 is never.
+    pub max_fails: Option<u32>,
+    /// Its own, if not that of its upstream.
+    pub fail_timeout: Option<Duration>,
 }
 
 /// Deadlines towards an endpoint.

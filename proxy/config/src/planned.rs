@@ -78,8 +78,8 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Route", "locations") => Called("routes"),
         (
             "Upstream",
-            "health_check" | "health" | "retry" | "retries" | "max_fails" | "fail_timeout" | "discovery" | "queue"
-            | "sticky" | "breaker" | "max_connections",
+            "health_check" | "health" | "retry" | "retries" | "discovery" | "queue" | "sticky" | "breaker"
+            | "max_connections",
         ) => NotAvailable(LATER),
         ("Upstream", "hash" | "ip_hash" | "least_conn") => {
             NotAvailable("it stands in balance, for example balance: { hash: client_address }")
@@ -98,7 +98,11 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Dns", "hold" | "keep") => Called("keep_missing"),
         ("Dns", "dnssec" | "search" | "ndots" | "tls" | "https") => NotAvailable(LATER),
         ("StaticServer", "service") => Called("srv"),
-        ("StaticServer", "max_fails" | "fail_timeout" | "tls") => NotAvailable(LATER),
+        ("Upstream", "max_fails" | "fail_timeout") => NotAvailable("it stands in ejection: ejection: { max_fails: 3 }"),
+        ("Upstream", "outlier_detection" | "passive" | "passive_health_check") => Called("ejection"),
+        ("EjectionRule", "base_time" | "window" | "time") => Called("fail_timeout"),
+        ("EjectionRule", "consecutive_5xx" | "status") => Called("statuses"),
+        ("StaticServer", "tls") => NotAvailable(LATER),
         ("StaticServer", "slow_start") => NotAvailable("it stands in the upstream, for all its servers"),
         ("StaticServer", "max_connections" | "maxconn") => Called("max_conns"),
         ("StaticServer", "host" | "name" | "url" | "server" | "addr") => Called("address"),

@@ -6,6 +6,7 @@
 //! that its other faults are found in the same run. Nobody but `compile` sees these types.
 
 mod dns;
+mod ejection;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,9 +19,11 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
 use crate::model::Rate;
 use crate::rate::parse_rate;
+use crate::share::{parse_factor, parse_percent};
 use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
 pub(crate) use dns::{Dns, Families};
+pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
 
 /// A site file: what listens, which sites there are and where their requests go.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
@@ -644,6 +647,9 @@ pub(crate) struct Upstream {
     /// `protocol: h2`. Default: strict.
     #[schemars(extend("default" = "strict"))]
     pub(crate) parsing: Option<Parsing>,
+    /// Endpoints that fail requests are left alone for a time: `off`, or when and for how long. Default: after 3 failures
+    /// in 10s, for 10s and each further time 10s longer.
+    pub(crate) ejection: Option<Ejection>,
 }
 
 /// A version of the PROXY protocol.
@@ -774,6 +780,13 @@ pub(crate) struct StaticServer {
     /// Out of service. With choices by a value it keeps its keys, which go elsewhere meanwhile. Default: false.
     #[schemars(extend("default" = false))]
     pub(crate) down: Option<bool>,
+    /// Failures within `fail_timeout` that take it out of service for a time; 0 is never. Default: that of `ejection`. Unit:
+    /// failures.
+    #[schemars(range(min = 0, max = 1000))]
+    pub(crate) max_fails: Option<u32>,
+    /// Time within which its failures count together, and for which it is out then. Default: that of `ejection`. Unit:
+    /// duration.
+    pub(crate) fail_timeout: Option<PositiveTime>,
 }
 
 /// A group of identical worker processes.
@@ -1154,10 +1167,14 @@ pub(crate) enum Format {
     Holding,
     ByteRate,
     RequestRate,
+    /// A share in percent.
+    Percent,
+    /// A number with a point.
+    Factor,
 }
 
 impl Format {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Text,
         Self::Time,
         Self::PositiveTime,
@@ -1165,6 +1182,8 @@ impl Format {
         Self::Holding,
         Self::ByteRate,
         Self::RequestRate,
+        Self::Percent,
+        Self::Factor,
     ];
 
     /// The word in the schema.
@@ -1177,6 +1196,8 @@ impl Format {
             Self::Holding => "holding",
             Self::ByteRate => "byte-rate",
             Self::RequestRate => "request-rate",
+            Self::Percent => "percent",
+            Self::Factor => "factor",
         }
     }
 
@@ -1194,6 +1215,8 @@ impl Format {
             Self::Holding => "on, off or a size such as 1MiB",
             Self::ByteRate => "a rate such as 500B/s",
             Self::RequestRate => "a rate such as 10/s",
+            Self::Percent => "a share such as 50%",
+            Self::Factor => "a number such as 1.5",
         }
     }
 
@@ -1207,6 +1230,8 @@ impl Format {
             Self::Holding => holding(text).map(drop),
             Self::ByteRate => byte_rate(text).map(drop),
             Self::RequestRate => parse_rate(text).map(drop),
+            Self::Percent => parse_percent(text).map(drop),
+            Self::Factor => parse_factor(text).map(drop),
         }
     }
 }
@@ -1273,6 +1298,14 @@ fn byte_rate(text: &str) -> Result<u64, Reason> {
 /// Requests in a time, neither of them zero.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RequestRate(pub(crate) Rate);
+
+/// A share in percent, 1 to 100.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Percent(pub(crate) u8);
+
+/// A number with a point, 0.1 to 10.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Factor(pub(crate) f64);
 
 /// A duration that may be zero.
 #[derive(Debug, Clone, Copy)]
@@ -1345,4 +1378,12 @@ written_as_text!(ByteRate, Format::ByteRate, byte_rate, {
 written_as_text!(RequestRate, Format::RequestRate, parse_rate, {
     "type": "string",
     "pattern": "^[0-9]+( per ([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?|(r?/(s|m|h|d)))$"
+});
+written_as_text!(Percent, Format::Percent, parse_percent, {
+    "type": "string",
+    "pattern": "^[0-9]+%$"
+});
+written_as_text!(Factor, Format::Factor, parse_factor, {
+    "type": ["number", "string"],
+    "pattern": "^[0-9]+(\\.[0-9]+)?$"
 });

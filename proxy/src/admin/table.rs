@@ -1,5 +1,7 @@
 //! `tidegate status` for people: aligned columns, colours where the reader is a terminal.
 
+mod health;
+
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -58,6 +60,7 @@ fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) ->
         writeln!(out, "  {}", printable(&line))?;
     }
     endpoint_table(endpoints).print(colours, out)?;
+    health::print(endpoints, out)?;
     worker_table(workers).print(colours, out)
 }
 
@@ -112,6 +115,7 @@ fn endpoint_table(endpoints: &[Endpoint]) -> Table {
             address,
             name,
             state,
+            ejected: _,
             weight,
             priority,
             max_conns,

@@ -2,9 +2,13 @@
 //!
 //! States are text in lower case with underscores, so that an older client prints a state it does not know.
 
+mod health;
+
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
+
+pub use health::Ejected;
 
 /// `GET /status`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -114,8 +118,10 @@ pub struct Endpoint {
     pub address: String,
     /// The name that was resolved to it.
     pub name: Option<String>,
-    /// `ready`, `down`, `draining`, ...
+    /// `ready`, `ejected`, `down`, `draining`, ...
     pub state: String,
+    /// Its time out of service, while it is.
+    pub ejected: Option<Ejected>,
     /// For balancing.
     pub weight: u32,
     /// Its tier: those of a lower number come first.

@@ -551,7 +551,7 @@ pub(crate) async fn send_own<D: Downstream>(
 
 /// What an end that we caused says about the endpoint: nothing, unless it was the endpoint's fault.
 fn blame(refusal: &Refusal) -> Outcome {
-    if refusal.fault() == Fault::Upstream { Outcome::UpstreamFault } else { Outcome::Cancelled }
+    Outcome::of_refusal(refusal.kind)
 }
 
 fn connect_failure(cause: Cause) -> Failure {

@@ -213,7 +213,7 @@ impl Job {
             if self.state().response_passed {
                 std::future::pending::<()>().await;
             }
-            (RefusalKind::HeadTimeout, Outcome::UpstreamFault)
+            (RefusalKind::HeadTimeout, Outcome::of_refusal(RefusalKind::HeadTimeout))
         };
         tokio::select! {
             served = serving => Some(served),
@@ -563,7 +563,8 @@ impl ProxyHttp for Bridge {
             let kind = refusal_kind(error);
             state.outcome = match *error.esource() {
                 ErrorSource::Downstream => Outcome::ClientGone,
-                ErrorSource::Upstream => Outcome::UpstreamFault,
+                ErrorSource::Upstream if state.response_passed => Outcome::of_refusal(RefusalKind::UpstreamReadTimeout),
+                ErrorSource::Upstream => Outcome::of_refusal(kind),
                 ErrorSource::Internal | ErrorSource::Unset => Outcome::Cancelled,
             };
             if state.response_passed {

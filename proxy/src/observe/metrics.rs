@@ -13,6 +13,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::health::HealthMetrics;
 use super::line_writer::LossCounters;
 use super::names::{self, Metric, label};
 use super::process::ProcessNumbers;
@@ -40,6 +41,7 @@ pub struct Metrics {
     retries: IntCounterVec,
     resolutions: IntCounterVec,
     refusals: IntCounterVec,
+    health: HealthMetrics,
     generation: IntGauge,
     last_reload_ok: IntGauge,
     last_reload_time: Gauge,
@@ -204,6 +206,7 @@ impl Metrics {
             retries: counters(&registry, names::RETRIES, &upstream)?,
             resolutions: counters(&registry, names::RESOLUTIONS, &[label::UPSTREAM, label::RESULT])?,
             refusals: counters(&registry, names::REFUSALS, &[label::REASON])?,
+            health: HealthMetrics::new(&registry)?,
             generation: gauge(&registry, names::CONFIG_GENERATION)?,
             last_reload_ok: gauge(&registry, names::CONFIG_LAST_RELOAD_OK)?,
             last_reload_time: registered(&registry, Gauge::with_opts(opts(names::CONFIG_LAST_RELOAD_TIME))?)?,
@@ -285,6 +288,12 @@ impl Metrics {
         self.refusals.with_label_values(&[reason])
     }
 
+    /// What is counted of the health of endpoints.
+    #[must_use]
+    pub fn health(&self) -> &HealthMetrics {
+        &self.health
+    }
+
     /// The numbers of bodies in temporary files.
     #[must_use]
     pub fn spool(&self) -> SpoolMetrics {
@@ -325,6 +334,7 @@ impl Metrics {
         let mut handles = self.handles();
         handles.routes.retain(|key, _| routes.contains(key) || self.forget_route(key));
         handles.upstreams.retain(|name, _| upstreams.contains(name) || self.forget_upstream(name));
+        self.health.retain(upstreams);
         // A listener's open connections may live on: it goes once the last one is closed.
         handles
             .listeners
@@ -450,7 +460,7 @@ fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C)
     Ok(collector)
 }
 
-fn counters(registry: &Registry, metric: Metric, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+pub(super) fn counters(registry: &Registry, metric: Metric, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
     registered(registry, IntCounterVec::new(opts(metric), labels)?)
 }
 

@@ -4,6 +4,7 @@
 //! the targets.
 
 pub mod access_log;
+pub mod health;
 pub mod line_writer;
 pub mod metrics;
 pub mod names;

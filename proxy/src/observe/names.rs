@@ -45,6 +45,9 @@ pub const UPSTREAM_FAILED: Metric =
 pub const RETRIES: Metric = metric("tidegate_upstream_retries_total", "Requests tried again");
 /// `{upstream, result}`, result as `resolved`, `missing` or `failed`
 pub const RESOLUTIONS: Metric = metric("tidegate_dns_resolutions_total", "Resolutions of names of servers");
+/// `{upstream, reason}`
+pub const EJECTIONS: Metric =
+    metric("tidegate_upstream_ejections_total", "Endpoints taken out of service for a time, by the last failure");
 /// `{reason}`
 pub const REFUSALS: Metric = metric("tidegate_refusals_total", "Requests answered by tidegate itself, by reason");
 /// `{limit, result}`, result as `delayed`, `rejected` or `dry_run`

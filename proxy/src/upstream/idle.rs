@@ -150,6 +150,8 @@ mod tests {
             priority: 0,
             max_conns: None,
             down: false,
+            max_fails: None,
+            fail_timeout: None,
         };
         let upstream = Upstream {
             name: "app".to_owned(),
@@ -163,6 +165,7 @@ mod tests {
             dns: None,
             timeouts,
             idle_connections: 32,
+            ejection: None,
         };
         Pool::new(EndpointIds::default(), &upstream).endpoints().remove(0)
     }

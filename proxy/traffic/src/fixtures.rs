@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_config::model::{
-    Address, Admin, Balance, Buffer, ClientTimeouts, ConnectionLimits, DEFAULT_TLS_POLICY, EndpointSource, EnvInherit,
-    FixedResponse, ForwardPath, HalfClose, HeadLimits, HostPattern, Http2, Listener, LogFormat, LogLevel, Logging,
-    Model, Parsing, PathPattern, Readiness, Route, RouteAction, Server, ShardCount, Site, SpoolSettings, StaticServer,
-    TlsPolicy, Transport, Upstream, UpstreamProtocol, UpstreamTimeouts, WorkerCount, WorkerSpec, WorkerTransport,
+    Address, Admin, Balance, Buffer, ClientTimeouts, ConnectionLimits, DEFAULT_TLS_POLICY, Ejection, EndpointSource,
+    EnvInherit, FixedResponse, ForwardPath, HalfClose, HeadLimits, HostPattern, Http2, Listener, LogFormat, LogLevel,
+    Logging, Model, Parsing, PathPattern, Readiness, Route, RouteAction, Server, ShardCount, Site, SpoolSettings,
+    StaticServer, TlsPolicy, Transport, Upstream, UpstreamProtocol, UpstreamTimeouts, WorkerCount, WorkerSpec,
+    WorkerTransport,
 };
 
 use crate::edits::HeadEdits;
@@ -222,6 +223,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         idle_connections: 8,
         dns: None,
         parsing: Parsing::Strict,
+        ejection: Some(Ejection::default()),
     }
 }
 
@@ -235,6 +237,8 @@ pub(crate) fn servers(list: &[(u16, u32)]) -> EndpointSource {
                 priority: 0,
                 max_conns: None,
                 down: false,
+                max_fails: None,
+                fail_timeout: None,
             })
             .collect(),
     )

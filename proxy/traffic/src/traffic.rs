@@ -13,6 +13,7 @@ use tidegate_config::model::{
 
 use crate::head::TlsPolicyId;
 use crate::limit::Limits;
+use crate::pool::transition::Observer;
 use crate::pool::{EndpointIds, Pool};
 use crate::router::{PoolId, Router};
 
@@ -47,6 +48,8 @@ pub struct Identities {
     pub policies: HashMap<String, TlsPolicyId>,
     /// How the endpoints of upstreams are spoken to, where not in plaintext.
     pub transports: HashMap<String, TransportId>,
+    /// Who hears of changes of the service of pools.
+    pub observer: Option<Observer>,
     /// What keys of limits are hashed with; that of the first snapshot stays.
     pub secret: RandomState,
 }
@@ -103,6 +106,9 @@ impl Traffic {
                 Some(_) | None => Pool::new(ids.clone(), upstream),
             });
             all_settings.push(settings);
+        }
+        if let Some(observer) = &identities.observer {
+            pools.iter().for_each(|pool: &Arc<Pool>| pool.observe(observer.clone()));
         }
         Self {
             router: Router::new(model, identities),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::names::Unique;
-use super::{Scene, balance, dns, file_path, keep, worker};
+use super::{Scene, balance, dns, ejection, file_path, keep, worker};
 use crate::fault::Code;
 use crate::model::{
     Address, Balance, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, ServerAddress, StaticServer,
@@ -51,6 +51,7 @@ fn upstream(
         timeouts,
         idle_connections,
         parsing,
+        ejection,
     } = raw;
     let has_workers = spot.has("workers");
     let protocol = protocol.map_or(UpstreamProtocol::Http1, UpstreamProtocol::from);
@@ -76,6 +77,7 @@ fn upstream(
     };
     let slow_start = slow_start.map_or(Duration::ZERO, |time| time.0);
     balance::check_slow_start(&balance, slow_start, spot, report);
+    let ejection = ejection::ejection(ejection, servers.as_deref().unwrap_or_default(), spot, report);
     let source = servers.map(EndpointSource::Servers).or_else(|| workers.map(EndpointSource::Workers));
     Some(Upstream {
         name: name.to_owned(),
@@ -89,6 +91,7 @@ fn upstream(
         timeouts: timeouts?,
         idle_connections: idle_connections.unwrap_or(32),
         parsing: parsing.map_or(Parsing::Strict, Parsing::from),
+        ejection,
     })
 }
 
@@ -219,7 +222,8 @@ fn static_servers(
     let count = raw.len();
     let mut known = Unique::default();
     let servers = super::each(raw, spot, report, |raw, spot, report| {
-        let raw::StaticServer { address, srv, weight, backup, priority, max_conns, down } = raw;
+        let raw::StaticServer { address, srv, weight, backup, priority, max_conns, down, max_fails, fail_timeout } =
+            raw;
         let priority = balance::priority(backup, priority, spot, report);
         let address = dns::server(address, srv, spot, report)?;
         let spot = spot.key(if matches!(address, ServerAddress::Service { .. }) { "srv" } else { "address" });
@@ -232,7 +236,8 @@ fn static_servers(
             keep::<()>(Err(reason), &address.to_string(), spot, report);
         }
         let down = down.unwrap_or(false);
-        Some(StaticServer { address, weight: weight.unwrap_or(1), priority, max_conns, down })
+        let fail_timeout = fail_timeout.map(|time| time.0);
+        Some(StaticServer { address, weight: weight.unwrap_or(1), priority, max_conns, down, max_fails, fail_timeout })
     });
     if !servers.is_empty() && servers.iter().all(|server| server.down) {
         let problem = "every server is down: requests to this upstream are refused";

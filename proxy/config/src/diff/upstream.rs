@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::settings::{Setting, Settings, list, optional};
 use super::{Changes, dns};
 use crate::model::{EndpointSource, StaticServer, Upstream, UpstreamTimeouts, WorkerCount, WorkerSpec};
+use crate::units::format_duration;
 
 /// An upstream with other settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -99,6 +100,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         timeouts,
         idle_connections,
         parsing,
+        ejection,
     } = old;
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
@@ -110,6 +112,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     upstream_timeouts(timeouts, &new.timeouts, &mut settings);
     settings.compare("idle_connections", idle_connections, &new.idle_connections, ToString::to_string);
     settings.debug("parsing", parsing, &new.parsing);
+    super::ejection::ejection(ejection, &new.ejection, &mut settings);
     let mut change = UpstreamChange {
         name: name.clone(),
         settings: Vec::new(),
@@ -164,12 +167,16 @@ fn servers(old: &[StaticServer], new: &[StaticServer], change: &mut UpstreamChan
 }
 
 fn server_settings(old: &StaticServer, new: &StaticServer) -> Vec<Setting> {
-    let StaticServer { address: _, weight, priority, max_conns, down } = old;
+    let StaticServer { address: _, weight, priority, max_conns, down, max_fails, fail_timeout } = old;
+    let none = || "none".to_owned();
     let mut settings = Settings::default();
     settings.compare("weight", weight, &new.weight, ToString::to_string);
     settings.compare("priority", priority, &new.priority, ToString::to_string);
     settings.debug("max_conns", max_conns, &new.max_conns);
     settings.debug("down", down, &new.down);
+    settings
+        .compare("max_fails", max_fails, &new.max_fails, |count| count.map_or_else(none, |count| count.to_string()));
+    settings.compare("fail_timeout", fail_timeout, &new.fail_timeout, |time| time.map_or_else(none, format_duration));
     settings.0
 }
 

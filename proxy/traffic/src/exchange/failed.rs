@@ -28,12 +28,12 @@ impl Exchange {
             }
             Verdict::Next => {
                 self.tried.push(lease.endpoint().id());
-                lease.finish(outcome_of(failure.cause));
+                self.end(lease, Outcome::of_refusal(refusal.kind), now);
                 self.last_failure = Some(refusal);
                 self.seek(now)
             }
             Verdict::GiveUp => {
-                lease.finish(outcome_of(failure.cause));
+                self.end(lease, Outcome::of_refusal(refusal.kind), now);
                 self.refuse(refusal)
             }
         }
@@ -46,7 +46,7 @@ impl Exchange {
         }
         self.tries = self.tries.saturating_sub(1);
         self.tried.push(lease.endpoint().id());
-        lease.finish(Outcome::Cancelled);
+        self.end(lease, Outcome::Cancelled, now);
         self.seek(now)
     }
 
@@ -74,12 +74,4 @@ fn refusal_of(failure: &Failure, endpoint: &Endpoint) -> Refusal {
         (Stage::Send | Stage::Head, Cause::Closed) => RefusalKind::UpstreamClosed,
     };
     Refusal::new(kind, format!("endpoint: {}, {:?} while in {:?}", endpoint.address(), failure.cause, failure.stage))
-}
-
-/// What a failure says about the endpoint.
-fn outcome_of(cause: Cause) -> Outcome {
-    match cause {
-        Cause::Local | Cause::Full => Outcome::Cancelled,
-        Cause::Closed | Cause::TimedOut | Cause::Malformed | Cause::Tls => Outcome::UpstreamFault,
-    }
 }

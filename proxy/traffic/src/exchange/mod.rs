@@ -128,7 +128,7 @@ impl Exchange {
     /// answered with an internal refusal, or with `Done` when an answer is already under way.
     pub fn step(&mut self, traffic: &Traffic, event: Event<'_>, now: Instant) -> Action {
         match (self.state, event) {
-            (_, Event::Finished(outcome)) => self.finish(outcome),
+            (_, Event::Finished(outcome)) => self.finish(outcome, now),
             (State::New, Event::Head(head)) => match self.begin(traffic, head) {
                 Ok(next) => self.limit(traffic, head, next, now),
                 Err(refusal) => self.refuse(refusal),
@@ -239,12 +239,19 @@ impl Exchange {
         &self.limit_fields
     }
 
-    fn finish(&mut self, outcome: Outcome) -> Action {
+    fn finish(&mut self, outcome: Outcome, now: Instant) -> Action {
         self.state = State::Over;
         if let Hold::Lease(lease) = std::mem::replace(&mut self.hold, Hold::Nothing) {
-            lease.finish(outcome);
+            self.end(lease, outcome, now);
         }
         Action::Done
+    }
+
+    /// Gives a lease back; the pool hears how its endpoint did.
+    fn end(&self, lease: Lease, outcome: Outcome, now: Instant) {
+        if let Some(pool) = self.pool() {
+            pool.end(lease, outcome, now);
+        }
     }
 
     fn refuse(&mut self, refusal: Refusal) -> Action {

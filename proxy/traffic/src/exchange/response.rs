@@ -6,6 +6,7 @@ use super::{Action, Exchange, Hold, State};
 use crate::filter;
 use crate::head::ResponseView;
 use crate::pool::lease::Outcome;
+use crate::pool::symptom::Symptom;
 use crate::refusal::{Refusal, RefusalKind};
 
 impl Exchange {
@@ -14,7 +15,7 @@ impl Exchange {
             101 => self.switch(response, now),
             100..=199 => Action::Relay { edits: filter::response_edits(self.id, false), tunnel: false },
             _ => {
-                self.observe(now);
+                self.observe(response.status, now);
                 self.timings.response_head = Some(now);
                 self.state = State::Relaying;
                 let mut edits = filter::response_edits(self.id, false);
@@ -24,10 +25,12 @@ impl Exchange {
         }
     }
 
-    /// Tells the endpoint how long its answer took, if its balance goes by that.
-    pub(super) fn observe(&self, now: Instant) {
+    /// Notes how the endpoint answered, and how long that took, if its balance goes by that.
+    fn observe(&mut self, status: u16, now: Instant) {
         let timed = self.proxied().is_some_and(|proxied| proxied.settings.timed);
-        if let (true, Hold::Lease(lease), Some(began)) = (timed, &self.hold, self.timings.last_attempt) {
+        let Hold::Lease(lease) = &mut self.hold else { return };
+        lease.answered(status);
+        if let (true, Some(began)) = (timed, self.timings.last_attempt) {
             lease.endpoint().observe(now.saturating_duration_since(began), now);
         }
     }
@@ -47,7 +50,7 @@ impl Exchange {
             }
             hold => {
                 if let Hold::Lease(lease) = hold {
-                    lease.finish(Outcome::UpstreamFault);
+                    self.end(lease, Outcome::UpstreamFault(Symptom::BadResponse), now);
                 }
                 self.refuse(Refusal::new(RefusalKind::UpstreamBadResponse, "status 101 that was not asked for"))
             }

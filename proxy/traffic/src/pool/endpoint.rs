@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use tidegate_config::model::{Address, StaticServer};
 
 use super::balance::Marks;
+use super::ejection::Ejected;
+use super::health::Health;
 use super::latency::Latency;
 
 /// Names an endpoint within the process: never given twice, so a stale name meets nothing.
@@ -67,6 +69,8 @@ pub struct Endpoint {
     state: AtomicU8,
     /// Taken out of service by the file.
     down: AtomicBool,
+    /// What its health comes to, for picks.
+    unwell: AtomicBool,
     /// Where its tier lists it.
     place: AtomicUsize,
     requests: AtomicU64,
@@ -77,6 +81,7 @@ pub struct Endpoint {
     weight: AtomicU32,
     priority: AtomicU32,
     latency: Latency,
+    health: Health,
     tunnels: AtomicU32,
     connections: AtomicU32,
     failures: AtomicU64,
@@ -103,9 +108,11 @@ impl Endpoint {
             priority: AtomicU32::new(0),
             max_conns: AtomicU32::new(0),
             down: AtomicBool::new(false),
+            unwell: AtomicBool::new(false),
             place: AtomicUsize::new(0),
             marks,
             latency: Latency::default(),
+            health: Health::default(),
             state: AtomicU8::new(EndpointState::Ready as u8),
             in_flight: AtomicU32::new(0),
             tunnels: AtomicU32::new(0),
@@ -165,9 +172,18 @@ impl Endpoint {
         Some(self.max_conns.load(Ordering::Relaxed)).filter(|most| *most > 0)
     }
 
-    /// Whether it gets requests as far as file and drain are concerned, however busy it is.
+    /// Whether it gets requests as far as file, drain and its health are concerned, however busy it is.
     pub(super) fn is_in_service(&self) -> bool {
-        self.is_ready() && !self.is_down()
+        self.is_ready() && !self.is_down() && !self.unwell.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// To be called under the pool's lock whenever its health has changed, before the balance hears of it.
+    pub(super) fn note_health(&self) {
+        self.unwell.store(!self.health.is_good(), Ordering::Relaxed);
     }
 
     /// Whether it is below its limit of exchanges.
@@ -220,6 +236,7 @@ impl Endpoint {
             down: self.is_down(),
             max_conns: self.max_conns(),
             state: self.state(),
+            ejected: self.health.out(),
             in_flight: self.in_flight(),
             tunnels: self.tunnels.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
@@ -231,11 +248,12 @@ impl Endpoint {
 
     /// Takes over what the file says of it.
     pub(super) fn configure(&self, server: &StaticServer) {
-        let StaticServer { address: _, weight, priority, max_conns, down } = server;
+        let StaticServer { address: _, weight, priority, max_conns, down, max_fails, fail_timeout } = server;
         self.weight.store((*weight).max(1), Ordering::Relaxed);
         self.priority.store(*priority, Ordering::Relaxed);
         self.max_conns.store(max_conns.unwrap_or(0), Ordering::Relaxed);
         self.down.store(*down, Ordering::Relaxed);
+        self.health.configure(*max_fails, *fail_timeout);
     }
 
     /// Its share and tier, where a record of its name says so.
@@ -332,8 +350,16 @@ impl fmt::Debug for Endpoint {
     }
 }
 
+impl EndpointStatus {
+    /// Whether it gets requests, however busy it is.
+    #[must_use]
+    pub fn is_in_service(&self) -> bool {
+        self.state == EndpointState::Ready && !self.down && self.ejected.is_none()
+    }
+}
+
 /// Figures of an endpoint at one moment; they are read one after another, so they may not add up exactly.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct EndpointStatus {
     /// Its name within the process.
     pub id: EndpointId,
@@ -353,6 +379,8 @@ pub struct EndpointStatus {
     pub max_conns: Option<u32>,
     /// Whether it gets requests.
     pub state: EndpointState,
+    /// Its time out of service, while it is.
+    pub ejected: Option<Ejected>,
     /// Exchanges that hold a lease on it.
     pub in_flight: u32,
     /// Upgraded connections through it.

@@ -3,8 +3,11 @@
 //! Both give back what they took when they are dropped, so no path through the driver can leak a count.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::endpoint::Endpoint;
+use super::symptom::Symptom;
+use crate::refusal::RefusalKind;
 
 /// How an exchange with an endpoint ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -12,24 +15,35 @@ pub enum Outcome {
     /// The endpoint answered and the answer was passed on.
     Ok,
     /// The endpoint could not be reached, broke off, took too long or sent nonsense.
-    UpstreamFault,
+    UpstreamFault(Symptom),
     /// The client went away first.
     ClientGone,
     /// We ended it for a reason of our own; says nothing about the endpoint.
     Cancelled,
 }
 
+impl Outcome {
+    /// The end of an exchange that is refused for this reason.
+    #[must_use]
+    pub fn of_refusal(kind: RefusalKind) -> Self {
+        Symptom::of_refusal(kind).map_or(Self::Cancelled, Self::UpstreamFault)
+    }
+}
+
 /// The right to use an endpoint for one exchange.
 #[derive(Debug)]
 pub struct Lease {
     endpoint: Arc<Endpoint>,
+    began: Instant,
+    /// Of the answer's head, once there is one.
+    status: Option<u16>,
     outcome: Option<Outcome>,
 }
 
 impl Lease {
-    pub(super) fn new(endpoint: Arc<Endpoint>) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, now: Instant) -> Self {
         endpoint.begin_exchange();
-        Self { endpoint, outcome: None }
+        Self { endpoint, began: now, status: None, outcome: None }
     }
 
     /// Whose lease it is.
@@ -38,7 +52,23 @@ impl Lease {
         &self.endpoint
     }
 
-    /// Ends the exchange. Dropping the lease instead counts as abandoned.
+    /// When it was given.
+    pub(super) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The endpoint has answered with this status.
+    pub fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    /// Status of the answer, if there was one.
+    pub(super) fn status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Ends the exchange; [`Pool::end`](super::Pool::end) does so too, and acts on what that says of the endpoint. Dropping the
+    /// lease instead counts as abandoned.
     pub fn finish(mut self, outcome: Outcome) {
         self.outcome = Some(outcome);
     }
@@ -56,7 +86,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         match self.outcome {
             Some(Outcome::Ok | Outcome::Cancelled) => {}
-            Some(Outcome::UpstreamFault) => self.endpoint.count_failure(),
+            Some(Outcome::UpstreamFault(_)) => self.endpoint.count_failure(),
             Some(Outcome::ClientGone) | None => self.endpoint.count_abandoned(),
         }
         self.endpoint.end_exchange();

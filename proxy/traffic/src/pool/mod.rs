@@ -5,31 +5,37 @@
 //! keeps its counters and its place in the balance.
 //! One short lock guards the list of endpoints, the balance and the queue; giving a lease back does not take it.
 
+pub mod ejection;
 pub mod endpoint;
 pub mod key;
 pub mod lease;
 pub mod queue;
 pub mod servers;
+pub mod symptom;
+pub mod transition;
 
 mod balance;
+mod health;
 mod latency;
 mod warming;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Instant;
 
 use tidegate_config::model::{self, Address, EndpointSource, ServerAddress, Upstream};
 
 use crate::refusal::{Refusal, RefusalKind};
 use balance::{Balance, Choice, Marks};
+use ejection::{Ejections, Watched, transitions};
 use endpoint::{Endpoint, EndpointId, EndpointState, EndpointStatus, OnIdle, Origin, WorkerKey};
 use key::Key;
 use lease::Lease;
 use queue::{Queue, Ticket};
 use servers::{Resolved, Servers};
+use transition::{Change, Observer};
 use warming::Warming;
 
 /// Source of endpoint names; clones share it, so that no two pools give the same name.
@@ -82,6 +88,10 @@ pub struct Pool {
     name: Arc<str>,
     ids: EndpointIds,
     marks: Arc<Marks>,
+    watched: Watched,
+    observer: OnceLock<Observer>,
+    /// Who has its endpoints now.
+    successor: OnceLock<Weak<Self>>,
     /// Guards the list of endpoints, the balance and the queue. Never held while a callback or a waker runs.
     inner: Mutex<Inner>,
 }
@@ -92,6 +102,9 @@ struct Inner {
     servers: Servers,
     balance: Balance,
     warming: Warming,
+    ejections: Ejections,
+    /// What nobody was told yet.
+    news: Vec<Change>,
     /// Whether an endpoint has a limit of exchanges.
     limited: bool,
     expectation: Expectation,
@@ -122,11 +135,21 @@ impl Pool {
             servers: Servers::default(),
             balance: Balance::new(upstream.balance.clone()),
             warming: Warming::default(),
+            ejections: Ejections::default(),
+            news: Vec::new(),
             limited: false,
             expectation,
             queue: Queue::default(),
         };
-        let pool = Self { name: Arc::from(upstream.name.as_str()), ids, marks, inner: Mutex::new(inner) };
+        let pool = Self {
+            name: Arc::from(upstream.name.as_str()),
+            ids,
+            marks,
+            watched: Watched::default(),
+            observer: OnceLock::new(),
+            successor: OnceLock::new(),
+            inner: Mutex::new(inner),
+        };
         pool.reconfigure(upstream);
         // Where all are new none needs sparing: somebody has to take the load.
         pool.lock().warm_all(&pool.marks);
@@ -139,6 +162,11 @@ impl Pool {
         &self.name
     }
 
+    /// Has somebody hear of changes of its service from now on; who came first stays.
+    pub fn observe(&self, observer: Observer) {
+        let _ = self.observer.set(observer);
+    }
+
     /// Takes over a changed upstream. Servers that are no longer named get no new request and finish those they
     /// have. Workers are left alone; where servers replace them they drain, and stay listed until they are removed,
     /// so that whoever stops them can still wait for their last exchange.
@@ -148,6 +176,8 @@ impl Pool {
             inner.balance = Balance::new(upstream.balance.clone());
         }
         inner.warming.set_time(upstream.slow_start);
+        inner.ejections.configure(upstream.ejection.as_ref());
+        self.watched.configure(upstream.ejection.as_ref());
         let endpoints = match &upstream.source {
             EndpointSource::Servers(servers) => {
                 inner.servers.configure(servers);
@@ -166,7 +196,7 @@ impl Pool {
         };
         let retired = inner.replace(endpoints, &self.marks);
         let called = inner.queue_if_worth_asking();
-        drop(inner);
+        self.tell(inner);
         retired.iter().for_each(|endpoint| endpoint.settle());
         called.into_iter().for_each(queue::Called::wake);
     }
@@ -198,7 +228,9 @@ impl Pool {
     /// Takes the place of a pool of workers whose endpoints are spoken to in another way. Both have them from now on, so
     /// that requests of before finish as they began. Later workers are this pool's alone, so nothing is expected of the
     /// old one any more.
-    pub fn succeed(&self, old: &Self) {
+    pub fn succeed(self: &Arc<Self>, old: &Self) {
+        // It happens once: a pool that was succeeded is part of no later configuration.
+        let _ = old.successor.set(Arc::downgrade(self));
         // The older pool's lock first; nobody else takes two.
         let mut before = old.lock();
         let mut inner = self.lock();
@@ -217,18 +249,18 @@ impl Pool {
     /// Waits only if no endpoint at all is ready and some are expected.
     #[must_use]
     pub fn acquire(self: &Arc<Self>, wanted: &Wanted<'_>) -> Acquired {
-        let mut guard = self.lock();
+        let mut guard = self.lock_at(wanted.now);
         let inner = &mut *guard;
-        if inner.warming.is_due(wanted.now) {
-            inner.align(&self.marks);
-        }
         let Wanted { key, tried, draw, now } = *wanted;
         let choice = Choice { key, draw, now, all: tried.is_empty() && !inner.limited };
         let candidate =
             |endpoint: &Endpoint| endpoint.is_in_service() && endpoint.has_room() && !tried.contains(&endpoint.id());
         if let Some(endpoint) = inner.balance.pick(&choice, &self.marks, candidate) {
             // Under the lock, so that a drain that follows sees this exchange.
-            return Acquired::Lease(Lease::new(endpoint));
+            return Acquired::Lease(Lease::new(endpoint, now));
+        }
+        if let Some(endpoint) = inner.last_resort(tried) {
+            return Acquired::Lease(Lease::new(endpoint, now));
         }
         let any_ready = inner.endpoints.iter().any(|endpoint| endpoint.is_in_service());
         if !any_ready && inner.expectation != Expectation::Nothing {
@@ -264,7 +296,7 @@ impl Pool {
             endpoint.mark(EndpointState::Draining);
             inner.align(&self.marks);
         }
-        drop(inner);
+        self.tell(inner);
         match known {
             Some(endpoint) => endpoint.when_idle(on_idle),
             None => on_idle(),
@@ -277,7 +309,7 @@ impl Pool {
         let Some(endpoint) = inner.worker(key) else { return };
         let rest = inner.endpoints.iter().filter(|known| known.id() != endpoint.id()).cloned().collect();
         inner.replace(rest, &self.marks);
-        drop(inner);
+        self.tell(inner);
         endpoint.settle();
     }
 
@@ -289,6 +321,11 @@ impl Pool {
         let called = inner.queue_if_worth_asking();
         drop(inner);
         called.into_iter().for_each(queue::Called::wake);
+    }
+
+    /// Does what time alone brings, for whoever looks while no request comes.
+    pub fn refresh(&self, now: Instant) {
+        drop(self.lock_at(now));
     }
 
     /// Its endpoints, in the order of the file or of their start.
@@ -340,6 +377,36 @@ impl Pool {
         Refusal::new(RefusalKind::NoEndpoint, format!("upstream: {}, {why}, endpoints: {count}", self.name))
     }
 
+    /// The lock, once everything is done that is due by now.
+    fn lock_at(&self, now: Instant) -> MutexGuard<'_, Inner> {
+        let mut inner = self.lock();
+        let returns = inner.ejections.is_due(now);
+        if returns {
+            inner.catch_up(now);
+        }
+        if inner.warming.is_due(now) || returns {
+            inner.align(&self.marks);
+        }
+        if inner.news.is_empty() {
+            return inner;
+        }
+        self.tell(inner);
+        self.lock()
+    }
+
+    /// Tells the news once the lock is free.
+    fn tell(&self, mut inner: MutexGuard<'_, Inner>) {
+        let news = std::mem::take(&mut inner.news);
+        drop(inner);
+        if let Some(observer) = self.observer.get() {
+            transitions(&self.name, news).for_each(|transition| observer.hear(&transition));
+        }
+    }
+
+    fn successor(&self) -> Option<Arc<Self>> {
+        self.successor.get()?.upgrade()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic while the lock was held leaves the list whole: every change is a single assignment or push.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
@@ -368,6 +435,7 @@ impl Inner {
 
     /// Tells the balance who takes part, and with which weight.
     fn align(&mut self, marks: &Marks) {
+        self.spare();
         self.limited = self.endpoints.iter().any(|endpoint| endpoint.max_conns().is_some());
         let keeps_places = self.balance.keeps_places();
         let part = |endpoint: &&Arc<Endpoint>| endpoint.is_in_service() || (keeps_places && endpoint.is_ready());
@@ -401,7 +469,7 @@ fn is_worker(endpoint: &Endpoint) -> bool {
 }
 
 /// Figures of a pool at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PoolStatus {
     /// Its upstream's name.
     pub name: Arc<str>,

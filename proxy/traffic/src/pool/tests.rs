@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use tidegate_config::model::{Balance as Kind, StaticServer};
 
 use super::lease::{ConnPermit, Outcome, TunnelLease};
+use super::symptom::Symptom;
 use super::*;
 use crate::fixtures::{servers, tcp, upstream, worker_spec};
 
@@ -361,8 +362,9 @@ fn workers_that_servers_replace_still_finish_their_exchanges() {
 #[test]
 fn outcomes_are_counted() {
     let pool = pool(Kind::RoundRobin, &[1]);
-    for outcome in [Outcome::Ok, Outcome::UpstreamFault, Outcome::ClientGone, Outcome::Cancelled] {
-        lease(&pool).finish(outcome);
+    for outcome in [Outcome::Ok, Outcome::UpstreamFault(Symptom::Closed), Outcome::ClientGone, Outcome::Cancelled] {
+        let lease = lease(&pool);
+        pool.end(lease, outcome, Instant::now());
     }
     drop(lease(&pool));
     let status = pool.endpoints()[0].status();

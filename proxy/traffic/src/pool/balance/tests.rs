@@ -23,7 +23,15 @@ pub(super) fn endpoints(weights: &[u32], marks: &Arc<Marks>) -> Vec<Arc<Endpoint
 
 fn endpoint(address: Address, weight: u32, id: u64, marks: &Arc<Marks>) -> Arc<Endpoint> {
     let endpoint = Endpoint::new(EndpointId(id), address.clone(), None, Origin::Static, Arc::clone(marks));
-    endpoint.configure(&StaticServer { address: address.into(), weight, priority: 0, max_conns: None, down: false });
+    endpoint.configure(&StaticServer {
+        address: address.into(),
+        weight,
+        priority: 0,
+        max_conns: None,
+        down: false,
+        max_fails: None,
+        fail_timeout: None,
+    });
     Arc::new(endpoint)
 }
 
@@ -322,6 +330,8 @@ fn least_conn_sees_the_loads_of_every_tier() {
             priority,
             max_conns: None,
             down: false,
+            max_fails: None,
+            fail_timeout: None,
         });
     }
     let mut table = Table::of(model::Balance::LeastConn, list.clone(), marks);
@@ -350,6 +360,8 @@ fn lower_tiers_wait_until_nobody_above_can_serve() {
             priority,
             max_conns: None,
             down: false,
+            max_fails: None,
+            fail_timeout: None,
         });
     }
     let mut table = Table::of(model::Balance::RoundRobin, list.clone(), marks);

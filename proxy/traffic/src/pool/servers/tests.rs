@@ -17,7 +17,15 @@ fn host(name: &str) -> ServerAddress {
 }
 
 fn server(address: impl Into<ServerAddress>) -> StaticServer {
-    StaticServer { address: address.into(), weight: 1, priority: 0, max_conns: None, down: false }
+    StaticServer {
+        address: address.into(),
+        weight: 1,
+        priority: 0,
+        max_conns: None,
+        down: false,
+        max_fails: None,
+        fail_timeout: None,
+    }
 }
 
 fn of(servers: Vec<StaticServer>) -> Upstream {

@@ -1,0 +1,23 @@
+//! Why endpoints are out of service, for people: a line each.
+
+use std::io::{self, Write};
+
+use super::printable;
+use crate::admin::view::{Ejected, Endpoint};
+
+/// Prints a line for each endpoint that is out of service.
+pub(super) fn print(endpoints: &[Endpoint], out: &mut dyn Write) -> io::Result<()> {
+    for endpoint in endpoints {
+        if let Some(Ejected { since, until: _, seconds_left, times, reason }) = &endpoint.ejected {
+            let again = if *times > 1 { format!(", {times} times lately") } else { String::new() };
+            let (address, since, reason) = (printable(&endpoint.address), clock(since), printable(reason));
+            writeln!(out, "  {address}: out since {since}, back in {seconds_left}s{again}: {reason}")?;
+        }
+    }
+    Ok(())
+}
+
+/// The time of day in what [`time`](crate::admin::view::time) wrote.
+fn clock(time: &str) -> String {
+    printable(time.split_once('T').map_or(time, |(_, clock)| clock.get(..8).unwrap_or(clock)))
+}

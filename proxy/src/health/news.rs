@@ -1,0 +1,46 @@
+//! Changes of who serves, in the log and in the counters: once for each, wherever it was decided.
+
+use crate::edge::bind;
+use crate::observe::metrics::Metrics;
+use std::sync::Arc;
+use tidegate_traffic::pool::transition::{Change, Observer, Transition};
+
+/// Hears of changes for the log and the counters.
+pub(crate) fn observer(metrics: &Arc<Metrics>) -> Observer {
+    let metrics = Arc::clone(metrics);
+    Observer::new(move |transition| {
+        count(&metrics, transition);
+        log(transition);
+    })
+}
+
+fn count(metrics: &Metrics, Transition { upstream, change }: &Transition) {
+    match change {
+        Change::Ejected { ejected, .. } => metrics.health().ejected(upstream, ejected.reason.token()),
+        Change::Returned { .. } => {}
+    }
+}
+
+fn log(Transition { upstream, change }: &Transition) {
+    match change {
+        Change::Ejected { endpoint, ejected } => tracing::warn!(
+            %upstream,
+            endpoint = %bind::display(endpoint),
+            reason = %ejected.reason,
+            ms = milliseconds(ejected.until.saturating_duration_since(ejected.since)),
+            times = ejected.times,
+            "endpoint taken out of service"
+        ),
+        Change::Returned { endpoint, after, early } => tracing::info!(
+            %upstream,
+            endpoint = %bind::display(endpoint),
+            ms = milliseconds(*after),
+            early,
+            "endpoint back in service"
+        ),
+    }
+}
+
+fn milliseconds(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
