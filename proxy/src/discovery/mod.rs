@@ -318,3 +318,29 @@ impl Watched {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::entry::{HostAnswer, Lookup, Target};
+    use super::*;
+    use std::net::IpAddr;
+
+    #[test]
+    fn no_name_leads_to_the_admin_endpoint() {
+        let found = |last: &[u8]| {
+            let addresses = last.iter().map(|last| IpAddr::from([127, 0, 0, *last])).collect();
+            Some(Lookup::Found(addresses, Duration::ZERO))
+        };
+        let answer = |port, last: &[u8]| {
+            let answer = HostAnswer { ipv4: found(last), ipv6: None };
+            let target = Target { host: "a".into(), port, share: None, answer };
+            Answer::Targets(vec![target], Duration::ZERO)
+        };
+        let admin = Some(SocketAddr::from(([127, 0, 0, 1], 9_000)));
+        assert_eq!(without(answer(9_000, &[1, 2]), admin), answer(9_000, &[2]));
+        assert_eq!(without(answer(9_001, &[1, 2]), admin), answer(9_001, &[1, 2]));
+        assert_eq!(without(answer(9_000, &[1]), None), answer(9_000, &[1]));
+        let Answer::Targets(targets, _) = without(answer(9_000, &[1]), admin) else { panic!("hosts") };
+        assert!(matches!(&targets[0].answer.ipv4, Some(Lookup::Failed(why)) if why.contains("admin")));
+    }
+}

@@ -74,7 +74,10 @@ fn host_name(name: &str) -> Arc<str> {
 enum Reply {
     Records(Vec<Record>),
     Missing(ResponseCode),
-    Failed(String),
+    /// Servers refuse it, for this reason.
+    Refused(String),
+    /// No server can be reached, for this reason.
+    Silent(String),
 }
 
 /// One resolution.
@@ -126,7 +129,7 @@ impl<'a> Asking<'a> {
         let records = match self.ask(name, RecordType::SRV).await {
             Reply::Records(records) => records,
             Reply::Missing(code) => return Answer::Missing(lack(code, Lack::Services)),
-            Reply::Failed(reason) => return Answer::Failed(reason),
+            Reply::Refused(reason) | Reply::Silent(reason) => return Answer::Failed(reason),
         };
         let ttl = shortest_ttl(&records);
         let services = services(&records);
@@ -160,18 +163,18 @@ impl<'a> Asking<'a> {
                 Lookup::Found(addresses, shortest_ttl(&records))
             }
             Reply::Missing(code) => Lookup::Missing(lack(code, Lack::Addresses)),
-            Reply::Failed(reason) => Lookup::Failed(reason),
+            Reply::Refused(reason) | Reply::Silent(reason) => Lookup::Failed(reason),
         }
     }
 
-    /// Asks for the first of the names that are meant which has such records. A failure on the way counts before what the
-    /// others lack.
+    /// Asks for the first of the names that are meant which has such records. A refusal on the way counts before what the
+    /// others lack; where nobody answers, the next name would only take as long again.
     async fn ask(&self, name: &str, kind: RecordType) -> Reply {
         let mut reply = Reply::Missing(ResponseCode::NXDomain);
         for candidate in self.system.candidates(name) {
             match (self.ask_servers(&candidate, kind).await, &reply) {
-                (Reply::Records(records), _) => return Reply::Records(records),
-                (failed @ Reply::Failed(_), _) => reply = failed,
+                (end @ (Reply::Records(_) | Reply::Silent(_)), _) => return end,
+                (refused @ Reply::Refused(_), _) => reply = refused,
                 (Reply::Missing(ResponseCode::NoError), Reply::Missing(_)) => {
                     reply = Reply::Missing(ResponseCode::NoError);
                 }
@@ -185,21 +188,23 @@ impl<'a> Asking<'a> {
     async fn ask_servers(&self, name: &str, kind: RecordType) -> Reply {
         let name = match Name::from_ascii(name) {
             Ok(name) => name,
-            Err(error) => return Reply::Failed(format!("{name}: {error}")),
+            Err(error) => return Reply::Refused(format!("{name}: {error}")),
         };
-        let mut failure = "no name server to ask".to_owned();
+        let mut reply = Reply::Silent("no name server to ask".to_owned());
         for _ in 0..self.system.attempts {
             for (server, client) in &self.clients {
-                match self.ask_one(client, &name, kind).await {
-                    Ok(reply) => return reply,
-                    Err(reason) => failure = format!("name server {server}: {reason}"),
-                }
+                let told = |reason| format!("name server {server}: {reason}");
+                reply = match self.ask_one(client, &name, kind).await {
+                    answer @ (Reply::Records(_) | Reply::Missing(_)) => return answer,
+                    Reply::Refused(reason) => Reply::Refused(told(reason)),
+                    Reply::Silent(reason) => Reply::Silent(told(reason)),
+                };
             }
         }
-        Reply::Failed(failure)
+        reply
     }
 
-    async fn ask_one(&self, client: &TokioResolver, name: &Name, kind: RecordType) -> Result<Reply, String> {
+    async fn ask_one(&self, client: &TokioResolver, name: &Name, kind: RecordType) -> Reply {
         // Never closed, and nothing is kept from who cannot have a permit.
         let _permit = self.questions.acquire().await;
         // Over UDP, and over TCP when the answer does not fit.
@@ -208,13 +213,15 @@ impl<'a> Asking<'a> {
             Ok(Ok(lookup)) => {
                 let records = lookup.answers().to_vec();
                 let of_kind = records.iter().any(|record| record.record_type() == kind);
-                Ok(if of_kind { Reply::Records(records) } else { Reply::Missing(ResponseCode::NoError) })
+                if of_kind { Reply::Records(records) } else { Reply::Missing(ResponseCode::NoError) }
             }
-            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(missing)))) => Ok(Reply::Missing(missing.response_code)),
-            Ok(Err(NetError::Dns(DnsError::ResponseCode(code)))) => Err(code.to_string().to_ascii_lowercase()),
-            Ok(Err(NetError::Timeout)) | Err(_) => Err(format!("no answer within {:?}", self.timeout)),
-            Ok(Err(NetError::Io(error))) => Err(error.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(NetError::Dns(DnsError::NoRecordsFound(missing)))) => Reply::Missing(missing.response_code),
+            Ok(Err(NetError::Dns(DnsError::ResponseCode(code)))) => {
+                Reply::Refused(code.to_string().to_ascii_lowercase())
+            }
+            Ok(Err(NetError::Timeout)) | Err(_) => Reply::Silent(format!("no answer within {:?}", self.timeout)),
+            Ok(Err(NetError::Io(error))) => Reply::Silent(error.to_string()),
+            Ok(Err(error)) => Reply::Refused(error.to_string()),
         }
     }
 }
