@@ -45,7 +45,8 @@ impl Control for Program {
             let wanted = endpoints.iter().any(|endpoint| !endpoint.down) || endpoints.is_empty();
             if wanted && !endpoints.iter().any(EndpointStatus::is_in_service) {
                 let names = self.reloader().discovery.status(pool.name());
-                let names = names.iter().filter_map(|name| Some(format!(", {}: {}", name.name, name.state.trouble()?)));
+                let names =
+                    names.iter().filter_map(|name| Some(format!(", {}: {}", name.name, name.trouble.as_ref()?)));
                 let why: String = names.collect();
                 reasons.push(format!("upstream \"{}\": no endpoint is ready{why}", pool.name()));
             }
@@ -260,7 +261,7 @@ fn name(status: &NameStatus) -> view::Name {
         state: status.state.word().to_owned(),
         addresses: status.addresses as u64,
         next_ms: u64::try_from(status.next.as_millis()).unwrap_or(u64::MAX),
-        reason: status.state.trouble(),
+        reason: status.trouble.clone(),
     }
 }
 

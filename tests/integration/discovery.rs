@@ -186,6 +186,13 @@ async fn records_say_weight_and_tier(kind: Kind) {
     let told = [0, 1, 2].map(|place| (endpoint(place)["name"].clone(), endpoint(place)["priority"].clone()));
     assert_eq!(told, [("s2.test".into(), 0.into()), ("s3.test".into(), 0.into()), ("s4.test".into(), 1.into())]);
 
+    // A host of a record may have no address; the others go on.
+    names.service(service, &[(20, 1, port, "s4.test"), (10, 30, port, "gone.test"), (10, 10, port, "s3.test")], 1);
+    wait_for_addresses(&edge, &["127.0.0.3", "127.0.0.4"]).await;
+    let name = wait_for_state(&edge, "resolved").await;
+    assert_eq!(name["reason"], "gone.test: no such name");
+    edge.wait_for_message("name resolves in part", SOON).await;
+
     // The first tier shrinks to one server, which moves to where nobody listens.
     names.service(service, &[(20, 1, port, "s4.test"), (10, 30, port, "s2.test")], 1);
     names.host("s2.test", &["127.0.0.9"], 1);

@@ -94,13 +94,14 @@ fn rate_limits(limits: &[RateLimit]) -> Table {
 
 /// What is wrong with a name.
 fn unresolved(name: &Name) -> Option<String> {
-    let Name { name, state: _, addresses, next_ms, reason } = name;
+    let Name { name, state, addresses, next_ms, reason } = name;
     let next = match next_ms {
         0 => "trying now".to_owned(),
         1..1_000 => "next try in 1s".to_owned(),
         _ => format!("next try in {}", span(Duration::from_millis(*next_ms))),
     };
     let kept = match addresses {
+        _ if state == "resolved" => ", the others are used".to_owned(),
         0 => String::new(),
         1 => ", its last address stays".to_owned(),
         count => format!(", its last {count} addresses stay"),
@@ -386,6 +387,7 @@ UPSTREAM app, http1, round_robin: degraded, 1 of 2 workers ready
                 name("a.internal:80", 1, 9_000, None),
                 name("b.internal:80", 0, 4_900, Some("no such name")),
                 name("c.internal:80", 2, 0, Some("name server 10.0.0.9:53: no answer within 5s")),
+                Name { state: "resolved".to_owned(), ..name("_d", 2, 9_000, Some("s1.d: no such name")) },
             ],
             ..Upstream::default()
         };
@@ -397,9 +399,10 @@ UPSTREAM app, http1, round_robin: degraded, 1 of 2 workers ready
         let kept =
             "  c.internal:80: name server 10.0.0.9:53: no answer within 5s, trying now, its last 2 addresses stay";
         assert_eq!(lines[1], kept);
-        assert!(lines[2].starts_with("  ENDPOINT     NAME        STATE"), "{text}");
-        assert!(lines[3].starts_with("  10.0.0.1:80  a.internal  ready"), "{text}");
-        assert!(lines[4].starts_with("  10.0.0.2:80  -           ready"), "{text}");
+        assert_eq!(lines[2], "  _d: s1.d: no such name, next try in 9s, the others are used");
+        assert!(lines[3].starts_with("  ENDPOINT     NAME        STATE"), "{text}");
+        assert!(lines[4].starts_with("  10.0.0.1:80  a.internal  ready"), "{text}");
+        assert!(lines[5].starts_with("  10.0.0.2:80  -           ready"), "{text}");
     }
 
     #[test]

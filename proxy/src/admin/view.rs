@@ -152,7 +152,7 @@ pub struct Name {
     pub addresses: u64,
     /// Until it is resolved again; 0 while it is.
     pub next_ms: u64,
-    /// Why the last resolution brought nothing.
+    /// Why the last resolution brought nothing, or nothing for one of its hosts.
     pub reason: Option<String>,
 }
 

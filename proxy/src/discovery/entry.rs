@@ -118,6 +118,8 @@ pub(crate) enum News {
     None,
     /// It does not resolve any more, or for another kind of reason.
     Lost,
+    /// It resolves, but for one of its hosts.
+    Doubtful,
     /// It resolves again.
     Back,
 }
@@ -142,6 +144,8 @@ pub(crate) struct Entry {
     failures: u32,
     /// The last good addresses of each host.
     hosts: BTreeMap<Arc<str>, Addresses>,
+    /// What one of its hosts lacks, although the name as a whole resolves.
+    doubt: Option<String>,
 }
 
 /// Why an answer has no addresses.
@@ -160,7 +164,7 @@ struct Addresses {
 impl Entry {
     /// A name that is to be asked for at once.
     pub(crate) fn new(dns: Arc<Dns>, now: Instant) -> Self {
-        Self { dns, set: Vec::new(), state: State::Unknown, due: now, failures: 0, hosts: BTreeMap::new() }
+        Self { dns, set: Vec::new(), state: State::Unknown, due: now, failures: 0, hosts: BTreeMap::new(), doubt: None }
     }
 
     /// Takes over settings, and is to be asked for at once: files of the system may have changed too.
@@ -184,6 +188,11 @@ impl Entry {
         &self.state
     }
 
+    /// What is wrong with it: all of it, or one of its hosts.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.state.trouble().or_else(|| self.doubt.clone())
+    }
+
     /// When it is to be asked for.
     pub(crate) fn due(&self) -> Instant {
         self.due
@@ -191,7 +200,7 @@ impl Entry {
 
     /// Takes over an answer. `draw` is a random number.
     pub(crate) fn settle(&mut self, answer: Answer, now: Instant, draw: u64) -> Settled {
-        let before = self.state.trouble();
+        let (before, doubted) = (self.state.trouble(), self.doubt.take());
         let fresh = match answer {
             Answer::Targets(targets, ttl) => self.read(&targets, ttl),
             Answer::Missing(lack) => Err(Trouble::Missing(lack)),
@@ -215,7 +224,9 @@ impl Entry {
         self.set = set.unwrap_or_else(|| std::mem::take(&mut self.set));
         let news = match (before.is_some(), self.state.trouble().is_some()) {
             (false, true) => News::Lost,
+            (_, false) if self.doubt.is_some() && doubted.is_none() => News::Doubtful,
             (true, false) => News::Back,
+            (false, false) if doubted.is_some() && self.doubt.is_none() => News::Back,
             (false, false) | (true, true) => News::None,
         };
         Settled { changed, news }
@@ -271,6 +282,7 @@ impl Entry {
                 share: target.share,
             };
             set.extend(chosen(&good, self.dns.families).map(resolved));
+            self.doubt = self.doubt.take().or_else(|| doubt(target));
             hosts.insert(Arc::clone(&target.host), good);
         }
         self.hosts = hosts;
@@ -296,6 +308,18 @@ fn why<'a>(lookups: impl Iterator<Item = &'a Lookup>) -> Trouble {
         }
     }
     trouble
+}
+
+/// What the answer for a host lacks: a failure, or all of it.
+fn doubt(target: &Target) -> Option<String> {
+    let lookups = || [&target.answer.ipv4, &target.answer.ipv6].into_iter().flatten();
+    let found = lookups().any(|lookup| matches!(lookup, Lookup::Found(..)));
+    let reason = match why(lookups()) {
+        Trouble::Failed(reason) => reason,
+        Trouble::Missing(_) if found => return None,
+        Trouble::Missing(lack) => lack.to_string(),
+    };
+    Some(format!("{}: {reason}", target.host))
 }
 
 /// What counts for one family: a failure leaves what was good.

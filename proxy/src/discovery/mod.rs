@@ -69,6 +69,8 @@ pub(crate) struct NameStatus {
     pub(crate) name: ServerAddress,
     /// How its last resolution ended.
     pub(crate) state: State,
+    /// What is wrong with it, or with one of its hosts.
+    pub(crate) trouble: Option<String>,
     /// Its addresses.
     pub(crate) addresses: usize,
     /// Until it is asked for again; zero while it is.
@@ -147,6 +149,7 @@ impl Discovery {
         let status = |((_, name), watched): (&Key, &Watched)| NameStatus {
             name: name.clone(),
             state: watched.entry.state().clone(),
+            trouble: watched.entry.trouble(),
             addresses: watched.entry.set().len(),
             next: watched.next(now),
         };
@@ -282,16 +285,19 @@ impl Watched {
 
     fn log(&self, key: &Key, settled: Settled, before: &BTreeSet<SocketAddr>, now: Instant) {
         let (upstream, name) = key;
-        let reason = self.entry.state().trouble();
+        let reason = self.entry.trouble();
         let next_try_ms = u64::try_from(self.next(now).as_millis()).unwrap_or(u64::MAX);
         let kept = self.entry.set().len();
         match (settled.news, &reason) {
             (News::Lost, Some(reason)) => {
                 tracing::warn!(%upstream, %name, %reason, next_try_ms, kept, "name does not resolve");
             }
+            (News::Doubtful, Some(reason)) => {
+                tracing::warn!(%upstream, %name, %reason, next_try_ms, "name resolves in part");
+            }
             (News::Back, _) => tracing::info!(%upstream, %name, "name resolves again"),
             (_, Some(reason)) => {
-                tracing::debug!(%upstream, %name, %reason, next_try_ms, kept, "name still does not resolve");
+                tracing::debug!(%upstream, %name, %reason, next_try_ms, kept, "name still does not resolve well");
             }
             (_, None) => tracing::debug!(%upstream, %name, next_try_ms, "name resolved"),
         }

@@ -162,9 +162,11 @@ fn a_name_that_is_gone_keeps_its_addresses_for_the_time_of_the_file() {
 fn one_family_that_fails_leaves_its_own_addresses_alone() {
     let mut run = Run::new(|dns| dns.families = Families::Both);
     run.settle(host(found(&["10.0.0.1"], 9), found(&["::1"], 9)));
-    assert_eq!(run.settle(host(found(&["10.0.0.2"], 9), failed())).0, CHANGED);
+    let doubtful = Settled { changed: true, news: News::Doubtful };
+    assert_eq!(run.settle(host(found(&["10.0.0.2"], 9), failed())).0, doubtful);
     assert_eq!(set(&run.entry), ["10.0.0.2", "::1"]);
-    assert_eq!(run.settle(host(found(&["10.0.0.2"], 9), missing())).0, CHANGED);
+    let well = Settled { changed: true, news: News::Back };
+    assert_eq!(run.settle(host(found(&["10.0.0.2"], 9), missing())).0, well);
     assert_eq!(set(&run.entry), ["10.0.0.2"]);
 }
 
@@ -189,7 +191,7 @@ fn families() {
     // What is preferred was good a moment ago.
     let mut run = Run::new(|dns| dns.families = PreferIpv4);
     run.settle(host(four, None));
-    assert_eq!(run.settle(host(failed(), six)).0, SAME);
+    assert!(!run.settle(host(failed(), six)).0.changed);
 }
 
 #[test]
@@ -200,10 +202,15 @@ fn a_service_keeps_the_addresses_of_a_host_that_fails() {
     };
     let mut run = Run::new(|_| {});
     run.settle(two(found(&["10.0.0.2"], 9)));
-    assert_eq!(run.settle(two(failed())).0, SAME);
+    assert_eq!(run.entry.trouble(), None);
+    assert_eq!(run.settle(two(failed())).0, Settled { changed: false, news: News::Doubtful });
+    assert_eq!(run.entry.trouble().as_deref(), Some("b: no answer"));
     assert_eq!(run.settle(two(missing())).0, CHANGED);
+    assert_eq!(run.entry.trouble().as_deref(), Some("b: no such name"));
     assert_eq!(set(&run.entry), ["10.0.0.1"]);
     assert_eq!(run.settle(two(failed())).0, SAME, "nobody says that it is back");
+    assert_eq!(run.settle(two(found(&["10.0.0.2"], 9))).0, Settled { changed: true, news: News::Back });
+    assert_eq!((run.entry.trouble(), set(&run.entry).len()), (None, 2));
 }
 
 #[test]

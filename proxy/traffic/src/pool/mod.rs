@@ -19,7 +19,7 @@ mod health;
 mod latency;
 mod warming;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -422,13 +422,14 @@ impl fmt::Debug for Pool {
 impl Inner {
     /// Installs a list and returns the endpoints that are not in it, marked as gone.
     fn replace(&mut self, endpoints: Vec<Arc<Endpoint>>, marks: &Marks) -> Vec<Arc<Endpoint>> {
+        let ids = |list: &[Arc<Endpoint>]| list.iter().map(|one| one.id()).collect::<HashSet<_>>();
         let old = std::mem::replace(&mut self.endpoints, endpoints);
-        for endpoint in self.endpoints.iter().filter(|one| !old.iter().any(|known| known.id() == one.id())) {
-            self.warming.begin(endpoint.id());
+        let (before, after) = (ids(&old), ids(&self.endpoints));
+        for new in after.difference(&before) {
+            self.warming.begin(*new);
         }
         self.align(marks);
-        let retired: Vec<_> =
-            old.into_iter().filter(|known| !self.endpoints.iter().any(|kept| kept.id() == known.id())).collect();
+        let retired: Vec<_> = old.into_iter().filter(|known| !after.contains(&known.id())).collect();
         retired.iter().for_each(|endpoint| endpoint.mark(EndpointState::Gone));
         retired
     }
