@@ -342,6 +342,25 @@ async fn a_service_or_name_may_be_gone_for_good() {
     edge.client(Kind::Http1).get("/").await.assert(200, b"127.0.0.2");
 }
 
+// Once: it is about addresses.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_names_of_one_address_are_one_endpoint() {
+    let names = NameServer::start().await;
+    let (port, _origins) = origins(&[2, 3]).await;
+    names.host(NAME, &["127.0.0.2"], 1);
+    names.host("too.test", &["127.0.0.2", "127.0.0.3"], 1);
+    let servers = format!("{{ address: \"{NAME}:{port}\", weight: 7 }}, {{ address: \"too.test:{port}\", weight: 2 }}");
+    let edge = Edge::start(site(&servers, &names, "").and("logging: { level: debug }")).await;
+    wait_for_addresses(&edge, &["127.0.0.2", "127.0.0.3"]).await;
+    edge.wait_for_message("another server has this address already", SOON).await;
+    let status = edge.status().await;
+    let endpoints = upstream(&status)["endpoints"].as_array().expect("a list").clone();
+    let told: Vec<_> = endpoints.iter().map(|one| (one["name"].clone(), one["weight"].clone())).collect();
+    assert_eq!(told, [(NAME.into(), 7.into()), ("too.test".into(), 2.into())]);
+    let log = edge.output().stderr();
+    assert!(!log.contains("hickory"), "the library's own debug lines are for its authors: {log}");
+}
+
 // Once: it is about questions.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_of_this_machine_are_not_asked_for() {

@@ -141,7 +141,9 @@ impl Options {
             LogLevel::Error => "error",
             LogLevel::Warn => "warn",
             LogLevel::Info => "info",
-            LogLevel::Debug => "debug,h2=info,hyper=info,hyper_util=info,tokio=info,rustls=info",
+            LogLevel::Debug => {
+                "debug,h2=info,hyper=info,hyper_util=info,tokio=info,rustls=info,hickory_resolver=info,hickory_net=info,hickory_proto=info"
+            }
             LogLevel::Trace => "trace",
         })
     }
