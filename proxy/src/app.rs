@@ -22,6 +22,7 @@ use crate::privileges::{self, Account, Keep};
 use crate::reload::{self, Applied, Current, Prepared, Refused, Reloader, Surroundings};
 use crate::shutdown;
 use crate::signal::{Signals, Told};
+use crate::sticky;
 use crate::tls::fault::{Severity, TlsFault};
 use crate::tls::store::CertificateStore;
 use crate::workers::WorkerBridge;
@@ -340,7 +341,8 @@ fn unreadable_now(model: &Model, folders: &Folders) -> Vec<TlsFault> {
     if model.server.user.is_none() {
         return Vec::new();
     }
-    let faults = CertificateStore::check(model, &folders.state, SystemTime::now());
+    let mut faults = CertificateStore::check(model, &folders.state, SystemTime::now());
+    faults.extend(sticky::check(model));
     faults.into_iter().filter(|fault| fault.severity == Severity::Error).collect()
 }
 

@@ -159,7 +159,7 @@ fn check_private(path: &Path, found: &Metadata, key: &'static str) -> Result<(),
 
 /// A folder of the system, named by mistake, must not be given away with all that is in it.
 fn check_contents(folder: &Path, key: &str) -> anyhow::Result<()> {
-    const OURS: [&str; 6] = ["lock", "workers", "internal-ca", "spool", "admin.sock", "admin.sock.lock"];
+    const OURS: [&str; 7] = ["lock", "workers", "internal-ca", "sticky", "spool", "admin.sock", "admin.sock.lock"];
     for entry in std::fs::read_dir(folder)? {
         let name = entry?.file_name();
         anyhow::ensure!(

@@ -22,6 +22,7 @@ mod shutdown;
 mod signal;
 mod snapshot;
 mod status;
+mod sticky;
 pub mod tls;
 mod upstream;
 mod workers;

@@ -16,6 +16,7 @@ use crate::observe::metrics::{Metrics, RouteKey};
 use crate::plane::{ListenerPlan, Plane};
 use crate::privileges::Account;
 use crate::snapshot::Snapshot;
+use crate::sticky;
 use crate::tls::fault::TlsFault;
 use crate::tls::policy::TlsPolicies;
 use crate::tls::store::CertificateStore;
@@ -301,6 +302,7 @@ pub(crate) fn prepare(
     let policies =
         TlsPolicies::build(previous.map(|(_, policies, _)| policies), &model, &built.store).map_err(Refused::Tls)?;
     let upstream_tls = UpstreamTlsSet::build(previous.map(|(.., known)| known), &model).map_err(Refused::Tls)?;
+    let seals = sticky::seals(&model, &around.folders.state).map_err(Refused::Tls)?;
     let mut key = || ListenerKey(around.keys.fetch_add(1, Ordering::Relaxed));
     let plan = ListenerPlan::prepare(&model, around.listeners, &policies, around.shards, around.metrics, &mut key);
     let plan = plan.unwrap_or_else(|faults| {
@@ -313,7 +315,7 @@ pub(crate) fn prepare(
     let generation = previous.map_or(1, |(snapshot, ..)| snapshot.generation + 1);
     let transports = upstream_tls.ids().map(|(name, id)| (name.to_owned(), id)).collect();
     let observer = Some(news::observer(around.metrics));
-    let identities = Identities { transports, observer, ..policies.identities() };
+    let identities = Identities { transports, observer, seals, ..policies.identities() };
     let traffic = Traffic::build(&model, previous.map(|(snapshot, ..)| &snapshot.traffic), &identities);
     let snapshot = Snapshot::new(generation, model, traffic, plan.keys(), &upstream_tls, around.metrics);
     Ok(Prepared { snapshot: Arc::new(snapshot), policies, upstream_tls, certificates: built.store, plan, warnings })

@@ -337,6 +337,7 @@ fn sample(pool: &Pool, workers: &[PoolStatus]) -> PoolSample {
         endpoints: endpoints.into_iter().collect(),
         workers: states.into_iter().collect(),
         restarts: supervised.map(restarts),
+        sticky: pool.bonds().map(|bonds| bonds.all().to_vec()).unwrap_or_default(),
     }
 }
 

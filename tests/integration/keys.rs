@@ -12,6 +12,7 @@ mod listeners;
 mod process;
 mod rate_limits;
 mod sites;
+mod sticky;
 mod tls_policies;
 mod upstream_tls;
 mod upstreams;
@@ -168,6 +169,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         ejection::keys(),
         listeners::keys(),
         sites::keys(),
+        sticky::keys(),
         upstreams::keys(),
         workers::keys(),
         process::keys(),

@@ -30,6 +30,7 @@ mod reload;
 mod routing;
 mod slow;
 mod start;
+mod sticky;
 mod tidy;
 mod tls;
 mod truncation;

@@ -13,6 +13,7 @@ mod process;
 mod rate_limit;
 mod route;
 mod site;
+mod sticky;
 mod tls_policy;
 mod upstream;
 mod variables;

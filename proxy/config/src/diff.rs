@@ -6,6 +6,7 @@
 mod dns;
 mod ejection;
 mod settings;
+mod sticky;
 mod upstream;
 
 use std::collections::BTreeMap;

@@ -6,6 +6,7 @@
 
 mod discovery;
 mod ejection;
+mod sticky;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use crate::network::Networks;
 pub use discovery::{Dns, Families, ServerAddress};
 pub use ejection::{Ejection, SuccessRate};
+pub use sticky::{SameSite, Sticky};
 
 /// One whole site file, its includes merged in.
 #[derive(Debug, Clone, PartialEq)]
@@ -566,6 +568,8 @@ pub struct Upstream {
     pub proxy_protocol: Option<ProxyHeader>,
     /// How one of them is chosen.
     pub balance: Balance,
+    /// Set where clients stay with an endpoint; `balance` chooses it for new ones.
+    pub sticky: Option<Sticky>,
     /// How long a new endpoint takes to its whole share; zero is none.
     pub slow_start: Duration,
     /// Who they are.

@@ -78,12 +78,20 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Route", "locations") => Called("routes"),
         (
             "Upstream",
-            "health_check" | "health" | "retry" | "retries" | "discovery" | "queue" | "sticky" | "breaker"
-            | "max_connections",
+            "health_check" | "health" | "retry" | "retries" | "discovery" | "queue" | "breaker" | "max_connections",
         ) => NotAvailable(LATER),
         ("Upstream", "hash" | "ip_hash" | "least_conn") => {
             NotAvailable("it stands in balance, for example balance: { hash: client_address }")
         }
+        ("Upstream", "sticky" | "sticky_cookie" | "affinity" | "session_affinity") => {
+            NotAvailable("it stands in balance, for example balance: { sticky: { cookie: NAME } }")
+        }
+        ("Sticky", "name" | "cookie_name") => Called("cookie"),
+        ("Sticky", "key" | "keys" | "secrets" | "secret_file") => Called("secret"),
+        ("Sticky", "fallback" | "balance" | "policy") => Called("by"),
+        ("Sticky", "expires" | "ttl" | "maxlife" | "maxidle" | "maxage") => Called("max_age"),
+        ("Sticky", "samesite") => Called("same_site"),
+        ("Sticky", "httponly") => Called("http_only"),
         ("UpstreamTls", "sni" | "name" | "host") => Called("server_name"),
         ("UpstreamTls", "cert") => Called("certificate"),
         ("UpstreamTls", "insecure" | "insecure_skip_verify" | "skip_verify") => Called("verify"),
@@ -144,7 +152,8 @@ pub(crate) fn word(words: &str, word: &str) -> Option<&'static str> {
         }
         ("Balance", "least_time" | "peak_ewma") => "write ewma",
         ("Balance", "p2c" | "random_two_choices") => "write random_two",
-        ("Balance", "first" | "sticky") => "not available in this version: use { consistent: cookie:NAME }",
+        ("Balance", "first") => "not available in this version: use { consistent: cookie:NAME }",
+        ("Balance", "sticky") => "write the name of the cookie, for example { sticky: { cookie: NAME } }",
         ("CipherSuite", weak)
             if ["CBC", "RC4", "3DES", "NULL", "EXPORT", "TLS_RSA_", "DHE_RSA_"]
                 .iter()

@@ -7,6 +7,7 @@
 
 mod dns;
 mod ejection;
+mod sticky;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
 pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
+pub(crate) use sticky::{SameSite, Secrets, Sticky};
 
 /// A site file: what listens, which sites there are and where their requests go.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
@@ -738,6 +740,8 @@ pub(crate) struct BalanceKey {
     pub(crate) consistent: Option<Variables>,
     /// A Maglev table: few keys move, and shares are even. Variables as for `hash`. Default: none.
     pub(crate) maglev: Option<Variables>,
+    /// By a cookie that keeps clients with their endpoint. Default: none.
+    pub(crate) sticky: Option<Box<Sticky>>,
 }
 
 /// What requests are told apart by.

@@ -10,6 +10,7 @@ use tidegate_config::{Faults, Loaded};
 use super::arguments::{Check, OutputFormat};
 use super::{ConfigSource, Exit, Host, Streams, locate};
 use crate::privileges::Account;
+use crate::sticky;
 use crate::tls::fault::{Severity, TlsFault};
 use crate::tls::policy::TlsPolicies;
 use crate::tls::store::CertificateStore;
@@ -55,6 +56,7 @@ impl Findings {
                 let mut certificates = CertificateStore::check(model, &state, SystemTime::now());
                 certificates.extend(TlsPolicies::check(model));
                 certificates.extend(UpstreamTlsSet::check(model));
+                certificates.extend(sticky::check(model));
                 (certificates, missing_accounts(model))
             }
             Err(_) => Default::default(),

@@ -164,6 +164,8 @@ pub struct PoolSample {
     pub workers: Vec<(&'static str, u64)>,
     /// Starts of workers after their first; `None` for static servers.
     pub restarts: Option<u64>,
+    /// Answers by what the client's cookie named; empty where clients do not stay with endpoints.
+    pub sticky: Vec<(&'static str, u64)>,
 }
 
 /// What a rate limit has counted when somebody asks.
@@ -417,6 +419,12 @@ fn sampled(pools: &[PoolSample], limits: &[LimitSample]) -> prometheus::Result<R
             restarts.with_label_values(&[name]).inc_by(count);
         }
     }
+    let sticky = counters(&registry, names::STICKY, &[label::UPSTREAM, label::RESULT])?;
+    for pool in pools {
+        for (result, count) in &pool.sticky {
+            sticky.with_label_values(&[pool.upstream.as_str(), result]).inc_by(*count);
+        }
+    }
     let limited = counters(&registry, names::RATE_LIMITED, &[label::LIMIT, label::RESULT])?;
     for limit in limits {
         for (result, count) in &limit.requests {
@@ -562,6 +570,7 @@ mod tests {
             endpoints: vec![("ready", 2), ("ejected", 1)],
             workers: vec![("ready", 2), ("starting", 1)],
             restarts: Some(4),
+            sticky: vec![("kept", 5)],
         };
         let limit =
             LimitSample { limit: "site a, route /".to_owned(), requests: vec![("delayed", 7), ("rejected", 0)] };
@@ -574,6 +583,7 @@ mod tests {
             r#"tidegate_upstream_in_flight{upstream="app"} 3"#,
             r#"tidegate_upstream_in_flight{upstream="static"} 0"#,
             "# TYPE tidegate_worker_restarts_total counter",
+            r#"tidegate_sticky_requests_total{result="kept",upstream="app"} 5"#,
             r#"tidegate_rate_limit_requests_total{limit="site a, route /",result="delayed"} 7"#,
             r#"tidegate_rate_limit_requests_total{limit="site a, route /",result="rejected"} 0"#,
             "# TYPE process_resident_memory_bytes gauge",

@@ -50,6 +50,11 @@ pub const EJECTIONS: Metric =
     metric("tidegate_upstream_ejections_total", "Endpoints taken out of service for a time, by the last failure");
 /// `{reason}`
 pub const REFUSALS: Metric = metric("tidegate_refusals_total", "Requests answered by tidegate itself, by reason");
+/// `{upstream, result}`, result as `new`, `kept`, `moved` or `unknown`
+pub const STICKY: Metric = metric(
+    "tidegate_sticky_requests_total",
+    "Answers by whether the client's cookie named their endpoint, another one, nobody, or was not there",
+);
 /// `{limit, result}`, result as `delayed`, `rejected` or `dry_run`
 pub const RATE_LIMITED: Metric =
     metric("tidegate_rate_limit_requests_total", "Requests that a rate limit delayed or refused, or would have");

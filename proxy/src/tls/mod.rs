@@ -10,7 +10,7 @@ pub mod internal;
 pub mod policy;
 mod sessions;
 pub mod sni;
-mod state_file;
+pub(crate) mod state_file;
 pub mod store;
 pub mod ticketer;
 pub mod upstream;

@@ -39,8 +39,8 @@ impl PrivateFolder {
         if mode & 0o077 != 0 {
             return Err(Problem::error(
                 path,
-                format!("folder with private keys is open to other accounts (mode {:04o})", mode & 0o7777),
-                "make it 0700, or delete it to get a new local CA",
+                format!("folder with secrets is open to other accounts (mode {:04o})", mode & 0o7777),
+                "make it 0700, or delete it: what is in it is made anew",
             ));
         }
         let lock = OpenOptions::new()
@@ -101,7 +101,7 @@ pub(crate) fn read_private(path: &Path) -> Result<Option<String>, Problem> {
         return Err(Problem::error(
             path,
             format!("private key is open to other accounts (mode {:04o})", mode & 0o7777),
-            "delete the folder to get a new local CA, or make the file 0600 if nobody has read it",
+            "delete the folder, what is in it is made anew, or make the file 0600 if nobody has read it",
         ));
     }
     let mut text = String::new();

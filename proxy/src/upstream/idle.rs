@@ -160,6 +160,7 @@ mod tests {
             proxy_protocol: None,
             parsing: Parsing::Strict,
             balance: Balance::RoundRobin,
+            sticky: None,
             slow_start: Duration::ZERO,
             source: EndpointSource::Servers(vec![server]),
             dns: None,

@@ -210,6 +210,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         tls: None,
         proxy_protocol: None,
         balance: Balance::RoundRobin,
+        sticky: None,
         slow_start: Duration::ZERO,
         source,
         timeouts: UpstreamTimeouts {

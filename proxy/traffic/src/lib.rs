@@ -21,6 +21,7 @@ pub mod refusal;
 pub mod request_id;
 pub mod retry;
 pub mod router;
+mod sticky_cookie;
 pub mod stream_budget;
 pub mod target;
 pub mod traffic;

@@ -16,13 +16,26 @@ pub(crate) fn query<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = &
 /// Visits the cookies of this name as they stand in the fields: without decoding, quotation marks included (RFC 6265
 /// section 5.4).
 pub(crate) fn cookies(fields: &dyn Fields, name: &str, visit: &mut dyn FnMut(&[u8])) {
-    fields.all("cookie", &mut |line| {
-        for pair in line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()) {
-            let (key, value) = split_at_equals(pair);
-            if key == name.as_bytes() {
-                visit(value);
-            }
+    each_cookie(fields, &mut |pair| {
+        let (key, value) = split_at_equals(pair);
+        if key == name.as_bytes() {
+            visit(value);
         }
+    });
+}
+
+/// Visits the cookies of all other names, each with its name.
+pub(crate) fn other_cookies(fields: &dyn Fields, name: &str, visit: &mut dyn FnMut(&[u8])) {
+    each_cookie(fields, &mut |pair| {
+        if split_at_equals(pair).0 != name.as_bytes() {
+            visit(pair);
+        }
+    });
+}
+
+fn each_cookie(fields: &dyn Fields, visit: &mut dyn FnMut(&[u8])) {
+    fields.all("cookie", &mut |line| {
+        line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).for_each(&mut *visit);
     });
 }
 

@@ -13,9 +13,11 @@ use tidegate_config::model::{
 
 use crate::head::TlsPolicyId;
 use crate::limit::Limits;
+use crate::pool::sticky::Seals;
 use crate::pool::transition::Observer;
 use crate::pool::{EndpointIds, Pool};
 use crate::router::{PoolId, Router};
+use crate::sticky_cookie::{Stickiness, StickyCookie};
 
 /// Routes and pools of one model.
 #[derive(Debug)]
@@ -28,6 +30,7 @@ pub struct Traffic {
     pub limits: Limits,
     settings: Vec<PoolSettings>,
     balances: Vec<Balance>,
+    sticky: Vec<Option<Stickiness>>,
     /// Guards pools that take the place of others of their name, until `commit` has told them; no request takes it.
     successions: Mutex<Vec<Succession>>,
     ids: EndpointIds,
@@ -50,6 +53,8 @@ pub struct Identities {
     pub transports: HashMap<String, TransportId>,
     /// Who hears of changes of the service of pools.
     pub observer: Option<Observer>,
+    /// What endpoints are named with, for upstreams whose clients stay with them.
+    pub seals: HashMap<String, Seals>,
     /// What keys of limits are hashed with; that of the first snapshot stays.
     pub secret: RandomState,
 }
@@ -93,6 +98,7 @@ impl Traffic {
         let known: HashMap<&str, (&Arc<Pool>, &PoolSettings)> =
             previous.into_iter().flat_map(Self::pools_by_name).collect();
         let mut successions = Vec::new();
+        let mut all_sticky = Vec::new();
         let (mut pools, mut all_settings) = (Vec::new(), Vec::new());
         for upstream in model.upstreams.values() {
             let settings = PoolSettings::of(upstream, identities);
@@ -106,6 +112,11 @@ impl Traffic {
                 Some(_) | None => Pool::new(ids.clone(), upstream),
             });
             all_settings.push(settings);
+            let seals = identities.seals.get(&upstream.name);
+            all_sticky.push(upstream.sticky.as_ref().zip(seals).map(|(sticky, seals)| Stickiness {
+                cookie: Arc::new(StickyCookie::new(sticky)),
+                seals: Arc::clone(seals),
+            }));
         }
         if let Some(observer) = &identities.observer {
             pools.iter().for_each(|pool: &Arc<Pool>| pool.observe(observer.clone()));
@@ -116,6 +127,7 @@ impl Traffic {
             limits: Limits::new(model, previous.map(|traffic| &traffic.limits), &identities.secret),
             settings: all_settings,
             balances: model.upstreams.values().map(|upstream| upstream.balance.clone()).collect(),
+            sticky: all_sticky,
             successions: Mutex::new(successions),
             ids,
             options: Arc::new(options_response()),
@@ -129,8 +141,9 @@ impl Traffic {
         for Succession { old, new } in successions {
             new.succeed(&old);
         }
-        for (pool, upstream) in self.pools.iter().zip(model.upstreams.values()) {
+        for ((pool, upstream), sticky) in self.pools.iter().zip(model.upstreams.values()).zip(&self.sticky) {
             pool.reconfigure(upstream);
+            pool.name_by(sticky.as_ref().map(|sticky| &sticky.seals));
         }
     }
 
@@ -154,6 +167,11 @@ impl Traffic {
     /// How an upstream of this snapshot chooses its endpoints; without one in turn.
     pub(crate) fn balance(&self, id: PoolId) -> &Balance {
         self.balances.get(id.0 as usize).unwrap_or(&Balance::RoundRobin)
+    }
+
+    /// The cookie by which an upstream's clients stay with an endpoint, if they do.
+    pub(crate) fn sticky_cookie(&self, id: PoolId) -> Option<&Arc<StickyCookie>> {
+        Some(&self.sticky.get(id.0 as usize)?.as_ref()?.cookie)
     }
 
     /// The answer to `OPTIONS *`, which asks about the server and not about a resource (RFC 9110 section 9.3.7).

@@ -4,37 +4,42 @@ use std::time::Duration;
 
 use super::variables;
 use crate::fault::Code;
-use crate::model::{Balance, Variable};
+use crate::model::{Balance, Sticky, Variable};
 use crate::raw;
 use crate::report::Report;
 use crate::tree::Spot;
 
-/// Compiles `balance`.
-pub(super) fn balance(raw: raw::Balance, spot: Spot<'_>, report: &mut Report) -> Option<Balance> {
+/// Compiles `balance`: how an endpoint is chosen, and whether clients stay with theirs.
+pub(super) fn balance(raw: raw::Balance, spot: Spot<'_>, report: &mut Report) -> Option<(Balance, Option<Sticky>)> {
     match raw {
-        raw::Balance::Word(word) => Some(word.into()),
+        raw::Balance::Word(word) => Some((word.into(), None)),
         raw::Balance::Key(raw) => by_key(raw, spot, report),
     }
 }
 
-fn by_key(raw: raw::BalanceKey, spot: Spot<'_>, report: &mut Report) -> Option<Balance> {
-    let raw::BalanceKey { hash, consistent, maglev } = raw;
+fn by_key(raw: raw::BalanceKey, spot: Spot<'_>, report: &mut Report) -> Option<(Balance, Option<Sticky>)> {
+    let raw::BalanceKey { hash, consistent, maglev, sticky } = raw;
     let mut given = Vec::new();
     let mut add = |key: &'static str, raw: Option<raw::Variables>, make: fn(Vec<Variable>) -> Balance| {
         if let Some(raw) = raw {
-            given.push((key, variables::variables(raw, spot.key(key), report).map(make)));
+            let balance = variables::variables(raw, spot.key(key), report).map(make);
+            given.push((key, balance.map(|balance| (balance, None))));
         }
     };
     add("hash", hash, Balance::Hash);
     add("consistent", consistent, Balance::Consistent);
     add("maglev", maglev, Balance::Maglev);
+    if let Some(raw) = sticky {
+        let both = super::sticky::sticky(*raw, spot.key("sticky"), report);
+        given.push(("sticky", both.map(|(balance, sticky)| (balance, Some(sticky)))));
+    }
     if let [(first, _), (second, _), ..] = given.as_slice() {
         let finding = report.fault(spot.key(second).key_span(), Code::Conflict, "an endpoint is chosen in one way");
         finding.related(spot.key(first).key_span(), "the other one is here").hint("remove one of both");
         return None;
     }
     if given.is_empty() && !spot.is_damaged() {
-        let problem = "this balance needs one of the keys \"hash\", \"consistent\" and \"maglev\"";
+        let problem = "this balance needs one of the keys \"hash\", \"consistent\", \"maglev\" and \"sticky\"";
         report
             .fault(spot.span(), Code::MissingKey, problem)
             .hint("for example balance: { consistent: client_address }");

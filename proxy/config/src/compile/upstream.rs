@@ -71,9 +71,9 @@ fn upstream(
     if let (Some(tls), Some(servers)) = (&tls, &servers) {
         check_server_name(tls, servers, spot, report);
     }
-    let balance = match balance {
+    let (balance, sticky) = match balance {
         Some(balance) => balance::balance(balance, spot.key("balance"), report)?,
-        None => Balance::RoundRobin,
+        None => (Balance::RoundRobin, None),
     };
     let slow_start = slow_start.map_or(Duration::ZERO, |time| time.0);
     balance::check_slow_start(&balance, slow_start, spot, report);
@@ -85,6 +85,7 @@ fn upstream(
         tls,
         proxy_protocol: proxy_protocol.map(ProxyHeader::from),
         balance,
+        sticky,
         slow_start,
         source: source?,
         dns,

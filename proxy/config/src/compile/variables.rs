@@ -53,7 +53,7 @@ fn field_name(name: &str) -> Result<String, Reason> {
 }
 
 /// A token (RFC 6265 section 4.1.1).
-fn cookie_name(name: &str) -> Result<String, Reason> {
+pub(super) fn cookie_name(name: &str) -> Result<String, Reason> {
     if name.bytes().all(is_token) {
         return Ok(name.to_owned());
     }

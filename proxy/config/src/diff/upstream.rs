@@ -94,6 +94,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         tls,
         proxy_protocol,
         balance,
+        sticky,
         slow_start,
         source,
         dns,
@@ -107,6 +108,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     settings.debug("tls", tls, &new.tls);
     settings.debug("proxy_protocol", proxy_protocol, &new.proxy_protocol);
     settings.compare("balance", balance, &new.balance, ToString::to_string);
+    settings.0.extend(super::sticky::sticky(sticky.as_ref(), new.sticky.as_ref()));
     settings.time("slow_start", slow_start, &new.slow_start);
     dns::settings(dns.as_ref(), new.dns.as_ref(), &mut settings);
     upstream_timeouts(timeouts, &new.timeouts, &mut settings);

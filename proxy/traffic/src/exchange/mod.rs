@@ -26,6 +26,7 @@ use crate::pool::lease::{Lease, Outcome, TunnelLease};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::request_id::RequestId;
 use crate::router::RouteId;
+use crate::sticky_cookie::StickyRequest;
 use crate::traffic::Traffic;
 use begin::Next;
 use request::{Proxied, Request};
@@ -37,6 +38,7 @@ mod failed;
 mod request;
 mod response;
 mod seek;
+mod sticky;
 
 pub use action::{Action, Answer, Attempt};
 pub use event::Event;
@@ -208,6 +210,7 @@ impl Exchange {
             protocol: proxied.map_or(UpstreamProtocol::Http1, |proxied| proxied.settings.protocol),
             websocket: proxied.is_some_and(|proxied| proxied.websocket),
             worker: self.endpoint().is_some_and(|endpoint| matches!(endpoint.origin(), Origin::Worker { .. })),
+            own_cookie: proxied.and_then(|proxied| proxied.sticky.as_ref()).map(StickyRequest::name),
             default_host: self.request.as_ref().and_then(|request| request.default_host.as_deref()),
         };
         filter::request_edits(head, &context)

@@ -11,6 +11,7 @@ use crate::pool::key::Key;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::retry;
 use crate::router::{PoolId, RouteId, RouteInfo};
+use crate::sticky_cookie::StickyRequest;
 use crate::traffic::{PoolSettings, Traffic};
 
 /// What is remembered of a routed request.
@@ -30,6 +31,7 @@ pub(super) struct Proxied {
     pub(super) pool: Arc<Pool>,
     pub(super) settings: PoolSettings,
     pub(super) key: Key,
+    pub(super) sticky: Option<StickyRequest>,
     pub(super) websocket: bool,
 }
 
@@ -57,7 +59,11 @@ impl Proxied {
         }
         // Only HTTP/1.1 has an upgrade; to an HTTP/2 endpoint the request goes as an ordinary one.
         let websocket = head.upgrade && settings.protocol == UpstreamProtocol::Http1;
-        let key = Key::of(traffic.balance(id), head);
-        Ok(Self { pool: Arc::clone(pool), settings: *settings, key, websocket })
+        let sticky = traffic.sticky_cookie(id).map(|cookie| StickyRequest::new(cookie, head));
+        let key = match sticky.as_ref().and_then(|sticky| sticky.asked().token().copied()) {
+            Some(token) => Key::Named(token, head.client.address()),
+            None => Key::of(traffic.balance(id), head),
+        };
+        Ok(Self { pool: Arc::clone(pool), settings: *settings, key, sticky, websocket })
     }
 }

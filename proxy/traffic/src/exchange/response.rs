@@ -20,6 +20,7 @@ impl Exchange {
                 self.state = State::Relaying;
                 let mut edits = filter::response_edits(self.id, false);
                 self.limit_fields.set(&mut edits);
+                self.bind(&mut edits);
                 Action::Relay { edits, tunnel: false }
             }
         }
@@ -46,6 +47,7 @@ impl Exchange {
                 self.hold = Hold::Tunnel(lease.into_tunnel());
                 let mut edits = filter::response_edits(self.id, true);
                 self.limit_fields.set(&mut edits);
+                self.bind(&mut edits);
                 Action::Relay { edits, tunnel: true }
             }
             hold => {

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 use tidegate_config::Networks;
 use tidegate_config::model::{
-    EndpointSource, ForwardPath, Model, Rate, RateLimit, RateLimitHeaders, RateLimitUse, Upstream, Variable,
+    EndpointSource, ForwardPath, Model, Rate, RateLimit, RateLimitHeaders, RateLimitUse, SameSite, Sticky, Upstream,
+    Variable,
 };
 
 use super::*;
@@ -14,6 +15,7 @@ use crate::head::ResponseView;
 use crate::pool::Expectation;
 use crate::pool::endpoint::WorkerKey;
 use crate::pool::queue::Ticket;
+use crate::pool::sticky::{Seal, Seals};
 use crate::retry::{self, Cause, Failure, Sent, Stage};
 use crate::traffic::{Identities, Traffic};
 
@@ -443,6 +445,57 @@ fn a_websocket_becomes_a_tunnel() {
     assert_eq!(run.loads(), [(0, 1)], "the tunnel outlives the exchange");
     drop(tunnel);
     assert_eq!(run.loads(), [(0, 0)]);
+}
+
+/// Names everything alike but what differs in its last byte: a port.
+#[derive(Debug)]
+struct LastByte;
+
+impl Seal for LastByte {
+    fn seal(&self, message: &[u8]) -> [u8; 32] {
+        [message.last().copied().unwrap_or_default(); 32]
+    }
+}
+
+#[test]
+fn answers_bind_clients_and_interim_ones_do_not() {
+    let sticky = Sticky {
+        cookie: "stay".to_owned(),
+        secrets: Vec::new(),
+        max_age: Some(Duration::from_secs(60)),
+        path: "/".to_owned(),
+        domain: None,
+        secure: Some(true),
+        same_site: SameSite::None,
+        http_only: false,
+    };
+    let model = app(Upstream { sticky: Some(sticky), ..upstream("app", servers(&[(1, 1), (2, 1)])) });
+    let seals: Seals = Arc::new([Arc::new(LastByte) as Arc<dyn Seal>]);
+    let identities = Identities { seals: [("app".to_owned(), seals)].into(), ..Identities::default() };
+    let mut run = Run::new(Traffic::build(&model, None, &identities));
+    run.traffic.commit(&model);
+    let mut answer = |request: Asked, status: u16, cookie: Option<&str>| {
+        run.exchange = Exchange::new(RequestId(u128::from(status)), run.now);
+        let request = cookie.into_iter().fold(request, |request, cookie| request.with("cookie", cookie));
+        let to = run.head(&request);
+        let upgrade = fields(&[("upgrade", "websocket")]);
+        let event = Event::ResponseHead(ResponseView { status, fields: &upgrade });
+        let Action::Relay { edits, .. } = run.exchange.step(&run.traffic, event, run.now) else { panic!("{status}") };
+        let told = fixtures::rendered(&edits, &fields(&[("set-cookie", "app=1")]));
+        let set = told.split_once("set-cookie=stay=").map(|(_, rest)| rest.to_owned());
+        assert!(told.contains("set-cookie=app=1"), "{told}");
+        (to, set)
+    };
+    let rest = "; Path=/; Max-Age=60; SameSite=None; Secure";
+    // "1" is 0x31 and "2" is 0x32, again and again.
+    let (one, two) = ("1MTExMTExMTExMTExMTExMTExMTExMTEx", "1MjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIy");
+    let bound = |name: &str| Some(format!("{name}{rest}"));
+    assert_eq!(answer(get("h", "/app"), 103, None), ("to 1".to_owned(), None));
+    assert_eq!(answer(get("h", "/app"), 500, None), ("to 2".to_owned(), bound(two)));
+    assert_eq!(answer(websocket(), 101, None), ("to 1".to_owned(), bound(one)));
+    assert_eq!(answer(get("h", "/app"), 200, Some(&format!("stay={two}"))), ("to 2".to_owned(), None));
+    assert_eq!(answer(websocket(), 101, Some(&format!("stay={two}"))), ("to 2".to_owned(), None));
+    assert_eq!(answer(get("h", "/app"), 200, Some("stay=other")), ("to 2".to_owned(), bound(two)));
 }
 
 #[test]

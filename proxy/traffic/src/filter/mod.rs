@@ -26,6 +26,8 @@ pub struct RequestContext<'a> {
     pub websocket: bool,
     /// The endpoint is a worker of ours.
     pub worker: bool,
+    /// A cookie that is between us and the client.
+    pub own_cookie: Option<&'a str>,
     /// `Host` for a request that came without one.
     pub default_host: Option<&'a str>,
 }
@@ -45,7 +47,7 @@ pub fn request_edits<'a>(head: &HeadView<'a>, context: &RequestContext<'a>) -> H
     forwarded::remove(&mut edits);
     request_id::remove(&mut edits);
     hop_by_hop::add_to_request(head, context, &mut edits);
-    cookie::join_crumbs(head, context.protocol, &mut edits);
+    cookie::pass_on(head, context, &mut edits);
     forwarded::add(head, context, &mut edits);
     request_id::add(context.id, &mut edits);
     if let Some(certificate) = head.client.tls().and_then(|tls| tls.certificate.as_deref()) {

@@ -13,6 +13,7 @@ const PLAIN: RequestContext<'static> = RequestContext {
     protocol: UpstreamProtocol::Http1,
     websocket: false,
     worker: false,
+    own_cookie: None,
     default_host: None,
 };
 const OURS: &str = "x-forwarded-for=192.0.2.7 x-forwarded-proto=http x-forwarded-host=h x-real-ip=192.0.2.7";
@@ -115,6 +116,23 @@ fn cookies_split_by_http2_are_one_field_for_http1() {
     assert!(seen.contains("cookie=a=1; b=2") && seen.matches("cookie=").count() == 1, "{seen}");
     let seen = forwarded(&request, &RequestContext { protocol: UpstreamProtocol::H2, ..PLAIN });
     assert!(seen.contains("cookie=a=1 cookie=b=2"), "{seen}");
+}
+
+#[test]
+fn a_cookie_between_us_and_the_client_goes_no_further() {
+    let rows: [(&[&str], &str); 6] = [
+        (&["sid=1"], ""),
+        (&["a=1; sid=2; b=\"3\""], " cookie=a=1; b=\"3\""),
+        (&["sid=1; sid=2", "a=1"], " cookie=a=1"),
+        (&["a=1;;  asid=2 ;sid", "SID=3"], " cookie=a=1; asid=2; SID=3"),
+        (&["a=1", "b=2"], " Cookie=a=1 Cookie=b=2"),
+        (&["a=sid=1"], " Cookie=a=sid=1"),
+    ];
+    let context = RequestContext { own_cookie: Some("sid"), ..PLAIN };
+    for (cookies, expected) in rows {
+        let request = cookies.iter().fold(get("h", "/"), |request, cookies| request.with("Cookie", cookies));
+        assert_eq!(forwarded(&request, &context), format!("Host=h{expected} {OURS} {ID}"));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use tidegate_config::model::{Balance, Variable};
 
+use super::sticky::Token;
 use crate::head::HeadView;
 use crate::variable;
 
@@ -16,6 +17,8 @@ pub enum Key {
     Address(IpAddr),
     /// The value of a variable.
     Bytes(Box<[u8]>),
+    /// An endpoint that the client stays with, and the client's address in case it cannot.
+    Named(Token, IpAddr),
 }
 
 impl Key {
@@ -33,10 +36,24 @@ impl Key {
         value.map_or(Self::None, Self::Bytes)
     }
 
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) | Self::Named(_, address) => Some(*address),
+            Self::None | Self::Bytes(_) => None,
+        }
+    }
+
+    pub(super) fn token(&self) -> Option<&Token> {
+        match self {
+            Self::Named(token, _) => Some(token),
+            Self::None | Self::Address(_) | Self::Bytes(_) => None,
+        }
+    }
+
     pub(super) fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
-            Self::None | Self::Address(_) => None,
+            Self::None | Self::Address(_) | Self::Named(..) => None,
         }
     }
 }

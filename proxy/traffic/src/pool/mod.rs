@@ -11,6 +11,7 @@ pub mod key;
 pub mod lease;
 pub mod queue;
 pub mod servers;
+pub mod sticky;
 pub mod symptom;
 pub mod transition;
 
@@ -172,9 +173,7 @@ impl Pool {
     /// so that whoever stops them can still wait for their last exchange.
     pub fn reconfigure(&self, upstream: &Upstream) {
         let mut inner = self.lock();
-        if *inner.balance.kind() != upstream.balance {
-            inner.balance = Balance::new(upstream.balance.clone());
-        }
+        inner.balance.set_kind(&upstream.balance);
         inner.warming.set_time(upstream.slow_start);
         inner.ejections.configure(upstream.ejection.as_ref());
         self.watched.configure(upstream.ejection.as_ref());
@@ -442,6 +441,9 @@ impl Inner {
         let part = |endpoint: &&Arc<Endpoint>| endpoint.is_in_service() || (keeps_places && endpoint.is_ready());
         let members = self.endpoints.iter().filter(part).cloned().collect();
         self.balance.align(self.warming.weigh(members), marks);
+        if let Some(names) = self.balance.names() {
+            names.align(&self.endpoints);
+        }
     }
 
     fn warm_all(&mut self, marks: &Marks) {

@@ -22,6 +22,7 @@ use tidegate_config::model;
 
 use super::endpoint::Endpoint;
 use super::key::Key;
+use super::sticky::Names;
 use consistent::Ring;
 use draw::Draw;
 use hash::Shares;
@@ -54,6 +55,8 @@ pub(super) struct Member {
 pub(super) struct Balance {
     kind: model::Balance,
     tiers: Vec<Tier>,
+    /// Set where clients stay with endpoints.
+    names: Option<Names>,
 }
 
 /// Endpoints of one priority.
@@ -81,7 +84,20 @@ enum Policy {
 
 impl Balance {
     pub(super) fn new(kind: model::Balance) -> Self {
-        Self { kind, tiers: Vec::new() }
+        Self { kind, tiers: Vec::new(), names: None }
+    }
+
+    /// Chooses in this way after the next `align`.
+    pub(super) fn set_kind(&mut self, kind: &model::Balance) {
+        if self.kind != *kind {
+            self.kind = kind.clone();
+            self.tiers.clear();
+        }
+    }
+
+    /// By what clients stay with endpoints, if they do.
+    pub(super) fn names(&mut self) -> &mut Option<Names> {
+        &mut self.names
     }
 
     pub(super) fn kind(&self) -> &model::Balance {
@@ -120,13 +136,18 @@ impl Balance {
         }
     }
 
-    /// The chosen endpoint; `None` when none is a candidate.
+    /// The chosen endpoint, the one that the client stays with if it can; `None` when none is a candidate.
     pub(super) fn pick(
         &mut self,
         choice: &Choice<'_>,
         marks: &Marks,
         candidate: impl Fn(&Endpoint) -> bool,
     ) -> Option<Arc<Endpoint>> {
+        if let (Some(names), Some(token)) = (&self.names, choice.key.token())
+            && let Some(endpoint) = names.find(token, &candidate)
+        {
+            return Some(endpoint);
+        }
         if matches!(self.kind, model::Balance::LeastConn) {
             self.look(marks);
         }
@@ -205,10 +226,9 @@ impl Policy {
                 return draw.pick_of_two(members, choice.draw, |one| f64::from(one.in_flight()), candidate);
             }
             Self::Ewma(draw) => return draw.pick_of_two(members, choice.draw, |one| one.cost(choice.now), candidate),
-            Self::IpHash(shares, _) => match choice.key {
-                Key::Address(address) => shares.pick_by_address(members, *address, candidate),
-                Key::None | Key::Bytes(_) => None,
-            },
+            Self::IpHash(shares, _) => {
+                choice.key.address().and_then(|address| shares.pick_by_address(members, address, candidate))
+            }
             Self::Hash(shares, _) => choice.key.bytes().and_then(|key| shares.pick_by_key(members, key, candidate)),
             Self::Consistent(ring, _) => choice.key.bytes().and_then(|key| ring.pick(members, key, candidate)),
             Self::Maglev(table, _) => choice.key.bytes().and_then(|key| table.pick(members, key, candidate)),
