@@ -14,6 +14,7 @@ use crate::edge::request_ids::RequestIds;
 use crate::edge::shard::{Shard, Shared};
 use crate::exchange::spool::Spool;
 use crate::folders::Folders;
+use crate::health::checker::Checker;
 use crate::logs::Logs;
 use crate::observe::metrics::Metrics;
 use crate::observe::program_log::{Options as LogOptions, ProgramLog, WorkerLines};
@@ -195,6 +196,7 @@ impl Assembly {
         reloader.desk.apply(&model.admin, admin, &control);
         tokio::spawn(renew_certificates(program.clone()));
         tokio::spawn(reloader.discovery.clone().run());
+        tokio::spawn(reloader.checker.clone().run());
         announce::print(&program);
         tokio::spawn(tell_ready(program.clone()));
         until_told(&program, &mut signals).await;
@@ -247,6 +249,7 @@ impl Assembly {
             spool,
             plane: plane.clone(),
             bridge: self.bridge,
+            checker: Arc::new(Checker::new(shared.clone())),
             discovery: Arc::new(Discovery::new(plane.clone(), random_seed()?[0])),
             supervisor: self.supervisor,
             logs: self.logs,

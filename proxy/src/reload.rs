@@ -10,6 +10,7 @@ use crate::edge::admission::{Admission, Caps};
 use crate::edge::listener::ListenerKey;
 use crate::exchange::spool::Spool;
 use crate::folders::Folders;
+use crate::health::checker::Checker;
 use crate::health::news;
 use crate::logs::Logs;
 use crate::observe::metrics::{Metrics, RouteKey};
@@ -108,6 +109,7 @@ pub(crate) struct Reloader {
     pub(crate) plane: Arc<Plane>,
     pub(crate) bridge: Arc<WorkerBridge>,
     pub(crate) discovery: Arc<Discovery>,
+    pub(crate) checker: Arc<Checker>,
     pub(crate) supervisor: Handle,
     pub(crate) logs: Arc<Logs>,
     pub(crate) desk: Desk,
@@ -257,6 +259,7 @@ impl Reloader {
         }
         self.bridge.adopt(snapshot.traffic.pools.iter());
         self.discovery.adopt(&snapshot);
+        self.checker.adopt(&snapshot);
         let room = set_connection_limits(&self.admission, &snapshot.model.server.connections);
         self.spool.set_limits(snapshot.model.server.spool.total, room);
         self.plane.swap(&snapshot, plan, &policies);

@@ -79,6 +79,12 @@ impl Snapshot {
         self.upstreams.get(place)
     }
 
+    /// As [`Self::upstream_tls`], for whoever outlives the snapshot.
+    pub(crate) fn shared_upstream_tls(&self, pool: &Arc<Pool>) -> Option<Arc<UpstreamTls>> {
+        let place = self.traffic.pools.iter().position(|known| Arc::ptr_eq(known, pool))?;
+        self.upstream_tls.get(place)?.clone()
+    }
+
     /// TLS with the endpoints of an upstream; `None` is plaintext.
     pub(crate) fn upstream_tls(&self, pool: &Arc<Pool>) -> Option<&UpstreamTls> {
         let place = self.traffic.pools.iter().position(|known| Arc::ptr_eq(known, pool))?;

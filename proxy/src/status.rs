@@ -16,6 +16,7 @@ use tidegate_config::model::{HostPattern, Transport, UpstreamProtocol};
 use tidegate_supervisor::{GenerationState, LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
 use tidegate_traffic::limit::Limit;
 use tidegate_traffic::pool::Pool;
+use tidegate_traffic::pool::check::CheckStatus;
 use tidegate_traffic::pool::ejection::Ejected;
 use tidegate_traffic::pool::endpoint::{EndpointState, EndpointStatus, Origin};
 
@@ -245,9 +246,10 @@ const fn protocol(protocol: UpstreamProtocol) -> &'static str {
     }
 }
 
-const fn endpoint_state(status: &EndpointStatus) -> &'static str {
+fn endpoint_state(status: &EndpointStatus) -> &'static str {
     match status.state {
         EndpointState::Ready if status.down => "down",
+        EndpointState::Ready if status.is_failing() => "unhealthy",
         EndpointState::Ready if status.ejected.is_some() => "ejected",
         EndpointState::Ready => "ready",
         EndpointState::Draining => "draining",
@@ -271,6 +273,7 @@ fn endpoint(status: &EndpointStatus) -> view::Endpoint {
         name: status.host.as_ref().map(ToString::to_string),
         state: endpoint_state(status).to_owned(),
         ejected: status.ejected.as_ref().map(ejected),
+        check: status.check.as_ref().map(check),
         weight: status.weight,
         priority: status.priority,
         max_conns: status.max_conns,
@@ -290,6 +293,17 @@ fn ejected(ejected: &Ejected) -> view::Ejected {
         seconds_left: left.as_secs() + u64::from(left.subsec_nanos() > 0),
         times: ejected.times,
         reason: ejected.reason.to_string(),
+    }
+}
+
+fn check(check: &CheckStatus) -> view::Check {
+    view::Check {
+        passing: check.passing,
+        since: view::time(SystemTime::now() - check.since.elapsed()),
+        reason: check.failure.clone(),
+        last: check.last.to_string(),
+        last_at: view::time(SystemTime::now() - check.last_at.elapsed()),
+        last_ms: u64::try_from(check.last.took.as_millis()).unwrap_or(u64::MAX),
     }
 }
 
@@ -320,7 +334,7 @@ fn sample(pool: &Pool, workers: &[PoolStatus]) -> PoolSample {
     let status = status_of(pool);
     let supervised = workers.iter().find(|workers| workers.name == *pool.name());
     let mut endpoints: BTreeMap<&'static str, u64> =
-        BTreeMap::from([("ready", 0), ("ejected", 0), ("down", 0), ("draining", 0)]);
+        BTreeMap::from([("ready", 0), ("ejected", 0), ("unhealthy", 0), ("down", 0), ("draining", 0)]);
     for endpoint in &status.endpoints {
         *endpoints.entry(endpoint_state(endpoint)).or_default() += 1;
     }

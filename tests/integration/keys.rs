@@ -8,6 +8,7 @@
 mod buffer;
 mod dns;
 mod ejection;
+mod health_check;
 mod listeners;
 mod process;
 mod rate_limits;
@@ -167,6 +168,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         buffer::keys(),
         dns::keys(),
         ejection::keys(),
+        health_check::keys(),
         listeners::keys(),
         sites::keys(),
         sticky::keys(),

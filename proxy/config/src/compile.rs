@@ -7,6 +7,7 @@ mod balance;
 mod buffer;
 mod dns;
 mod ejection;
+mod health_check;
 mod listener;
 mod names;
 mod process;

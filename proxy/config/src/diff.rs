@@ -5,6 +5,7 @@
 
 mod dns;
 mod ejection;
+mod health_check;
 mod settings;
 mod sticky;
 mod upstream;

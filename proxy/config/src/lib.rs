@@ -26,6 +26,7 @@ mod scalar;
 mod schema;
 mod share;
 mod source;
+mod status_range;
 mod suggest;
 pub mod template;
 mod tree;

@@ -6,6 +6,7 @@
 
 mod discovery;
 mod ejection;
+mod health_check;
 mod sticky;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use crate::network::Networks;
 pub use discovery::{Dns, Families, ServerAddress};
 pub use ejection::{Ejection, SuccessRate};
+pub use health_check::{CheckKind, HealthCheck, HttpCheck};
 pub use sticky::{SameSite, Sticky};
 
 /// One whole site file, its includes merged in.
@@ -584,6 +586,8 @@ pub struct Upstream {
     pub parsing: Parsing,
     /// When endpoints that fail are taken out of service for a time; `None` is never.
     pub ejection: Option<Ejection>,
+    /// How its servers are asked whether they are well; workers never are.
+    pub health_check: Option<HealthCheck>,
 }
 
 /// A version of the PROXY protocol.

@@ -76,10 +76,9 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Site" | "Route", "buffering" | "proxy_buffering" | "proxy_request_buffering") => Called("buffer"),
         ("Route", "method") => Called("methods"),
         ("Route", "locations") => Called("routes"),
-        (
-            "Upstream",
-            "health_check" | "health" | "retry" | "retries" | "discovery" | "queue" | "breaker" | "max_connections",
-        ) => NotAvailable(LATER),
+        ("Upstream", "retry" | "retries" | "discovery" | "queue" | "breaker" | "max_connections") => {
+            NotAvailable(LATER)
+        }
         ("Upstream", "hash" | "ip_hash" | "least_conn") => {
             NotAvailable("it stands in balance, for example balance: { hash: client_address }")
         }
@@ -108,6 +107,18 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("StaticServer", "service") => Called("srv"),
         ("Upstream", "max_fails" | "fail_timeout") => NotAvailable("it stands in ejection: ejection: { max_fails: 3 }"),
         ("Upstream", "outlier_detection" | "passive" | "passive_health_check") => Called("ejection"),
+        ("Upstream", "health" | "healthcheck" | "active_health_check" | "check") => Called("health_check"),
+        ("HealthCheck", "path" | "uri" | "statuses" | "status" | "method" | "host" | "headers" | "body") => {
+            NotAvailable("it stands in http: health_check: { http: { path: /healthz } }")
+        }
+        ("HealthCheck", "passes" | "healthy_threshold") => Called("rise"),
+        ("HealthCheck", "fails" | "unhealthy_threshold") => Called("fall"),
+        ("HealthCheck", "inter") => Called("interval"),
+        ("HealthCheck", "tcp" | "type" | "kind") => {
+            NotAvailable("write health_check: {} for connections, or add http or grpc")
+        }
+        ("HttpCheck", "uri" | "url") => Called("path"),
+        ("HttpCheck", "status" | "expect" | "match") => Called("statuses"),
         ("EjectionRule", "base_time" | "window" | "time") => Called("fail_timeout"),
         ("EjectionRule", "consecutive_5xx" | "status") => Called("statuses"),
         ("StaticServer", "tls") => NotAvailable(LATER),

@@ -7,6 +7,7 @@
 
 mod dns;
 mod ejection;
+mod health_check;
 mod sticky;
 
 use std::borrow::Cow;
@@ -21,10 +22,12 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use crate::model::Rate;
 use crate::rate::parse_rate;
 use crate::share::{parse_factor, parse_percent};
+use crate::status_range::parse_status_range;
 use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
 pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
+pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
 pub(crate) use sticky::{SameSite, Secrets, Sticky};
 
 /// A site file: what listens, which sites there are and where their requests go.
@@ -652,6 +655,8 @@ pub(crate) struct Upstream {
     /// Endpoints that fail requests are left alone for a time: `off`, or when and for how long. Default: after 3 failures
     /// in 10s, for 10s and each further time 10s longer.
     pub(crate) ejection: Option<Ejection>,
+    /// Servers are asked whether they are well, beside the requests. Default: absent, not.
+    pub(crate) health_check: Option<HealthCheck>,
 }
 
 /// A version of the PROXY protocol.
@@ -1175,10 +1180,12 @@ pub(crate) enum Format {
     Percent,
     /// A number with a point.
     Factor,
+    /// A status or a range of them.
+    StatusRange,
 }
 
 impl Format {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Text,
         Self::Time,
         Self::PositiveTime,
@@ -1188,6 +1195,7 @@ impl Format {
         Self::RequestRate,
         Self::Percent,
         Self::Factor,
+        Self::StatusRange,
     ];
 
     /// The word in the schema.
@@ -1202,6 +1210,7 @@ impl Format {
             Self::RequestRate => "request-rate",
             Self::Percent => "percent",
             Self::Factor => "factor",
+            Self::StatusRange => "status-range",
         }
     }
 
@@ -1221,6 +1230,7 @@ impl Format {
             Self::RequestRate => "a rate such as 10/s",
             Self::Percent => "a share such as 50%",
             Self::Factor => "a number such as 1.5",
+            Self::StatusRange => "a status such as 204 or 200-399",
         }
     }
 
@@ -1236,6 +1246,7 @@ impl Format {
             Self::RequestRate => parse_rate(text).map(drop),
             Self::Percent => parse_percent(text).map(drop),
             Self::Factor => parse_factor(text).map(drop),
+            Self::StatusRange => parse_status_range(text).map(drop),
         }
     }
 }
@@ -1310,6 +1321,10 @@ pub(crate) struct Percent(pub(crate) u8);
 /// A number with a point, 0.1 to 10.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Factor(pub(crate) f64);
+
+/// A status or a range of them.
+#[derive(Debug, Clone)]
+pub(crate) struct StatusRange(pub(crate) std::ops::RangeInclusive<u16>);
 
 /// A duration that may be zero.
 #[derive(Debug, Clone, Copy)]
@@ -1390,4 +1405,10 @@ written_as_text!(Percent, Format::Percent, parse_percent, {
 written_as_text!(Factor, Format::Factor, parse_factor, {
     "type": ["number", "string"],
     "pattern": "^[0-9]+(\\.[0-9]+)?$"
+});
+written_as_text!(StatusRange, Format::StatusRange, parse_status_range, {
+    "type": ["integer", "string"],
+    "pattern": "^[1-5][0-9][0-9](-[1-5][0-9][0-9])?$",
+    "minimum": 100,
+    "maximum": 599
 });

@@ -117,6 +117,7 @@ fn endpoint_table(endpoints: &[Endpoint]) -> Table {
             name,
             state,
             ejected: _,
+            check: _,
             weight,
             priority,
             max_conns,

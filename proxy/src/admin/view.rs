@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-pub use health::Ejected;
+pub use health::{Check, Ejected};
 
 /// `GET /status`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -118,10 +118,12 @@ pub struct Endpoint {
     pub address: String,
     /// The name that was resolved to it.
     pub name: Option<String>,
-    /// `ready`, `ejected`, `down`, `draining`, ...
+    /// `ready`, `ejected`, `unhealthy`, `down`, `draining`, ...
     pub state: String,
     /// Its time out of service, while it is.
     pub ejected: Option<Ejected>,
+    /// How its checks go, where there are some and one has ended.
+    pub check: Option<Check>,
     /// For balancing.
     pub weight: u32,
     /// Its tier: those of a lower number come first.

@@ -17,7 +17,7 @@ pub(crate) fn observer(metrics: &Arc<Metrics>) -> Observer {
 fn count(metrics: &Metrics, Transition { upstream, change }: &Transition) {
     match change {
         Change::Ejected { ejected, .. } => metrics.health().ejected(upstream, ejected.reason.token()),
-        Change::Returned { .. } => {}
+        Change::Returned { .. } | Change::CheckFailing { .. } | Change::CheckPassing { .. } => {}
     }
 }
 
@@ -30,6 +30,18 @@ fn log(Transition { upstream, change }: &Transition) {
             ms = milliseconds(ejected.until.saturating_duration_since(ejected.since)),
             times = ejected.times,
             "endpoint taken out of service"
+        ),
+        Change::CheckFailing { endpoint, why } => tracing::warn!(
+            %upstream,
+            endpoint = %bind::display(endpoint),
+            reason = %why,
+            "endpoint out of service, its checks fail"
+        ),
+        Change::CheckPassing { endpoint, after } => tracing::info!(
+            %upstream,
+            endpoint = %bind::display(endpoint),
+            ms = milliseconds(*after),
+            "endpoint back in service, its checks pass"
         ),
         Change::Returned { endpoint, after, early } => tracing::info!(
             %upstream,

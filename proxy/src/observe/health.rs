@@ -12,6 +12,7 @@ use super::names::{self, label};
 #[derive(Debug)]
 pub struct HealthMetrics {
     ejections: IntCounterVec,
+    checks: IntCounterVec,
     /// Guards the series there are, so that those of an upstream that is gone can be forgotten.
     known: Mutex<BTreeSet<(String, &'static str)>>,
 }
@@ -20,6 +21,7 @@ impl HealthMetrics {
     pub(super) fn new(registry: &Registry) -> prometheus::Result<Self> {
         Ok(Self {
             ejections: counters(registry, names::EJECTIONS, &[label::UPSTREAM, label::REASON])?,
+            checks: counters(registry, names::CHECKS, &[label::UPSTREAM, label::RESULT])?,
             known: Mutex::default(),
         })
     }
@@ -30,13 +32,21 @@ impl HealthMetrics {
         self.ejections.with_label_values(&[upstream, reason]).inc();
     }
 
+    /// A check has ended; `result` is a constant of the program.
+    pub fn checked(&self, upstream: &str, result: &'static str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert((upstream.to_owned(), result));
+        self.checks.with_label_values(&[upstream, result]).inc();
+    }
+
     /// Forgets the series of upstreams that are not among these.
     pub(super) fn retain(&self, upstreams: &BTreeSet<String>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(upstream, reason)| {
             let stays = upstreams.contains(upstream);
             if !stays {
-                let _ = self.ejections.remove_label_values(&[upstream.as_str(), reason]);
+                for counters in [&self.ejections, &self.checks] {
+                    let _ = counters.remove_label_values(&[upstream.as_str(), reason]);
+                }
             }
             stays
         });

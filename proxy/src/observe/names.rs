@@ -45,6 +45,8 @@ pub const UPSTREAM_FAILED: Metric =
 pub const RETRIES: Metric = metric("tidegate_upstream_retries_total", "Requests tried again");
 /// `{upstream, result}`, result as `resolved`, `missing` or `failed`
 pub const RESOLUTIONS: Metric = metric("tidegate_dns_resolutions_total", "Resolutions of names of servers");
+/// `{upstream, result}`, result as `passed`, `failed` or `skipped`
+pub const CHECKS: Metric = metric("tidegate_upstream_checks_total", "Health checks of endpoints");
 /// `{upstream, reason}`
 pub const EJECTIONS: Metric =
     metric("tidegate_upstream_ejections_total", "Endpoints taken out of service for a time, by the last failure");

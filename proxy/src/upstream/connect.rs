@@ -30,13 +30,24 @@ pub(crate) async fn connect(
     tls: Option<&UpstreamTls>,
     limit: Duration,
 ) -> Result<Link, ConnectError> {
+    connect_to(endpoint.address(), endpoint.host().map(AsRef::as_ref), first, tls, limit).await
+}
+
+/// As [`connect`], to an address that may be another one than that of an endpoint.
+pub(crate) async fn connect_to(
+    address: &Address,
+    host: Option<&str>,
+    first: &[u8],
+    tls: Option<&UpstreamTls>,
+    limit: Duration,
+) -> Result<Link, ConnectError> {
     let connecting = async {
-        let mut socket = socket(endpoint.address()).await?;
+        let mut socket = socket(address).await?;
         if !first.is_empty() {
             socket.write_all(first).await?;
         }
         let Some(tls) = tls else { return Ok(Link::Plain(socket)) };
-        match tls.connect(socket, endpoint.address(), endpoint.host().map(AsRef::as_ref)).await {
+        match tls.connect(socket, address, host).await {
             Ok(stream) => Ok(Link::Tls(Box::new(stream))),
             Err(error) => Err(ConnectError::Tls(error)),
         }

@@ -167,6 +167,7 @@ mod tests {
             timeouts,
             idle_connections: 32,
             ejection: None,
+            health_check: None,
         };
         Pool::new(EndpointIds::default(), &upstream).endpoints().remove(0)
     }

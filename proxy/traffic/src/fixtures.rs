@@ -225,6 +225,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         dns: None,
         parsing: Parsing::Strict,
         ejection: Some(Ejection::default()),
+        health_check: None,
     }
 }
 

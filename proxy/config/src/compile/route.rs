@@ -283,7 +283,7 @@ const OURS: [&str; 9] = [
     "date",
 ];
 
-fn field(name: String, value: raw::Text, spot: Spot<'_>, report: &mut Report) -> Option<(String, String)> {
+pub(super) fn field(name: String, value: raw::Text, spot: Spot<'_>, report: &mut Report) -> Option<(String, String)> {
     let spot = spot.key(&name);
     let lower = name.to_ascii_lowercase();
     let raw::Text(value) = value;

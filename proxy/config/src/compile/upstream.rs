@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::names::Unique;
-use super::{Scene, balance, dns, ejection, file_path, keep, worker};
+use super::{Scene, balance, dns, ejection, file_path, health_check, keep, worker};
 use crate::fault::Code;
 use crate::model::{
     Address, Balance, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, ServerAddress, StaticServer,
@@ -52,6 +52,7 @@ fn upstream(
         idle_connections,
         parsing,
         ejection,
+        health_check,
     } = raw;
     let has_workers = spot.has("workers");
     let protocol = protocol.map_or(UpstreamProtocol::Http1, UpstreamProtocol::from);
@@ -77,6 +78,13 @@ fn upstream(
     };
     let slow_start = slow_start.map_or(Duration::ZERO, |time| time.0);
     balance::check_slow_start(&balance, slow_start, spot, report);
+    let health_check = match health_check {
+        Some(raw) => {
+            let servers = servers.as_deref().unwrap_or_default();
+            Some(health_check::health_check(raw, protocol, servers, spot, report)?)
+        }
+        None => None,
+    };
     let ejection = ejection::ejection(ejection, servers.as_deref().unwrap_or_default(), spot, report);
     let source = servers.map(EndpointSource::Servers).or_else(|| workers.map(EndpointSource::Workers));
     Some(Upstream {
@@ -93,6 +101,7 @@ fn upstream(
         idle_connections: idle_connections.unwrap_or(32),
         parsing: parsing.map_or(Parsing::Strict, Parsing::from),
         ejection,
+        health_check,
     })
 }
 

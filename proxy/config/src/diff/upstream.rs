@@ -102,6 +102,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         idle_connections,
         parsing,
         ejection,
+        health_check,
     } = old;
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
@@ -115,6 +116,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     settings.compare("idle_connections", idle_connections, &new.idle_connections, ToString::to_string);
     settings.debug("parsing", parsing, &new.parsing);
     super::ejection::ejection(ejection, &new.ejection, &mut settings);
+    super::health_check::health_check(health_check, &new.health_check, &mut settings);
     let mut change = UpstreamChange {
         name: name.clone(),
         settings: Vec::new(),

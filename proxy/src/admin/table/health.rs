@@ -3,11 +3,16 @@
 use std::io::{self, Write};
 
 use super::printable;
-use crate::admin::view::{Ejected, Endpoint};
+use crate::admin::view::{Check, Ejected, Endpoint};
 
 /// Prints a line for each endpoint that is out of service.
 pub(super) fn print(endpoints: &[Endpoint], out: &mut dyn Write) -> io::Result<()> {
     for endpoint in endpoints {
+        if let Some(Check { passing: false, since, reason, last, .. }) = &endpoint.check {
+            let (address, since) = (printable(&endpoint.address), clock(since));
+            let (reason, last) = (printable(reason.as_deref().unwrap_or_default()), printable(last));
+            writeln!(out, "  {address}: checks fail since {since}: {reason}, last: {last}")?;
+        }
         if let Some(Ejected { since, until: _, seconds_left, times, reason }) = &endpoint.ejected {
             let again = if *times > 1 { format!(", {times} times lately") } else { String::new() };
             let (address, since, reason) = (printable(&endpoint.address), clock(since), printable(reason));

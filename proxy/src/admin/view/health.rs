@@ -2,6 +2,24 @@
 
 use serde::{Deserialize, Serialize};
 
+/// How an endpoint's checks go.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Check {
+    /// Whether it is taken for well.
+    pub passing: bool,
+    /// Since when, see [`time`](super::time).
+    pub since: String,
+    /// Why not, while it is not.
+    pub reason: Option<String>,
+    /// The last result: `passed`, or why it did not.
+    pub last: String,
+    /// When that was.
+    pub last_at: String,
+    /// How long it took.
+    pub last_ms: u64,
+}
+
 /// Why an endpoint is out of service for a time.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::model::{Address, StaticServer};
 
 use super::balance::Marks;
+use super::check::CheckStatus;
 use super::ejection::Ejected;
 use super::health::Health;
 use super::latency::Latency;
@@ -237,6 +238,7 @@ impl Endpoint {
             max_conns: self.max_conns(),
             state: self.state(),
             ejected: self.health.out(),
+            check: self.health.check(),
             in_flight: self.in_flight(),
             tunnels: self.tunnels.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
@@ -351,10 +353,16 @@ impl fmt::Debug for Endpoint {
 }
 
 impl EndpointStatus {
+    /// Whether its checks fail.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.check.as_ref().is_some_and(|check| !check.passing)
+    }
+
     /// Whether it gets requests, however busy it is.
     #[must_use]
     pub fn is_in_service(&self) -> bool {
-        self.state == EndpointState::Ready && !self.down && self.ejected.is_none()
+        self.state == EndpointState::Ready && !self.down && self.ejected.is_none() && !self.is_failing()
     }
 }
 
@@ -381,6 +389,8 @@ pub struct EndpointStatus {
     pub state: EndpointState,
     /// Its time out of service, while it is.
     pub ejected: Option<Ejected>,
+    /// How its checks go, where there are some and one has ended.
+    pub check: Option<CheckStatus>,
     /// Exchanges that hold a lease on it.
     pub in_flight: u32,
     /// Upgraded connections through it.

@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::model;
 
+use super::check::{CheckResult, CheckStatus, Checks};
 use super::ejection::{Ejected, EjectionReason, Record, Rule, Tally};
 
 /// See the module's text.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     ejected: AtomicBool,
+    /// Its checks fail.
+    failing: AtomicBool,
     /// Exchanges since endpoints were last compared; counted only where they are.
     good: AtomicU32,
     bad: AtomicU32,
@@ -22,6 +25,7 @@ pub(super) struct Health {
 #[derive(Debug, Default)]
 struct State {
     record: Record,
+    checks: Checks,
     max_fails: Option<u32>,
     fail_timeout: Option<Duration>,
 }
@@ -29,7 +33,29 @@ struct State {
 impl Health {
     /// Whether it may get requests as far as its health is concerned.
     pub(super) fn is_good(&self) -> bool {
-        !self.is_ejected()
+        !self.is_ejected() && !self.is_failing()
+    }
+
+    pub(super) fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// How its checks go, once one has ended.
+    pub(super) fn check(&self) -> Option<CheckStatus> {
+        self.lock().checks.status().cloned()
+    }
+
+    /// See [`Checks::observe`].
+    pub(super) fn observe(&self, result: CheckResult, rule: &model::HealthCheck, now: Instant) -> bool {
+        let mut state = self.lock();
+        let changed = state.checks.observe(result, rule, now);
+        self.failing.store(state.checks.status().is_some_and(|status| !status.passing), Ordering::Relaxed);
+        changed
+    }
+
+    pub(super) fn forget_checks(&self) {
+        self.lock().checks = Checks::default();
+        self.failing.store(false, Ordering::Relaxed);
     }
 
     pub(super) fn is_ejected(&self) -> bool {

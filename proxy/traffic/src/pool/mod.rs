@@ -5,6 +5,7 @@
 //! keeps its counters and its place in the balance.
 //! One short lock guards the list of endpoints, the balance and the queue; giving a lease back does not take it.
 
+pub mod check;
 pub mod ejection;
 pub mod endpoint;
 pub mod key;
@@ -104,6 +105,8 @@ struct Inner {
     balance: Balance,
     warming: Warming,
     ejections: Ejections,
+    /// How its endpoints are asked whether they are well.
+    check: Option<model::HealthCheck>,
     /// What nobody was told yet.
     news: Vec<Change>,
     /// Whether an endpoint has a limit of exchanges.
@@ -137,6 +140,7 @@ impl Pool {
             balance: Balance::new(upstream.balance.clone()),
             warming: Warming::default(),
             ejections: Ejections::default(),
+            check: None,
             news: Vec::new(),
             limited: false,
             expectation,
@@ -176,6 +180,7 @@ impl Pool {
         inner.balance.set_kind(&upstream.balance);
         inner.warming.set_time(upstream.slow_start);
         inner.ejections.configure(upstream.ejection.as_ref());
+        inner.set_check(upstream.health_check.as_ref());
         self.watched.configure(upstream.ejection.as_ref());
         let endpoints = match &upstream.source {
             EndpointSource::Servers(servers) => {
@@ -266,7 +271,7 @@ impl Pool {
             let (number, waiter) = inner.queue.join();
             return Acquired::Wait(Ticket::new(Arc::clone(self), number, waiter));
         }
-        Acquired::Refuse(self.no_endpoint(any_ready, inner.endpoints.len()))
+        Acquired::Refuse(self.no_endpoint(any_ready, inner))
     }
 
     /// A worker has become ready. The endpoint of a known key is returned as it is.
@@ -371,9 +376,14 @@ impl Pool {
         endpoints.collect()
     }
 
-    fn no_endpoint(&self, any_ready: bool, count: usize) -> Refusal {
+    fn no_endpoint(&self, any_ready: bool, inner: &Inner) -> Refusal {
         let why = if any_ready { "all ready endpoints were tried or are full" } else { "no endpoint is ready" };
-        Refusal::new(RefusalKind::NoEndpoint, format!("upstream: {}, {why}, endpoints: {count}", self.name))
+        let (name, count) = (&self.name, inner.endpoints.len());
+        let unwell = match inner.failing() {
+            0 => String::new(),
+            failing => format!(", of which checks fail: {failing}"),
+        };
+        Refusal::new(RefusalKind::NoEndpoint, format!("upstream: {name}, {why}, endpoints: {count}{unwell}"))
     }
 
     /// The lock, once everything is done that is due by now.

@@ -27,6 +27,20 @@ pub enum Change {
         /// Why and for how long.
         ejected: Ejected,
     },
+    /// An endpoint is out of service because its checks fail.
+    CheckFailing {
+        /// Which.
+        endpoint: Address,
+        /// Why the last one did.
+        why: String,
+    },
+    /// An endpoint's checks pass again.
+    CheckPassing {
+        /// Which.
+        endpoint: Address,
+        /// How long they failed.
+        after: Duration,
+    },
     /// An endpoint's time out of service is over.
     Returned {
         /// Which.

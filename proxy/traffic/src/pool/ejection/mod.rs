@@ -213,7 +213,8 @@ impl Inner {
             return None;
         }
         let members = self.endpoints.iter().filter(|endpoint| endpoint.is_ready() && !endpoint.is_down());
-        let left = members.filter(|endpoint| endpoint.has_room() && !tried.contains(&endpoint.id()));
+        let fits = |endpoint: &&Arc<Endpoint>| endpoint.has_room() && !endpoint.health().is_failing();
+        let left = members.filter(fits).filter(|endpoint| !tried.contains(&endpoint.id()));
         let out = left.filter_map(|endpoint| Some((endpoint, endpoint.health().out()?.until)));
         out.min_by_key(|(_, until)| *until).map(|(endpoint, _)| Arc::clone(endpoint))
     }
@@ -229,14 +230,20 @@ impl Inner {
             let now = self.ejections.clock.unwrap_or(next.1);
             self.bring_back(&next.0, now);
         }
-        self.ejections.due = earlier(self.next_back().map(|(_, until)| until), self.ejections.compare);
+        let next = self.out().map(|(_, until)| until).min();
+        self.ejections.due = earlier(next, self.ejections.compare);
     }
 
-    /// Who comes back next, and when.
+    /// Whom the pool takes back first: who fails its checks as well would be no help.
     fn next_back(&self) -> Option<(Arc<Endpoint>, Instant)> {
+        let next = self.out().min_by_key(|(endpoint, until)| (endpoint.health().is_failing(), *until));
+        next.map(|(endpoint, until)| (Arc::clone(endpoint), until))
+    }
+
+    /// Who is out, and until when.
+    fn out(&self) -> impl Iterator<Item = (&Arc<Endpoint>, Instant)> {
         let ready = self.endpoints.iter().filter(|endpoint| endpoint.is_ready());
-        let out = ready.filter_map(|one| Some((Arc::clone(one), one.health().out()?.until)));
-        out.min_by_key(|(_, until)| *until)
+        ready.filter_map(|endpoint| Some((endpoint, endpoint.health().out()?.until)))
     }
 }
 
