@@ -8,6 +8,7 @@ pub mod levels;
 pub mod policy;
 
 use std::collections::hash_map::RandomState;
+use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -298,7 +299,12 @@ impl Limit {
     }
 
     fn refusal(&self, early: Duration) -> Refusal {
-        let detail = format!("rate limit: {}, too early by {} ms", self.name, early.as_millis());
+        // A flood of refusals pays for this text, so it is put together in one piece of memory.
+        let mut detail = String::with_capacity(48 + self.name.len());
+        detail.push_str("rate limit: ");
+        detail.push_str(&self.name);
+        // Writing to a string does not fail.
+        let _ = write!(detail, ", too early by {} ms", u64::try_from(early.as_millis()).unwrap_or(u64::MAX));
         Refusal {
             retry_after: Some(early),
             status: Some(self.status),
