@@ -12,6 +12,7 @@ mod health_check;
 mod listeners;
 mod process;
 mod rate_limits;
+mod retries;
 mod sites;
 mod sticky;
 mod tls_policies;
@@ -176,6 +177,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         workers::keys(),
         process::keys(),
         rate_limits::keys(),
+        retries::keys(),
         tls_policies::keys(),
         upstream_tls::keys(),
     ];

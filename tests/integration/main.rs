@@ -28,6 +28,7 @@ mod limits;
 mod pipelining;
 mod rate_limits;
 mod reload;
+mod retries;
 mod routing;
 mod slow;
 mod start;

@@ -5,7 +5,7 @@ use crate::suggest::did_you_mean;
 use crate::units::Reason;
 
 /// Every variable with a fixed name.
-const VARIABLES: [(&str, AccessVariable); 26] = [
+const VARIABLES: [(&str, AccessVariable); 27] = [
     ("remote_addr", AccessVariable::RemoteAddr),
     ("remote_user", AccessVariable::RemoteUser),
     ("time_local", AccessVariable::TimeLocal),
@@ -26,6 +26,7 @@ const VARIABLES: [(&str, AccessVariable); 26] = [
     ("upstream_addr", AccessVariable::UpstreamAddr),
     ("upstream_status", AccessVariable::UpstreamStatus),
     ("upstream_response_time", AccessVariable::UpstreamResponseTime),
+    ("upstream_tries", AccessVariable::UpstreamTries),
     ("site", AccessVariable::Site),
     ("route", AccessVariable::Route),
     ("reason", AccessVariable::Reason),

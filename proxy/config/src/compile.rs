@@ -12,6 +12,7 @@ mod listener;
 mod names;
 mod process;
 mod rate_limit;
+mod retry;
 mod route;
 mod site;
 mod sticky;
@@ -57,6 +58,7 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
     let root_damaged = spot.is_damaged();
     names.limits.define(rate_limits.unwrap_or_default(), spot.key("rate_limits"), root_damaged, report);
 
+    names.retries = retry::of_upstreams(&upstreams, spot.key("upstreams"), report);
     let dns = dns::settings(dns.unwrap_or_default(), spot.key("dns"), report);
     let upstreams = upstream::upstreams(upstreams, spot.key("upstreams"), &dns, scene, report);
     let tls_policies = tls_policy::tls_policies(tls_policies, spot.key("tls_policies"), report);

@@ -6,6 +6,7 @@
 mod dns;
 mod ejection;
 mod health_check;
+mod retry;
 mod settings;
 mod sticky;
 mod upstream;
@@ -357,7 +358,18 @@ fn order(routes: &[Route]) -> String {
 }
 
 fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
-    let Route { name: _, path: pattern, conditions, action, max_body, buffer, rate_limits, forward_path } = old;
+    let Route {
+        name: _,
+        path: pattern,
+        conditions,
+        action,
+        max_body,
+        buffer,
+        rate_limits,
+        retry,
+        deadline,
+        forward_path,
+    } = old;
     settings.debug(&format!("{path}.path"), pattern, &new.path);
     settings.debug(&format!("{path}.conditions"), conditions, &new.conditions);
     match (action, &new.action) {
@@ -369,6 +381,8 @@ fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
     settings.compare(&format!("{path}.buffer.request"), request, &new.buffer.request, held);
     settings.compare(&format!("{path}.buffer.response"), response, &new.buffer.response, held);
     settings.compare(&format!("{path}.rate_limit"), rate_limits, &new.rate_limits, |uses| describe_limits(uses));
+    retry::retry(&format!("{path}.retry"), retry, &new.retry, settings);
+    settings.compare(&format!("{path}.deadline"), deadline, &new.deadline, retry::time_or_off);
     settings.debug(&format!("{path}.forward_path"), forward_path, &new.forward_path);
 }
 

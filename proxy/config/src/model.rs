@@ -17,9 +17,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::network::Networks;
+
+mod retry;
 pub use discovery::{Dns, Families, ServerAddress};
 pub use ejection::{Ejection, SuccessRate};
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
+pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
 pub use sticky::{SameSite, Sticky};
 
 /// One whole site file, its includes merged in.
@@ -381,6 +384,10 @@ pub struct Route {
     pub buffer: Buffer,
     /// Limits that must all admit a request.
     pub rate_limits: Vec<RateLimitUse>,
+    /// When a request is tried again; settled with what the upstream says.
+    pub retry: Retry,
+    /// The longest time from the head of a request to the end of its answer.
+    pub deadline: Option<Duration>,
     /// In which form the path is forwarded.
     pub forward_path: ForwardPath,
 }
@@ -588,6 +595,8 @@ pub struct Upstream {
     pub ejection: Option<Ejection>,
     /// How its servers are asked whether they are well; workers never are.
     pub health_check: Option<HealthCheck>,
+    /// How many retries there may be; `None` is as many as routes ask for.
+    pub retry_budget: Option<RetryBudget>,
 }
 
 /// A version of the PROXY protocol.
@@ -1009,6 +1018,8 @@ pub enum AccessVariable {
     UpstreamStatus,
     /// `$upstream_response_time`: seconds with milliseconds.
     UpstreamResponseTime,
+    /// `$upstream_tries`: attempts, those included that found nobody.
+    UpstreamTries,
     /// `$site`
     Site,
     /// `$route`

@@ -68,17 +68,31 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         (
             "Route",
             "redirect" | "return" | "rewrite" | "strip_prefix" | "auth" | "basic_auth" | "forward_auth" | "cache"
-            | "compress" | "cors" | "request_headers" | "response_headers" | "filters" | "timeouts" | "retry"
-            | "limits" | "allow" | "deny" | "internal",
+            | "compress" | "cors" | "request_headers" | "response_headers" | "filters" | "timeouts" | "limits"
+            | "allow" | "deny" | "internal",
         ) => NotAvailable(LATER),
         ("Route", "proxy_pass" | "upstream" | "backend") => Called("proxy"),
         ("Route", "location" | "match" | "prefix") => Called("path"),
         ("Site" | "Route", "buffering" | "proxy_buffering" | "proxy_request_buffering") => Called("buffer"),
+        ("Upstream" | "Site" | "Route", "retries" | "proxy_next_upstream") => Called("retry"),
+        ("Site" | "Route", "retry_budget") => {
+            NotAvailable("all routes to an upstream share one budget: write retry_budget there")
+        }
+        ("Site" | "Route", "timeout" | "request_timeout") => Called("deadline"),
+        ("Retry", "attempts" | "max" | "count" | "proxy_next_upstream_tries") => Called("tries"),
+        ("Retry", "conditions" | "statuses" | "status" | "when") => Called("on"),
+        ("Retry", "per_try_timeout" | "timeout" | "proxy_next_upstream_timeout") => Called("try_timeout"),
+        ("Retry", "retry_after") => Called("respect_retry_after"),
+        ("Retry", "budget") => NotAvailable("it stands in the upstream: retry_budget: { share: 20%, floor: 10/s }"),
+        ("Retry", "hedge") => NotAvailable(LATER),
+        ("Retry", "non_idempotent") => {
+            NotAvailable("a request that may have had an effect is never sent twice: remove it")
+        }
+        ("RetryBudget", "percent" | "ratio") => Called("share"),
+        ("RetryBudget", "min" | "min_retries") => Called("floor"),
         ("Route", "method") => Called("methods"),
         ("Route", "locations") => Called("routes"),
-        ("Upstream", "retry" | "retries" | "discovery" | "queue" | "breaker" | "max_connections") => {
-            NotAvailable(LATER)
-        }
+        ("Upstream", "discovery" | "queue" | "breaker" | "max_connections") => NotAvailable(LATER),
         ("Upstream", "hash" | "ip_hash" | "least_conn") => {
             NotAvailable("it stands in balance, for example balance: { hash: client_address }")
         }

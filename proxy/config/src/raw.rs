@@ -30,6 +30,9 @@ pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
 pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
 pub(crate) use sticky::{SameSite, Secrets, Sticky};
 
+mod retry;
+pub(crate) use retry::*;
+
 /// A site file: what listens, which sites there are and where their requests go.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -393,7 +396,7 @@ pub(crate) struct Site {
     #[schemars(length(min = 1))]
     pub(crate) listeners: Option<Vec<String>>,
     /// Where its certificate comes from. Required when one of its listeners has TLS, refused when none has.
-    pub(crate) tls: Option<SiteTls>,
+    pub(crate) tls: Option<Box<SiteTls>>,
     /// Name of the TLS policy that its clients must have used. Default: that of the listener.
     #[schemars(length(min = 1))]
     pub(crate) tls_policy: Option<String>,
@@ -405,6 +408,12 @@ pub(crate) struct Site {
     /// How often its routes may be asked for, unless they say so themselves: the name of one of `rate_limits`, a limit of this
     /// site alone, or a list of names. Default: without a limit.
     pub(crate) rate_limit: Option<Box<RateLimitChoice>>,
+    /// When requests of its routes are tried again, or `off`. Default: as their upstreams.
+    pub(crate) retry: Option<Box<RetryChoice>>,
+    /// The longest time from a request's head to the end of its answer, tries and waits included: 504 before the answer has
+    /// begun, a visible break after; or `off`. WebSockets are exempt once they are open. Default: off. Unit: duration.
+    #[schemars(extend("default" = "off"))]
+    pub(crate) deadline: Option<Text>,
     /// In which form its routes forward the path. Default: canonical.
     #[schemars(extend("default" = "canonical"))]
     pub(crate) forward_path: Option<ForwardPath>,
@@ -472,6 +481,11 @@ pub(crate) struct Route {
     /// How often it may be asked for: the name of one of `rate_limits`, a limit of this route alone, a list of names of
     /// which all must admit a request, or `off` for none. Default: that of the outer route or site.
     pub(crate) rate_limit: Option<Box<RateLimitChoice>>,
+    /// When requests are tried again, or `off`. Default: as the outer route, site or upstream.
+    pub(crate) retry: Option<Box<RetryChoice>>,
+    /// The longest time from a request's head to the end of its answer, or `off`. Default: that of the outer route or site.
+    /// Unit: duration.
+    pub(crate) deadline: Option<Text>,
     /// In which form the path is forwarded. Default: that of the outer route or site.
     pub(crate) forward_path: Option<ForwardPath>,
     /// Forward to the upstream of this name.
@@ -657,6 +671,10 @@ pub(crate) struct Upstream {
     pub(crate) ejection: Option<Ejection>,
     /// Servers are asked whether they are well, beside the requests. Default: absent, not.
     pub(crate) health_check: Option<HealthCheck>,
+    /// When requests are tried again, or `off`. Sites and routes may say otherwise.
+    pub(crate) retry: Option<Box<RetryChoice>>,
+    /// What retries may come to, or `off` for as many as there are. Default: 20% of recent requests, at least 10/s.
+    pub(crate) retry_budget: Option<RetryBudgetChoice>,
 }
 
 /// A version of the PROXY protocol.

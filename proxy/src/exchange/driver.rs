@@ -15,19 +15,20 @@ use crate::tls::upstream::UpstreamTls;
 use crate::upstream::connect::{ConnectError, connect, is_local};
 use crate::upstream::connection::Connection;
 use crate::upstream::proxy_protocol;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Instant, SystemTime};
 use tidegate_config::model::UpstreamProtocol;
-use tidegate_http1::{Asked, BodyEncoder, BodyFraming, HeadWriter, ParsePolicy};
+use tidegate_http1::{Asked, BodyEncoder, BodyFraming, HeadWriter};
 use tidegate_traffic::body::BodyPlan;
 use tidegate_traffic::edits::HeadEdits;
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointState};
 use tidegate_traffic::pool::lease::{ConnPermit, Outcome};
 use tidegate_traffic::pool::queue::Ticket;
-use tidegate_traffic::retry::{Cause, Failure, Sent, Stage, is_idempotent};
+use tidegate_traffic::retry::{Cause, Failure, Heard, Sent, Stage, is_idempotent};
 use tidegate_traffic::{
     Action, Answer, Attempt, BodyLength, Event, Exchange, Fault, HeadView, Refusal, RefusalKind, TransportId,
 };
@@ -61,6 +62,8 @@ pub(crate) struct Account {
     pub(crate) attempt_started: Option<Instant>,
     /// When it was over or the endpoint had done its part, if that was before the client had its answer.
     pub(crate) endpoint_done: Option<Instant>,
+    /// Attempts, those included that found nobody.
+    pub(crate) attempts: u32,
     /// Endpoint of the last attempt.
     pub(crate) endpoint: Option<Arc<Endpoint>>,
     /// The answer broke off.
@@ -72,6 +75,7 @@ impl Account {
     pub(crate) fn begin_attempt(&mut self, endpoint: &Arc<Endpoint>) {
         self.endpoint = Some(endpoint.clone());
         self.attempt_started = Some(Instant::now());
+        self.attempts += 1;
         (self.endpoint_done, self.upstream_status) = (None, None);
     }
 
@@ -100,6 +104,8 @@ pub(crate) struct Driver<'a, D> {
 enum Attempted {
     Over,
     Failed(Failure),
+    /// The answer gives way to another try.
+    Discarded,
     Refused(Refusal),
     Tunnel(Box<Connection>),
 }
@@ -119,9 +125,49 @@ enum Unsent {
 }
 
 impl<D: Downstream> Driver<'_, D> {
-    /// Drives the exchange to its end.
+    /// Drives the exchange to its end, or to the end of its time.
     pub(crate) async fn run(mut self) -> Driven {
-        let mut action = self.exchange.step(&self.view.traffic, Event::Head(&self.request), Instant::now());
+        let action = self.exchange.step(&self.view.traffic, Event::Head(&self.request), Instant::now());
+        let deadline = self.exchange.deadline();
+        let driven = {
+            let mut driving = pin!(self.drive(action));
+            let mut timer = Timer::default();
+            poll_fn(|cx| match driving.as_mut().poll(cx) {
+                Poll::Ready(driven) => Poll::Ready(Some(driven)),
+                Poll::Pending => match deadline {
+                    Some(deadline) if timer.poll_expired(cx, deadline.into()) => Poll::Ready(None),
+                    _ => Poll::Pending,
+                },
+            })
+            .await
+        };
+        match driven {
+            Some(driven) => driven,
+            None => self.overdue().await,
+        }
+    }
+
+    /// Whatever was under way was dropped: a visible break, or 504 where the client has nothing of an answer.
+    async fn overdue(&mut self) -> Driven {
+        self.account.end_attempt();
+        self.account.upstream_status = self.exchange.upstream_status().or(self.account.upstream_status);
+        let action = self.exchange.step(&self.view.traffic, Event::DeadlineOver, Instant::now());
+        let Action::Respond(answer) = action else {
+            // An answer of our own was under way.
+            self.account.truncated = true;
+            self.down.cut();
+            return Driven::Done;
+        };
+        match &answer {
+            Answer::Refused(refusal) if self.down.response_started() && !self.down.take_back() => {
+                self.truncate(refusal)
+            }
+            _ => self.respond(&answer).await,
+        }
+        Driven::Done
+    }
+
+    async fn drive(&mut self, mut action: Action) -> Driven {
         let mut collected = None;
         loop {
             action = match action {
@@ -129,7 +175,7 @@ impl<D: Downstream> Driver<'_, D> {
                     self.respond(&answer).await;
                     return Driven::Done;
                 }
-                Action::Delay { until } => match self.pause(until).await {
+                Action::Delay { until } => match self.pause(until, collected.as_ref()).await {
                     Some(event) => self.exchange.step(&self.view.traffic, event, Instant::now()),
                     None => return self.client_left(),
                 },
@@ -166,24 +212,28 @@ impl<D: Downstream> Driver<'_, D> {
                         let event = Event::AttemptFailed(failure);
                         self.exchange.step(&self.view.traffic, event, Instant::now())
                     }
+                    Attempted::Discarded => {
+                        self.down.pause_body();
+                        self.account.end_attempt();
+                        self.exchange.step(&self.view.traffic, Event::Discarded, Instant::now())
+                    }
                 },
-                Action::Relay { .. } | Action::Done => return Driven::Done,
+                Action::Relay { .. } | Action::Discard | Action::Done => return Driven::Done,
             };
         }
     }
 
     /// Waits for a time; `None` when the client has left.
-    async fn pause(&mut self, until: Instant) -> Option<Event<'static>> {
+    async fn pause(&mut self, until: Instant, collected: Option<&Collected>) -> Option<Event<'static>> {
         let mut timer = Timer::default();
-        let watch_client = !self.has_body();
+        let watch_client = !self.has_body() || collected.is_some_and(|body| body.complete);
         poll_fn(|cx| {
             if timer.poll_expired(cx, until.into()) {
                 return Poll::Ready(Some(Event::DelayOver));
             }
-            if watch_client && self.down.poll_gone(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            Poll::Pending
+            // A body that is under way waits with the client; it is only to be seen whether somebody is there.
+            let gone = if watch_client { self.down.poll_gone(cx) } else { self.down.poll_hung_up(cx) };
+            gone.map(|_| None)
         })
         .await
     }
@@ -260,7 +310,7 @@ impl<D: Downstream> Driver<'_, D> {
             Ok(connection) => connection,
             Err(failure) => return Attempted::Failed(failure),
         };
-        let shape = self.write_request_head(&mut connection, parsing::policy(attempt.parsing), collected.as_mut());
+        let shape = self.write_request_head(&mut connection, attempt, collected.as_mut());
         let (traffic, spool) = (&self.view.traffic, &self.shard.shared.spool);
         let relay = Relay::new(self.down, &mut connection, self.exchange, traffic, attempt.timeouts, spool, shape);
         let (end, upstream_status) = relay.run().await;
@@ -272,8 +322,8 @@ impl<D: Downstream> Driver<'_, D> {
     async fn connection(&self, attempt: &Attempt, whole: bool) -> Result<Box<Connection>, Failure> {
         let endpoint = &attempt.endpoint;
         let metrics = self.view.upstream_metrics(&attempt.pool);
-        if attempt.number > 1 {
-            count(metrics, |metrics| &metrics.retries);
+        if let (Some(reason), Some(metrics)) = (attempt.reason, metrics) {
+            metrics.retried(reason);
         }
         // What must not, or cannot, be sent twice is not sent on a connection that may be closed already.
         let careful = !(is_idempotent(self.request.method) && whole);
@@ -330,7 +380,7 @@ impl<D: Downstream> Driver<'_, D> {
     fn write_request_head<'c>(
         &self,
         connection: &mut Connection,
-        policy: ParsePolicy,
+        attempt: &Attempt,
         mut collected: Option<&'c mut Collected>,
     ) -> RequestShape<'c> {
         let request = &self.request;
@@ -362,7 +412,15 @@ impl<D: Downstream> Driver<'_, D> {
             // What is held was within the limit when it came.
             let _ = pipe.push(usize::try_from(length).unwrap_or(usize::MAX));
         }
-        RequestShape { collected, asked, has_body: self.has_body(), encoder: BodyEncoder::new(framing), pipe, policy }
+        RequestShape {
+            collected,
+            asked,
+            has_body: self.has_body(),
+            encoder: BodyEncoder::new(framing),
+            pipe,
+            policy: parsing::policy(attempt.parsing),
+            try_until: attempt.try_until,
+        }
     }
 
     /// What follows from a relay's end.
@@ -380,6 +438,10 @@ impl<D: Downstream> Driver<'_, D> {
                 Attempted::Tunnel(connection)
             }
             RelayEnd::Failed(failure) => Attempted::Failed(failure),
+            RelayEnd::Discarded { reusable } => {
+                self.give_back(attempt, connection, reusable);
+                Attempted::Discarded
+            }
             RelayEnd::Refused(refusal) => Attempted::Refused(refusal),
             RelayEnd::Truncated(refusal) => {
                 // The endpoint's connection ends before the client's, which may take a while.
@@ -561,7 +623,7 @@ fn connect_failure(cause: Cause) -> Failure {
         reused: false,
         sent: Sent::Nothing,
         body_replayable: true,
-        response_started: false,
+        heard: Heard::Nothing,
     }
 }
 

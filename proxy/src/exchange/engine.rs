@@ -7,7 +7,7 @@
 use super::driver::Account;
 use super::engine_socket::EngineSocket;
 use super::failure::{self, Form};
-use super::finish::{Bytes as Passed, Finished, Labels};
+use super::finish::{self, Bytes as Passed, Finished, Labels};
 use super::serve_http2::Ending;
 use crate::edge::conn::Conn;
 use crate::edge::listener::Settings;
@@ -34,7 +34,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tidegate_config::model::{Address, ClientTimeouts};
 use tidegate_traffic::body::{BodyPipe, BodyPlan};
 use tidegate_traffic::pool::lease::Outcome;
-use tidegate_traffic::retry::{Cause, Failure, Sent, Stage};
+use tidegate_traffic::retry::{Cause, Failure, Heard, Sent, Stage};
 use tidegate_traffic::{
     Action, Answer, Attempt, BodyLength, Event, Exchange, HeadView, Refusal, RefusalKind, ResponseView,
 };
@@ -49,6 +49,12 @@ const DRAIN_TIME: Duration = Duration::from_secs(2);
 const UPLOAD_LIMIT: Duration = Duration::from_secs(3_600);
 /// Idle connections of one shard to all HTTP/2 endpoints.
 const POOL_SIZE: usize = 128;
+/// More than any request's attempts, which our own decisions bound.
+const MAX_ATTEMPTS: usize = 10_000;
+/// An answer that gives way to another try.
+const DISCARDED: ErrorType = ErrorType::Custom("discarded");
+/// How long after its deadline a request may take to be told of it.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// The engine's proxy of one shard; made when the first HTTP/2 endpoint is used.
 #[derive(Default)]
@@ -59,7 +65,12 @@ pub(crate) struct Engine {
 impl Engine {
     fn proxy(&self) -> &Arc<HttpProxy<Bridge>> {
         self.proxy.get_or_init(|| {
-            let conf = ServerConf { threads: 1, upstream_keepalive_pool_size: POOL_SIZE, ..ServerConf::default() };
+            let conf = ServerConf {
+                threads: 1,
+                upstream_keepalive_pool_size: POOL_SIZE,
+                max_retries: MAX_ATTEMPTS,
+                ..ServerConf::default()
+            };
             Arc::new(http_proxy(&Arc::new(conf), Bridge))
         })
     }
@@ -113,6 +124,8 @@ struct State {
     exchange: Exchange,
     account: Account,
     attempt: Option<Attempt>,
+    /// When the next attempt is to be asked for.
+    delayed: Option<Instant>,
     refusal: Option<Refusal>,
     pipe: Option<BodyPipe>,
     body_taken: bool,
@@ -161,6 +174,7 @@ impl Job {
                 exchange,
                 account,
                 attempt: Some(attempt),
+                delayed: None,
                 refusal: None,
                 body_taken: false,
                 body_moved: Instant::now(),
@@ -191,7 +205,7 @@ impl Job {
             reused,
             sent: if untouched || stage == Stage::Connect { Sent::Nothing } else { Sent::Some },
             body_replayable: !state.body_taken,
-            response_started: state.response_passed,
+            heard: if state.response_passed { Heard::Passed } else { Heard::Nothing },
         };
         state.account.end_attempt();
         let action = state.exchange.step(&self.view.traffic, Event::AttemptFailed(failure), Instant::now());
@@ -202,6 +216,45 @@ impl Job {
     /// timeout runs while the client still sends, so it cannot hold an upload to that limit; here time counts from the
     /// end of the body. `None`: one of them kept silent for too long, and the client's stream or connection was cut.
     async fn watch<T>(&self, serving: impl Future<Output = T>) -> Option<T> {
+        let Some(deadline) = self.deadline() else { return self.watch_body(serving).await };
+        let overdue = async {
+            tokio::time::sleep_until(deadline.into()).await;
+            // The engine's read timeout ends with the deadline, and it answers then.
+            if !self.state().response_passed {
+                tokio::time::sleep(TELLING).await;
+            }
+        };
+        tokio::select! {
+            served = self.watch_body(serving) => served,
+            () = overdue => {
+                let mut state = self.state();
+                if state.account.status == 0 {
+                    state.account.status = failure::status(RefusalKind::Deadline);
+                }
+                state.account.reason = Some(RefusalKind::Deadline.reason());
+                self.break_off(&mut state);
+                let over = state.exchange.step(&self.view.traffic, Event::DeadlineOver, Instant::now());
+                drop(over);
+                None
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        self.state().exchange.deadline()
+    }
+
+    /// Waits where the next attempt is to wait, and then asks for it.
+    async fn wait_for_turn(&self) {
+        let Some(until) = self.state().delayed.take() else { return };
+        tokio::time::sleep_until(until.into()).await;
+        let mut state = self.state();
+        state.attempt = None;
+        let action = state.exchange.step(&self.view.traffic, Event::DelayOver, Instant::now());
+        state.take(action);
+    }
+
+    async fn watch_body<T>(&self, serving: impl Future<Output = T>) -> Option<T> {
         if !self.has_body {
             return Some(serving.await);
         }
@@ -269,6 +322,7 @@ impl Job {
         let mut state = self.state();
         let outcome = state.outcome;
         state.exchange.step(&self.view.traffic, Event::Finished(outcome), Instant::now());
+        finish::count_denied(&self.view, &state.exchange);
         self.labels.record(shard, &state.account, state.bytes);
     }
 }
@@ -287,9 +341,13 @@ impl State {
                 self.refusal = Some(refusal);
                 false
             }
+            Action::Delay { until } => {
+                self.delayed = Some(until);
+                true
+            }
             // Waiting for workers: HTTP/2 pools have none.
             Action::Respond(Answer::Fixed(_))
-            | Action::Delay { .. }
+            | Action::Discard
             | Action::Collect { .. }
             | Action::Queue { .. }
             | Action::Relay { .. }
@@ -403,10 +461,18 @@ impl ProxyHttp for Bridge {
 
     async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
         let job = ctx.job()?;
+        job.wait_for_turn().await;
         let state = job.state();
         let Some(attempt) = &state.attempt else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was chosen");
         };
+        if let (Some(reason), Some(metrics)) = (attempt.reason, job.view.upstream_metrics(&attempt.pool)) {
+            metrics.retried(reason);
+        }
+        // Not before the deadline, so that what follows sees that it has passed.
+        let left = state.exchange.deadline().map_or(Duration::MAX, |deadline| {
+            deadline.saturating_duration_since(Instant::now()) + Duration::from_millis(1)
+        });
         let Address::Tcp(address) = attempt.endpoint.address() else {
             return Error::e_explain(ErrorType::InternalError, "HTTP/2 endpoints are TCP");
         };
@@ -414,10 +480,11 @@ impl ProxyHttp for Bridge {
         let timeouts = &attempt.timeouts;
         peer.options.alpn = ALPN::H2;
         peer.options.max_h2_streams = MAX_STREAMS;
-        peer.options.connection_timeout = Some(timeouts.connect);
-        peer.options.total_connection_timeout = Some(timeouts.connect);
+        let connect = timeouts.connect.min(left);
+        peer.options.connection_timeout = Some(connect);
+        peer.options.total_connection_timeout = Some(connect);
         let read = timeouts.head.max(timeouts.read);
-        peer.options.read_timeout = Some(if job.has_body { read.max(UPLOAD_LIMIT) } else { read });
+        peer.options.read_timeout = Some(left.min(if job.has_body { read.max(UPLOAD_LIMIT) } else { read }));
         peer.options.write_timeout = Some(timeouts.write);
         peer.options.idle_timeout = Some(timeouts.idle);
         EngineSocket::new(job.shared.clone()).attach(&mut peer.options);
@@ -475,14 +542,23 @@ impl ProxyHttp for Bridge {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
         let job = ctx.job()?;
         let mut state = job.state();
-        let view = ResponseView { status: response.status.as_u16(), fields: &response.headers };
+        let replayable = !state.body_taken && session.response_written().is_none();
+        let view = ResponseView { status: response.status.as_u16(), fields: &response.headers, replayable };
         let action = state.exchange.step(&job.view.traffic, Event::ResponseHead(view), Instant::now());
+        if matches!(action, Action::Discard) {
+            let now = Instant::now();
+            state.account.end_attempt();
+            let next = state.exchange.step(&job.view.traffic, Event::Discarded, now);
+            state.take(next);
+            // The engine gives the stream up and asks for a peer again.
+            return Err(Error::explain(DISCARDED, "the answer gives way to another try").into_up());
+        }
         let Action::Relay { edits, .. } = action else {
             state.take(action);
             return Error::e_explain(ErrorType::InvalidHTTPHeader, "response head refused");
@@ -542,6 +618,12 @@ impl ProxyHttp for Bridge {
         ctx: &mut Context,
         reused: bool,
     ) -> Box<Error> {
+        if *error.etype() == DISCARDED {
+            let follows = ctx.job.as_ref().is_some_and(|job| job.state().refusal.is_none());
+            error.retry.decide_reuse(reused);
+            error.set_retry(follows);
+            return error;
+        }
         // Decided by the engine for REFUSED_STREAM and an orderly GOAWAY only.
         let untouched = error.retry == RetryType::Decided(true) && *error.etype() == ErrorType::H2Error;
         let cause = if untouched { Cause::Closed } else { cause(&error) };
@@ -569,8 +651,16 @@ impl ProxyHttp for Bridge {
             };
             if state.response_passed {
                 job.break_off(&mut state);
+                let late = state.exchange.deadline().is_some_and(|deadline| Instant::now() >= deadline);
                 let ours = *error.esource() == ErrorSource::Downstream;
-                state.account.reason = Some(if ours { kind.reason() } else { RefusalKind::UpstreamClosed.reason() });
+                let kind = if late {
+                    RefusalKind::Deadline
+                } else if ours {
+                    kind
+                } else {
+                    RefusalKind::UpstreamClosed
+                };
+                state.account.reason = Some(kind.reason());
                 return FailToProxy { error_code: 0, can_reuse_downstream: false };
             }
             if kind == RefusalKind::ClientClosed && state.refusal.is_none() {

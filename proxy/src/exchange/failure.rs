@@ -60,6 +60,7 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         | RefusalKind::ShuttingDown
         | RefusalKind::OutOfResources => 503,
         RefusalKind::ConnectTimeout
+        | RefusalKind::Deadline
         | RefusalKind::UpstreamWriteTimeout
         | RefusalKind::HeadTimeout
         | RefusalKind::UpstreamReadTimeout => 504,
@@ -164,6 +165,7 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         RefusalKind::ClientClosed => CANCELLED,
         RefusalKind::ClientHeadTimeout
         | RefusalKind::ClientBodyTimeout
+        | RefusalKind::Deadline
         | RefusalKind::UpstreamWriteTimeout
         | RefusalKind::HeadTimeout
         | RefusalKind::UpstreamReadTimeout => DEADLINE_EXCEEDED,

@@ -46,6 +46,7 @@ impl Finished<'_> {
         if let Some(reason) = account.reason {
             self.shard.shared.metrics.refusals(reason).inc();
         }
+        count_denied(view, exchange);
         if !self.shard.log.is_active() {
             return;
         }
@@ -154,6 +155,7 @@ impl Labels {
                 address,
                 status: account.upstream_status,
                 response_time: response_time(account),
+                tries: account.attempts,
             }),
             site: self.site.as_deref().unwrap_or_default(),
             route: self.route.as_deref().unwrap_or_default(),
@@ -203,12 +205,22 @@ pub(crate) fn unparsed(
     });
 }
 
+/// Counts the retry that the budget did not pay for.
+pub(super) fn count_denied(view: &View, exchange: &Exchange) {
+    if exchange.was_denied_a_retry()
+        && let Some(metrics) = exchange.pool().and_then(|pool| view.upstream_metrics(pool))
+    {
+        metrics.denied.inc();
+    }
+}
+
 fn upstream<'a>(exchange: &'a Exchange, account: &Account, address: &'a str) -> UpstreamRecord<'a> {
     UpstreamRecord {
         name: exchange.pool().map_or("", |pool| pool.name().as_ref()),
         address,
         status: account.upstream_status,
         response_time: response_time(account),
+        tries: account.attempts,
     }
 }
 

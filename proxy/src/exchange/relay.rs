@@ -21,7 +21,7 @@ use tidegate_config::model::UpstreamTimeouts;
 use tidegate_http1::{Asked, BodyDecoder, BodyEncoder, HeadLimits, ParsePolicy, ResponseFraming};
 use tidegate_traffic::body::{BodyPipe, MEMORY, ResponseBody as ResponsePlan, response_hold};
 use tidegate_traffic::edits::HeadEdits;
-use tidegate_traffic::retry::{Cause, Failure, Sent, Stage};
+use tidegate_traffic::retry::{Cause, Failure, Heard, Sent, Stage};
 use tidegate_traffic::{Action, Answer, Event, Exchange, Fields, Refusal, RefusalKind, ResponseView, Traffic};
 use tokio::time::Instant;
 
@@ -59,6 +59,11 @@ pub(crate) enum RelayEnd {
     },
     /// Failed before anything of the answer was passed on.
     Failed(Failure),
+    /// The answer gives way to another try; nothing of it was passed on.
+    Discarded {
+        /// Whether the endpoint's connection can carry another exchange: the whole answer was there.
+        reusable: bool,
+    },
     /// To be answered by us; nothing of the answer was passed on.
     Refused(Refusal),
     /// The answer broke off after its head was passed on.
@@ -136,6 +141,8 @@ pub(crate) struct Relay<'a, D> {
     body_taken: bool,
     write_since: Option<Instant>,
     read_since: Option<Instant>,
+    /// When to ask whether another try is to follow this one.
+    try_until: Option<Instant>,
 }
 
 /// What the relay needs to know of the request.
@@ -152,6 +159,8 @@ pub(crate) struct RequestShape<'a> {
     pub(crate) pipe: Option<BodyPipe>,
     /// How the head of its answer is read.
     pub(crate) policy: ParsePolicy,
+    /// When to ask whether another try is to follow this one.
+    pub(crate) try_until: Option<std::time::Instant>,
 }
 
 impl<'a, D: Downstream> Relay<'a, D> {
@@ -193,6 +202,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             body_taken: false,
             write_since: None,
             read_since: None,
+            try_until: request.try_until.map(Instant::from_std),
         }
     }
 
@@ -444,11 +454,13 @@ impl<'a, D: Downstream> Relay<'a, D> {
         }
         let Self { up, exchange, traffic, .. } = self;
         let fields = ResponseFields { head: &up.head, bytes: &up.read };
-        let view = ResponseView { status: up.head.status(), fields: &fields };
+        let replayable = !self.body_taken;
+        let view = ResponseView { status: up.head.status(), fields: &fields, replayable };
         self.status = Some(view.status);
         let action = exchange.step(traffic, Event::ResponseHead(view), std::time::Instant::now());
         let (mut edits, tunnel) = match action {
             Action::Relay { edits, tunnel } => (edits, tunnel),
+            Action::Discard => return Some(RelayEnd::Discarded { reusable: self.discard(length) }),
             Action::Respond(Answer::Refused(refusal)) => return Some(RelayEnd::Refused(refusal)),
             other => {
                 let text = format!("a response head led to an unexpected action: {other:?}");
@@ -463,6 +475,21 @@ impl<'a, D: Downstream> Relay<'a, D> {
             Ok(end) => end,
             Err(fault) => Some(RelayEnd::ClientFault(fault)),
         }
+    }
+
+    /// Drops an answer; whether all of it was there, so that its connection can carry another exchange.
+    fn discard(&mut self, length: usize) -> bool {
+        let framing = self.up.head.framing();
+        let keep_alive = self.up.head.keep_alive() && framing != ResponseFraming::UntilClose;
+        self.up.read.advance(length);
+        let mut decoder = BodyDecoder::new(framing);
+        while !decoder.is_done() {
+            match decoder.decode(&self.up.read) {
+                Ok(decoded) if decoded.consumed > 0 || decoded.done => self.up.read.advance(decoded.consumed),
+                _ => return false,
+            }
+        }
+        keep_alive && self.request_left() && self.up.read.is_empty()
     }
 
     fn pass_head_on(
@@ -520,7 +547,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
         if self.up.head.status() != 100 {
             let Self { up, exchange, traffic, down, .. } = self;
             let fields = ResponseFields { head: &up.head, bytes: &up.read };
-            let view = ResponseView { status: up.head.status(), fields: &fields };
+            let view = ResponseView { status: up.head.status(), fields: &fields, replayable: false };
             let action = exchange.step(traffic, Event::ResponseHead(view), std::time::Instant::now());
             if let Action::Relay { edits, .. } = action {
                 down.informational(up.head.status(), &fields, &edits);
@@ -540,7 +567,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             reused: self.up.reused,
             sent: if self.sent { Sent::Some } else { Sent::Nothing },
             body_replayable: !self.body_taken,
-            response_started: self.response_bytes,
+            heard: if self.response_bytes { Heard::Some } else { Heard::Nothing },
         })
     }
 
@@ -709,9 +736,17 @@ impl<'a, D: Downstream> Relay<'a, D> {
             let owes = self.request_left() || self.sending == Sending::Broken;
             let limit = if in_head { self.timeouts.head } else { self.timeouts.read };
             let read = self.read_since.filter(|_| owes).map(|since| since + limit);
-            let Some(deadline) = [write, read].into_iter().flatten().min() else { return Poll::Pending };
+            let try_until = self.try_until.filter(|_| in_head);
+            let Some(deadline) = [write, read, try_until].into_iter().flatten().min() else { return Poll::Pending };
             if !self.up.timer.poll_expired(cx, deadline) {
                 return Poll::Pending;
+            }
+            if try_until == Some(deadline) {
+                self.try_until = None;
+                if self.exchange.try_is_over(!self.body_taken, std::time::Instant::now()) {
+                    return Poll::Ready(self.fail(Cause::TimedOut));
+                }
+                continue;
             }
             if in_head {
                 return Poll::Ready(self.fail(Cause::TimedOut));

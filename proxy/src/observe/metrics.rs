@@ -17,11 +17,14 @@ use super::health::HealthMetrics;
 use super::line_writer::LossCounters;
 use super::names::{self, Metric, label};
 use super::process::ProcessNumbers;
+use tidegate_traffic::retry::Reason;
 
 /// Seconds; from a cached answer of an app to a long poll.
 const BUCKETS: [f64; 15] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// Status classes by their first digit; the first stands for a status that is none.
 const CLASSES: [&str; 6] = ["other", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// Why a retry was not made.
+const BUDGET: &str = "budget";
 const ROUTE_LABELS: [&str; 3] = [label::SITE, label::ROUTE, label::UPSTREAM];
 
 /// All metrics of the program.
@@ -40,6 +43,7 @@ pub struct Metrics {
     upstream_failed: IntCounterVec,
     retries: IntCounterVec,
     resolutions: IntCounterVec,
+    retries_denied: IntCounterVec,
     refusals: IntCounterVec,
     health: HealthMetrics,
     generation: IntGauge,
@@ -124,14 +128,22 @@ pub struct UpstreamMetrics {
     pub reused: IntCounter,
     /// Connections that could not be opened.
     pub failed: IntCounter,
-    /// Requests tried again.
-    pub retries: IntCounter,
     /// Resolutions of names with addresses.
     pub names_resolved: IntCounter,
     /// Resolutions of names that do not exist.
     pub names_missing: IntCounter,
     /// Resolutions that nobody answered.
     pub names_failed: IntCounter,
+    /// Requests that were not tried again because the budget did not pay for it.
+    pub denied: IntCounter,
+    retries: [IntCounter; Reason::ALL.len()],
+}
+
+impl UpstreamMetrics {
+    /// A request is tried again.
+    pub fn retried(&self, reason: Reason) {
+        self.retries[reason as usize].inc();
+    }
 }
 
 /// The numbers of bodies in temporary files.
@@ -205,8 +217,9 @@ impl Metrics {
             upstream_opened: counters(&registry, names::UPSTREAM_OPENED, &upstream)?,
             upstream_reused: counters(&registry, names::UPSTREAM_REUSED, &upstream)?,
             upstream_failed: counters(&registry, names::UPSTREAM_FAILED, &upstream)?,
-            retries: counters(&registry, names::RETRIES, &upstream)?,
             resolutions: counters(&registry, names::RESOLUTIONS, &[label::UPSTREAM, label::RESULT])?,
+            retries: counters(&registry, names::RETRIES, &[label::UPSTREAM, label::REASON])?,
+            retries_denied: counters(&registry, names::RETRIES_DENIED, &[label::UPSTREAM, label::REASON])?,
             refusals: counters(&registry, names::REFUSALS, &[label::REASON])?,
             health: HealthMetrics::new(&registry)?,
             generation: gauge(&registry, names::CONFIG_GENERATION)?,
@@ -275,10 +288,11 @@ impl Metrics {
                 opened: self.upstream_opened.with_label_values(&[name]),
                 reused: self.upstream_reused.with_label_values(&[name]),
                 failed: self.upstream_failed.with_label_values(&[name]),
-                retries: self.retries.with_label_values(&[name]),
                 names_resolved: self.resolutions.with_label_values(&[name, "resolved"]),
                 names_missing: self.resolutions.with_label_values(&[name, "missing"]),
                 names_failed: self.resolutions.with_label_values(&[name, "failed"]),
+                denied: self.retries_denied.with_label_values(&[name, BUDGET]),
+                retries: Reason::ALL.map(|reason| self.retries.with_label_values(&[name, reason.name()])),
             })
         });
         Arc::clone(upstream)
@@ -374,12 +388,16 @@ impl Metrics {
 
     /// Always `false`, for `retain`.
     fn forget_upstream(&self, name: &str) -> bool {
-        for counters in [&self.upstream_opened, &self.upstream_reused, &self.upstream_failed, &self.retries] {
+        for counters in [&self.upstream_opened, &self.upstream_reused, &self.upstream_failed] {
             let _ = counters.remove_label_values(&[name]);
         }
         for result in ["resolved", "missing", "failed"] {
             let _ = self.resolutions.remove_label_values(&[name, result]);
         }
+        for reason in Reason::ALL {
+            let _ = self.retries.remove_label_values(&[name, reason.name()]);
+        }
+        let _ = self.retries_denied.remove_label_values(&[name, BUDGET]);
         false
     }
 
@@ -536,7 +554,8 @@ mod tests {
         listener.open.inc();
         listener.refused("per_address");
         listener.handshakes_failed.inc();
-        metrics.upstream("app").retries.inc();
+        metrics.upstream("app").retried(Reason::Status);
+        metrics.upstream("app").denied.inc();
         metrics.refusals("no_endpoint").inc();
         let at = UNIX_EPOCH + Duration::from_secs(1_000);
         metrics.config_applied(1, at);
@@ -548,7 +567,9 @@ mod tests {
             r#"tidegate_connections_refused_total{listener=":443",reason="per_address"} 1"#,
             r#"tidegate_tls_handshakes_total{listener=":443",result="failed"} 1"#,
             r#"tidegate_tls_handshakes_total{listener=":443",result="full"} 0"#,
-            r#"tidegate_upstream_retries_total{upstream="app"} 1"#,
+            r#"tidegate_upstream_retries_total{reason="status",upstream="app"} 1"#,
+            r#"tidegate_upstream_retries_total{reason="closed",upstream="app"} 0"#,
+            r#"tidegate_upstream_retries_denied_total{reason="budget",upstream="app"} 1"#,
             r#"tidegate_refusals_total{reason="no_endpoint"} 1"#,
             "tidegate_config_generation 2",
             "tidegate_config_last_reload_successful 0",
@@ -623,6 +644,6 @@ mod tests {
     fn odd_names_are_escaped() {
         let metrics = metrics();
         let _ = metrics.upstream("a\"b\\c\nd");
-        check(&metrics.render(&[], &[]), r#"tidegate_upstream_retries_total{upstream="a\"b\\c\nd"} 0"#);
+        check(&metrics.render(&[], &[]), r#"tidegate_upstream_connections_opened_total{upstream="a\"b\\c\nd"} 0"#);
     }
 }

@@ -25,6 +25,8 @@ pub(crate) fn site(name: &str, hosts: &[&str], tls: SiteTls) -> Site {
             max_body: 0,
             buffer: Buffer { request: 0, response: 0 },
             rate_limits: Vec::new(),
+            retry: Retry::OFF,
+            deadline: None,
             forward_path: ForwardPath::Canonical,
         }],
     }

@@ -168,6 +168,7 @@ mod tests {
             idle_connections: 32,
             ejection: None,
             health_check: None,
+            retry_budget: None,
         };
         Pool::new(EndpointIds::default(), &upstream).endpoints().remove(0)
     }

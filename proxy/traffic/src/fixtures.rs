@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_config::model::{
-    Address, Admin, Balance, Buffer, ClientTimeouts, ConnectionLimits, DEFAULT_TLS_POLICY, Ejection, EndpointSource,
-    EnvInherit, FixedResponse, ForwardPath, HalfClose, HeadLimits, HostPattern, Http2, Listener, LogFormat, LogLevel,
-    Logging, Model, Parsing, PathPattern, Readiness, Route, RouteAction, Server, ShardCount, Site, SpoolSettings,
-    StaticServer, TlsPolicy, Transport, Upstream, UpstreamProtocol, UpstreamTimeouts, WorkerCount, WorkerSpec,
-    WorkerTransport,
+    Address, Admin, Backoff, Balance, Buffer, ClientTimeouts, ConnectionLimits, DEFAULT_TLS_POLICY, Ejection,
+    EndpointSource, EnvInherit, FixedResponse, ForwardPath, HalfClose, HeadLimits, HostPattern, Http2, Listener,
+    LogFormat, LogLevel, Logging, Model, Parsing, PathPattern, Readiness, Retry, RetryOn, Route, RouteAction, Server,
+    ShardCount, Site, SpoolSettings, StaticServer, Statuses, TlsPolicy, Transport, Upstream, UpstreamProtocol,
+    UpstreamTimeouts, WorkerCount, WorkerSpec, WorkerTransport,
 };
 
 use crate::edits::HeadEdits;
@@ -190,9 +190,21 @@ pub(crate) fn route(pattern: &str, action: RouteAction) -> Route {
         max_body: 1 << 20,
         buffer: Buffer { request: 0, response: 0 },
         rate_limits: Vec::new(),
+        retry: RETRY,
+        deadline: None,
         forward_path: ForwardPath::Canonical,
     }
 }
+
+/// What a file says that says nothing, for servers.
+pub(crate) const RETRY: Retry = Retry {
+    tries: 2,
+    on: RetryOn { connect: true, closed: true, timeout: true, invalid: false, statuses: Statuses::NONE },
+    try_timeout: Some(Duration::from_secs(2)),
+    backoff: Backoff { base: Duration::from_millis(25), max: Duration::from_millis(250) },
+    start_over: false,
+    retry_after: None,
+};
 
 pub(crate) fn proxy(upstream: &str) -> RouteAction {
     RouteAction::Proxy(upstream.to_owned())
@@ -226,6 +238,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         parsing: Parsing::Strict,
         ejection: Some(Ejection::default()),
         health_check: None,
+        retry_budget: None,
     }
 }
 

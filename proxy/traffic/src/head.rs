@@ -222,6 +222,8 @@ pub struct ResponseView<'a> {
     pub status: u16,
     /// Its fields, without pseudo-fields.
     pub fields: &'a dyn Fields,
+    /// The request could be sent again: everything taken from its body so far is still at hand.
+    pub replayable: bool,
 }
 
 #[cfg(test)]

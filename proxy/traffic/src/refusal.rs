@@ -163,6 +163,8 @@ refusal_kinds! {
     UpstreamBadResponse: Upstream, true, "upstream_bad_response", "the application sent an invalid answer";
     /// The endpoint stopped in the middle of its answer.
     UpstreamReadTimeout: Upstream, true, "upstream_read_timeout", "the application stopped in its answer";
+    /// The time that a route gives the whole request is over.
+    Deadline: Upstream, true, "deadline", "the request took longer than it may";
     /// We are going down and take nothing new.
     ShuttingDown: Us, true, "shutting_down", "the server is shutting down";
     /// A limit of our own process: descriptors, local ports, memory for sockets.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::rate_limit::RateLimits;
+use super::retry::Wishes;
 use crate::fault::Code;
 use crate::model::DEFAULT_TLS_POLICY;
 use crate::raw;
@@ -21,6 +22,8 @@ pub(crate) struct Names {
     tls_policies: Vec<(String, Span)>,
     used_tls_policies: BTreeSet<String>,
     pub(crate) limits: RateLimits,
+    /// What the upstreams say of tries.
+    pub(crate) retries: HashMap<String, Wishes>,
     /// Some entries were faulty and are missing here, so that an unknown name is no news.
     listeners_damaged: bool,
     sites_damaged: bool,
@@ -87,6 +90,7 @@ impl Names {
             // Used where nothing is said.
             used_tls_policies: BTreeSet::from([DEFAULT_TLS_POLICY.to_owned()]),
             limits: RateLimits::default(),
+            retries: HashMap::new(),
             listeners_damaged: root_damaged || listeners_spot.is_damaged(),
             sites_damaged: root_damaged || sites_spot.is_damaged(),
             upstreams_damaged: root_damaged || upstreams_spot.is_damaged(),

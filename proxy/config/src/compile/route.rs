@@ -1,11 +1,12 @@
 //! Routes: patterns, conditions and what becomes of a request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::buffer::Wishes;
-use super::keep;
 use super::names::{Names, Unique};
 use super::rate_limit::Place;
+use super::{keep, retry};
 use crate::fault::Code;
 use crate::model::{
     Condition, FixedResponse, ForwardPath, PathPattern, RateLimitUse, Route, RouteAction, ValuePattern,
@@ -22,6 +23,8 @@ pub(crate) struct Inherited<'a> {
     pub(crate) max_body: u64,
     pub(crate) buffer: Wishes,
     pub(crate) rate_limits: Vec<RateLimitUse>,
+    pub(crate) retry: retry::Wishes,
+    pub(crate) deadline: Option<Duration>,
     pub(crate) forward_path: ForwardPath,
     /// Name of the site.
     pub(crate) site: &'a str,
@@ -87,6 +90,8 @@ fn route(
         max_body,
         buffer,
         rate_limit,
+        retry,
+        deadline,
         forward_path,
         proxy,
         respond,
@@ -103,6 +108,10 @@ fn route(
     let wishes = inherited.buffer.with(buffer, spot.key("buffer"));
     let kind = proxy.as_deref().and_then(|upstream| names.endpoint_kind(upstream));
     let buffer = wishes.settle(kind, max_body, spot, report);
+    let retries = inherited.retry.with(retry, spot.key("retry"), report);
+    let retry = retries.settle(proxy.as_deref().and_then(|name| names.retries.get(name)), kind, spot, report);
+    let deadline = retry::deadline(deadline, inherited.deadline, spot.key("deadline"), report);
+    retry::check_use(spot, report);
     let name =
         name.or_else(|| path.as_deref().map(|path| default_name(path, conditions.as_deref().unwrap_or_default())));
     let way = way(inherited.way.as_deref(), name.as_deref().unwrap_or_default());
@@ -113,6 +122,8 @@ fn route(
         max_body,
         buffer: wishes,
         rate_limits: rate_limits.clone(),
+        retry: retries,
+        deadline,
         forward_path,
         site: inherited.site,
         way: Some(way),
@@ -120,7 +131,18 @@ fn route(
     };
     let action = action(Actions { proxy, respond, routes }, spot, &inner, names, report);
     let (name, conditions) = (name?, conditions?);
-    Some(Route { name, path: pattern?, conditions, action: action?, max_body, buffer, rate_limits, forward_path })
+    Some(Route {
+        name,
+        path: pattern?,
+        conditions,
+        action: action?,
+        max_body,
+        buffer,
+        rate_limits,
+        retry,
+        deadline,
+        forward_path,
+    })
 }
 
 /// The names on the way to a route, as logs and metrics have them.

@@ -4,7 +4,7 @@ use super::buffer::Wishes;
 use super::names::{Names, Unique};
 use super::rate_limit::Place;
 use super::route::{self, Inherited};
-use super::{file_path, keep};
+use super::{file_path, keep, retry};
 use crate::fault::Code;
 use crate::host::parse_host;
 use crate::model::{ForwardPath, HostPattern, Site, SiteTls};
@@ -22,7 +22,20 @@ pub(crate) fn sites(raw: Vec<raw::Site>, spot: Spot<'_>, names: &mut Names, repo
 }
 
 fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, report: &mut Report) -> Option<Site> {
-    let raw::Site { name, hosts, listeners, tls, tls_policy, max_body, buffer, rate_limit, forward_path, routes } = raw;
+    let raw::Site {
+        name,
+        hosts,
+        listeners,
+        tls,
+        tls_policy,
+        max_body,
+        buffer,
+        rate_limit,
+        retry,
+        deadline,
+        forward_path,
+        routes,
+    } = raw;
     let name = name.or_else(|| hosts.as_ref()?.first().cloned());
     let hosts_spot = spot.key("hosts");
     let listeners = site_listeners(listeners, spot.key("listeners"), names, report);
@@ -46,6 +59,8 @@ fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, r
         rate_limits: rate_limits.unwrap_or_default(),
         max_body: max_body.map_or(DEFAULT_MAX_BODY, |size| size.0),
         buffer: Wishes::default().with(buffer, spot.key("buffer")),
+        retry: retry::Wishes::default().with(retry, spot.key("retry"), report),
+        deadline: retry::deadline(deadline, None, spot.key("deadline"), report),
         forward_path: forward_path.map_or(ForwardPath::Canonical, ForwardPath::from),
         outer: None,
     };
@@ -84,9 +99,9 @@ fn claim(host: &HostPattern, listeners: &[String], spot: Spot<'_>, known: &mut U
     }
 }
 
-fn certificate(tls: Option<raw::SiteTls>, spot: Spot<'_>, report: &Report) -> Option<SiteTls> {
+fn certificate(tls: Option<Box<raw::SiteTls>>, spot: Spot<'_>, report: &Report) -> Option<SiteTls> {
     let spot = spot.key("tls");
-    match tls? {
+    match *tls? {
         raw::SiteTls::Word(raw::SiteTlsWord::Internal) => Some(SiteTls::Internal),
         raw::SiteTls::Files(raw::SiteTlsFiles { certificate, key }) => Some(SiteTls::Files {
             certificate: file_path(&certificate?, spot.key("certificate"), report),

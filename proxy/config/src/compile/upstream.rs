@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::names::Unique;
-use super::{Scene, balance, dns, ejection, file_path, health_check, keep, worker};
+use super::{Scene, balance, dns, ejection, file_path, health_check, keep, retry as retries, worker};
 use crate::fault::Code;
 use crate::model::{
     Address, Balance, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, ServerAddress, StaticServer,
@@ -53,7 +53,11 @@ fn upstream(
         parsing,
         ejection,
         health_check,
+        retry,
+        retry_budget,
     } = raw;
+    // Of the routes that use it.
+    drop(retry);
     let has_workers = spot.has("workers");
     let protocol = protocol.map_or(UpstreamProtocol::Http1, UpstreamProtocol::from);
     let timeouts = upstream_timeouts(timeouts.unwrap_or_default(), has_workers, spot.key("timeouts"), report);
@@ -102,6 +106,7 @@ fn upstream(
         parsing: parsing.map_or(Parsing::Strict, Parsing::from),
         ejection,
         health_check,
+        retry_budget: retries::budget(retry_budget, spot.key("retry_budget"), report),
     })
 }
 

@@ -109,7 +109,8 @@ fn each_change_is_one_line() {
             "path: /in/a, proxy: pool",
             // Requests to workers are held unless the file says otherwise.
             "~ site api: routes[/in/].routes[/in/a].action: proxy app -> proxy pool\n\
-             ~ site api: routes[/in/].routes[/in/a].buffer.request: off -> 1MiB\n",
+             ~ site api: routes[/in/].routes[/in/a].buffer.request: off -> 1MiB\n\
+             ~ site api: routes[/in/].routes[/in/a].retry.try_timeout: 2s -> off\n",
         ),
         (
             "{ path: /, proxy: app }",

@@ -103,6 +103,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         parsing,
         ejection,
         health_check,
+        retry_budget,
     } = old;
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
@@ -117,6 +118,9 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     settings.debug("parsing", parsing, &new.parsing);
     super::ejection::ejection(ejection, &new.ejection, &mut settings);
     super::health_check::health_check(health_check, &new.health_check, &mut settings);
+    settings.compare("retry_budget", retry_budget, &new.retry_budget, |budget| {
+        budget.map_or_else(|| "off".to_owned(), |budget| budget.to_string())
+    });
     let mut change = UpstreamChange {
         name: name.clone(),
         settings: Vec::new(),

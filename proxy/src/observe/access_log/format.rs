@@ -68,6 +68,10 @@ fn push_variable(line: &mut Vec<u8>, variable: &AccessVariable, record: &Record<
             Some(upstream) => push_seconds(line, upstream.response_time),
             None => line.push(b'-'),
         },
+        V::UpstreamTries => match upstream {
+            Some(upstream) => push_display(line, format_args!("{}", upstream.tries)),
+            None => line.push(b'-'),
+        },
         V::Site => push_or_dash(line, Some(record.site.as_bytes())),
         V::Route => push_or_dash(line, Some(record.route.as_bytes())),
         V::Reason => push_or_dash(line, record.reason.map(str::as_bytes)),
@@ -108,6 +112,7 @@ fn json(line: &mut Vec<u8>, record: &Record<'_>, times: &mut Timestamps) {
         }
         line.extend_from_slice(b",\"upstream_response_time\":");
         push_seconds(line, upstream.response_time);
+        push_display(line, format_args!(",\"upstream_tries\":{}", upstream.tries));
     }
     if let Some(client) = record.certificate.identity() {
         push_field(line, "ssl_client_s_dn", Some(client.subject.as_bytes()));

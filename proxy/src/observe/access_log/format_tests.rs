@@ -28,6 +28,7 @@ fn record<'a>(field: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> Record<'a> {
             address: "unix:/run/a.sock",
             status: Some(200),
             response_time: Duration::from_millis(41),
+            tries: 2,
         }),
         site: "api",
         route: "/",
@@ -94,6 +95,7 @@ fn every_variable_has_its_value() {
         V::UpstreamAddr,
         V::UpstreamStatus,
         V::UpstreamResponseTime,
+        V::UpstreamTries,
         V::Site,
         V::Route,
         V::Reason,
@@ -107,7 +109,7 @@ fn every_variable_has_its_value() {
     assert_eq!(
         line_of(&template(&variables), mapped, &[("x-a", b"1 2")]),
         "192.0.2.1|-|10/Oct/2000:13:55:36 +0000|2000-10-10T13:55:36+00:00|GET /a%20b?q=1 HTTP/1.1|GET|/a%20b?q=1|/a b|\
-         example.com|HTTP/1.1|https|200|2326|17|1.042|00000000000000000000000000000abc|app|unix:/run/a.sock|200|0.041|api|/|\
+         example.com|HTTP/1.1|https|200|2326|17|1.042|00000000000000000000000000000abc|app|unix:/run/a.sock|200|0.041|2|api|/|\
          -|NONE|-|-|1 2|-|\n"
     );
     let refused = |record: &mut Record<'_>| (record.upstream, record.reason) = (None, Some("no_endpoint"));
@@ -124,7 +126,7 @@ fn json_has_the_variables_names_and_leaves_out_what_is_missing() {
          \"request_uri\":\"/a%20b?q=1\",\"uri\":\"/a b\",\"host\":\"example.com\",\"server_protocol\":\"HTTP/1.1\",\
          \"scheme\":\"https\",\"status\":200,\"body_bytes_sent\":2326,\"request_length\":17,\"request_time\":1.042,\
          \"request_id\":\"00000000000000000000000000000abc\",\"site\":\"api\",\"route\":\"/\",\"upstream_name\":\"app\",\
-         \"upstream_addr\":\"unix:/run/a.sock\",\"upstream_status\":200,\"upstream_response_time\":0.041,\
+         \"upstream_addr\":\"unix:/run/a.sock\",\"upstream_status\":200,\"upstream_response_time\":0.041,\"upstream_tries\":2,\
          \"http_user_agent\":\"curl/8\"}\n"
     );
 }

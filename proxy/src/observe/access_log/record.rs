@@ -98,6 +98,8 @@ pub struct UpstreamRecord<'a> {
     pub status: Option<u16>,
     /// From the start of the attempt to the end of its answer.
     pub response_time: Duration,
+    /// Attempts with this one.
+    pub tries: u32,
 }
 
 impl fmt::Debug for Record<'_> {

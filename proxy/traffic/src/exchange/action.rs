@@ -10,6 +10,7 @@ use crate::pool::Pool;
 use crate::pool::endpoint::Endpoint;
 use crate::pool::queue::Ticket;
 use crate::refusal::Refusal;
+use crate::retry::Reason;
 use crate::traffic::TransportId;
 
 /// What the driver is to do.
@@ -37,6 +38,8 @@ pub enum Action {
     },
     /// Send the request to an endpoint.
     Forward(Attempt),
+    /// Drop the response, of which nothing was passed on; then `Discarded`.
+    Discard,
     /// Pass the response on. After an interim head another head follows.
     Relay {
         /// Changes of its head.
@@ -80,4 +83,8 @@ pub struct Attempt {
     pub fresh: bool,
     /// 1 for the first.
     pub number: u32,
+    /// Why there is one more than before; `None` for the first.
+    pub reason: Option<Reason>,
+    /// When to ask [`Exchange::try_is_over`](super::Exchange::try_is_over), unless the head of an answer is there.
+    pub try_until: Option<Instant>,
 }

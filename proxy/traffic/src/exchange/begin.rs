@@ -8,6 +8,7 @@ use super::{Action, Answer, Exchange, State};
 use crate::filter;
 use crate::head::HeadView;
 use crate::limit::Decision;
+use crate::pool::lease::Lease;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::router::RouteAction;
 use crate::traffic::Traffic;
@@ -24,6 +25,8 @@ pub(super) enum Next {
     Collect(u64),
     /// An endpoint is looked for.
     Seek,
+    /// It goes to this one.
+    Forward(Lease),
 }
 
 impl Exchange {
@@ -41,7 +44,8 @@ impl Exchange {
         match &route.action {
             RouteAction::Respond(response) => Ok(Next::Respond(Answer::Fixed(Arc::clone(response)))),
             RouteAction::Proxy(pool) => {
-                request.proxied = Some(Proxied::new(traffic, *pool, head)?);
+                request.proxied = Some(Proxied::new(traffic, *pool, route.retry, head)?);
+                self.deadline = route.deadline.map(|time| self.timings.started + time);
                 Ok(request.plan.collects(head.body).map_or(Next::Seek, Next::Collect))
             }
         }
@@ -59,7 +63,7 @@ impl Exchange {
             None => {
                 self.state = State::Delayed;
                 self.next = Some(next);
-                Action::Delay { until: now + delay }
+                Action::Delay { until: self.within_deadline(now + delay) }
             }
         }
     }
@@ -72,6 +76,7 @@ impl Exchange {
                 Action::Collect { most }
             }
             Next::Seek => self.seek(now),
+            Next::Forward(lease) => self.forward_reserved(lease, now),
         }
     }
 }

@@ -20,6 +20,10 @@ pub enum Event<'a> {
     AttemptFailed(Failure),
     /// A response head has arrived: interim (1xx), the 101 of an upgrade, or final.
     ResponseHead(ResponseView<'a>),
+    /// The response of `Discard` is gone.
+    Discarded,
+    /// The time for the whole request is over.
+    DeadlineOver,
     /// The exchange is over: the answer was sent, or something made that impossible.
     Finished(Outcome),
 }

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Action, Exchange, Hold};
+use super::{Action, Exchange, Hold, Timings};
 use crate::pool::endpoint::Endpoint;
 use crate::pool::lease::{Lease, Outcome};
+use crate::pool::symptom::Symptom;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::retry::{self, Cause, Failure, History, Stage, Verdict};
+use crate::retry::{self, Cause, Failure, History, Reason, Stage, Verdict};
 
 impl Exchange {
     pub(super) fn attempt_failed(&mut self, failure: &Failure, now: Instant) -> Action {
@@ -19,28 +20,25 @@ impl Exchange {
             self.connecting_for += now.saturating_duration_since(began);
         }
         let refusal = refusal_of(failure, lease.endpoint());
-        match retry::decide(failure, &self.history()) {
+        let verdict = retry::decide(failure, &self.history(), self.policy());
+        if verdict == Verdict::Replay {
             // A connection that was closed while idle says nothing against the endpoint.
-            Verdict::Replay => {
-                self.replayed = true;
-                self.last_failure = Some(refusal);
-                self.replay(lease, now)
-            }
-            Verdict::Next => {
-                self.tried.push(lease.endpoint().id());
-                self.end(lease, Outcome::of_refusal(refusal.kind), now);
-                self.last_failure = Some(refusal);
-                self.seek(now)
-            }
-            Verdict::GiveUp => {
-                self.end(lease, Outcome::of_refusal(refusal.kind), now);
-                self.refuse(refusal)
-            }
+            self.replayed = true;
+            self.reason = Some(Reason::Stale);
+            self.last_failure = Some(refusal);
+            return self.replay(lease, now);
+        }
+        self.tried.push(lease.endpoint().id());
+        self.end(lease, Outcome::of_refusal(refusal.kind), now);
+        match verdict {
+            Verdict::Walk => self.walk(refusal, failure.cause == Cause::Closed, now),
+            Verdict::Again(reason) => self.again(reason, refusal, now),
+            Verdict::Replay | Verdict::GiveUp => self.refuse(refusal),
         }
     }
 
     /// The same endpoint again, unless it has left the pool meanwhile.
-    pub(super) fn replay(&mut self, lease: Lease, now: Instant) -> Action {
+    fn replay(&mut self, lease: Lease, now: Instant) -> Action {
         if lease.endpoint().is_ready() {
             return self.forward(lease, true, now);
         }
@@ -50,9 +48,23 @@ impl Exchange {
         self.seek(now)
     }
 
-    fn history(&self) -> History {
+    /// The time for the whole request is over. The endpoint is blamed when it had most of it and did not answer.
+    pub(super) fn overdue(&mut self, now: Instant) -> Action {
+        let Timings { started, last_attempt, response_head, .. } = self.timings;
+        let whole = now.saturating_duration_since(started);
+        let there = last_attempt.map(|began| now.saturating_duration_since(began)).unwrap_or_default();
+        if let Hold::Lease(lease) = std::mem::replace(&mut self.hold, Hold::Nothing) {
+            let silent = response_head.is_none() && there >= whole / 2;
+            let outcome = if silent { Outcome::UpstreamFault(Symptom::HeadTimeout) } else { Outcome::Cancelled };
+            self.end(lease, outcome, now);
+        }
+        self.next = None;
+        self.refuse(Refusal::new(RefusalKind::Deadline, format!("not answered within {whole:?}")))
+    }
+
+    pub(super) fn history(&self) -> History {
         History {
-            idempotent: self.request.as_ref().is_some_and(|request| request.idempotent),
+            idempotent: self.is_idempotent(),
             tries: self.tries,
             replayed: self.replayed,
             connecting_for: self.connecting_for,

@@ -5,7 +5,8 @@
 //! lasts for days holds nothing of the configuration it began under.
 //!
 //! `Head` is the first event. `Delay` is answered by `DelayOver`; `Collect` by `Collected`, or the driver answers by
-//! itself; `Queue` by `EndpointReady` or `WaitExpired`; `Forward` by `AttemptFailed` or `ResponseHead`; everything ends with
+//! itself; `Queue` by `EndpointReady` or `WaitExpired`; `Forward` by `AttemptFailed` or `ResponseHead`;
+//! `Discard` by `Discarded`; `DeadlineOver` may come when [`Exchange::deadline`] has passed; everything ends with
 //! `Finished`, which may come at any time (the client may go away at any time).
 //! Dropping the exchange at any point gives back what it holds.
 
@@ -13,7 +14,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tidegate_config::model::{ForwardPath, UpstreamProtocol};
+use tidegate_config::model::{ForwardPath, Retry, UpstreamProtocol};
 
 use crate::body::BodyPlan;
 use crate::edits::HeadEdits;
@@ -25,6 +26,7 @@ use crate::pool::endpoint::{Endpoint, EndpointId, Origin};
 use crate::pool::lease::{Lease, Outcome, TunnelLease};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::request_id::RequestId;
+use crate::retry::Reason;
 use crate::router::RouteId;
 use crate::sticky_cookie::StickyRequest;
 use crate::traffic::Traffic;
@@ -32,6 +34,7 @@ use begin::Next;
 use request::{Proxied, Request};
 
 mod action;
+mod again;
 mod begin;
 mod event;
 mod failed;
@@ -78,6 +81,17 @@ pub struct Exchange {
     /// Time spent on connects that failed.
     connecting_for: Duration,
     last_failure: Option<Refusal>,
+    /// Tries after a try that counted.
+    retries: u32,
+    /// Why the next attempt is made.
+    reason: Option<Reason>,
+    /// The budget has paid for the retry that is to follow.
+    paid: bool,
+    /// A retry was not made because the budget did not pay for it.
+    retry_denied: bool,
+    deadline: Option<Instant>,
+    /// Of the answer that is passed on.
+    status: Option<u16>,
     timings: Timings,
 }
 
@@ -88,6 +102,10 @@ enum State {
     Collecting,
     Waiting,
     Attempting,
+    /// An answer gives way to another try, which begins after this time.
+    Discarding {
+        wait: Duration,
+    },
     Relaying,
     Answered,
     Over,
@@ -116,6 +134,12 @@ impl Exchange {
             replayed: false,
             connecting_for: Duration::ZERO,
             last_failure: None,
+            retries: 0,
+            reason: None,
+            paid: false,
+            retry_denied: false,
+            deadline: None,
+            status: None,
             timings: Timings {
                 started: now,
                 queued: None,
@@ -131,6 +155,14 @@ impl Exchange {
     pub fn step(&mut self, traffic: &Traffic, event: Event<'_>, now: Instant) -> Action {
         match (self.state, event) {
             (_, Event::Finished(outcome)) => self.finish(outcome, now),
+            (State::Answered | State::Over, _) => Action::Done,
+            (_, Event::DeadlineOver) => self.overdue(now),
+            (State::Delayed | State::Collecting | State::Waiting | State::Attempting, event)
+                if !matches!(event, Event::ResponseHead(_))
+                    && self.deadline.is_some_and(|deadline| now >= deadline) =>
+            {
+                self.overdue(now)
+            }
             (State::New, Event::Head(head)) => match self.begin(traffic, head) {
                 Ok(next) => self.limit(traffic, head, next, now),
                 Err(refusal) => self.refuse(refusal),
@@ -144,7 +176,8 @@ impl Exchange {
             (State::Waiting, Event::WaitExpired) => self.wait_expired(),
             (State::Attempting, Event::AttemptFailed(failure)) => self.attempt_failed(&failure, now),
             (State::Attempting, Event::ResponseHead(response)) => self.response_head(&response, now),
-            (State::Relaying | State::Answered | State::Over, _) => Action::Done,
+            (State::Discarding { wait }, Event::Discarded) => self.discarded(wait, now),
+            (State::Relaying, _) => Action::Done,
             (state, _) => self.refuse(Refusal::new(RefusalKind::Internal, format!("event out of order in {state:?}"))),
         }
     }
@@ -193,6 +226,24 @@ impl Exchange {
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// When the whole request has to be over.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Status of the endpoint's answer, once it is passed on.
+    #[must_use]
+    pub fn upstream_status(&self) -> Option<u16> {
+        self.status
+    }
+
+    /// Whether another try would have followed, had the upstream's budget paid for it.
+    #[must_use]
+    pub fn was_denied_a_retry(&self) -> bool {
+        self.retry_denied
     }
 
     /// When things happened.
@@ -266,6 +317,19 @@ impl Exchange {
         Action::Respond(answer)
     }
 
+    fn is_idempotent(&self) -> bool {
+        self.request.as_ref().is_some_and(|request| request.idempotent)
+    }
+
+    fn policy(&self) -> &Retry {
+        self.proxied().map_or(&Retry::OFF, |proxied| &proxied.retry)
+    }
+
+    /// No wait is longer than the request may take.
+    fn within_deadline(&self, until: Instant) -> Instant {
+        self.deadline.map_or(until, |deadline| until.min(deadline))
+    }
+
     fn proxied(&self) -> Option<&Proxied> {
         self.request.as_ref()?.proxied.as_ref()
     }
@@ -273,3 +337,5 @@ impl Exchange {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tries_tests;

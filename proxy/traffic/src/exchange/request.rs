@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use tidegate_config::model::{ForwardPath, UpstreamProtocol};
+use tidegate_config::model::{ForwardPath, Retry, UpstreamProtocol};
 
 use crate::body::BodyPlan;
 use crate::head::{HeadView, HttpVersion};
 use crate::pool::Pool;
 use crate::pool::key::Key;
 use crate::refusal::{Refusal, RefusalKind};
-use crate::retry;
+use crate::retry::is_idempotent;
 use crate::router::{PoolId, RouteId, RouteInfo};
 use crate::sticky_cookie::StickyRequest;
 use crate::traffic::{PoolSettings, Traffic};
@@ -33,6 +33,7 @@ pub(super) struct Proxied {
     pub(super) key: Key,
     pub(super) sticky: Option<StickyRequest>,
     pub(super) websocket: bool,
+    pub(super) retry: Retry,
 }
 
 impl Request {
@@ -42,14 +43,14 @@ impl Request {
             forward_path: route.forward_path,
             default_host: route.default_host.clone(),
             plan: BodyPlan::of(route.max_body, route.buffer),
-            idempotent: retry::is_idempotent(head.method),
+            idempotent: is_idempotent(head.method),
             proxied: None,
         }
     }
 }
 
 impl Proxied {
-    pub(super) fn new(traffic: &Traffic, id: PoolId, head: &HeadView<'_>) -> Result<Self, Refusal> {
+    pub(super) fn new(traffic: &Traffic, id: PoolId, retry: Retry, head: &HeadView<'_>) -> Result<Self, Refusal> {
         let missing = || Refusal::new(RefusalKind::Internal, "the route's upstream is not one of this snapshot");
         let (pool, settings) = traffic.upstream(id).ok_or_else(missing)?;
         // The length of an HTTP/2 endpoint's answer may be unknown, and chunks are beyond an HTTP/1.0 client.
@@ -64,6 +65,6 @@ impl Proxied {
             Some(token) => Key::Named(token, head.client.address()),
             None => Key::of(traffic.balance(id), head),
         };
-        Ok(Self { pool: Arc::clone(pool), settings: *settings, key, sticky, websocket })
+        Ok(Self { pool: Arc::clone(pool), settings: *settings, key, sticky, websocket, retry })
     }
 }

@@ -14,10 +14,12 @@ impl Exchange {
         match response.status {
             101 => self.switch(response, now),
             100..=199 => Action::Relay { edits: filter::response_edits(self.id, false), tunnel: false },
+            _ if self.gives_way(response, now) => Action::Discard,
             _ => {
                 self.observe(response.status, now);
                 self.timings.response_head = Some(now);
                 self.state = State::Relaying;
+                self.status = Some(response.status);
                 let mut edits = filter::response_edits(self.id, false);
                 self.limit_fields.set(&mut edits);
                 self.bind(&mut edits);
@@ -27,7 +29,7 @@ impl Exchange {
     }
 
     /// Notes how the endpoint answered, and how long that took, if its balance goes by that.
-    fn observe(&mut self, status: u16, now: Instant) {
+    pub(super) fn observe(&mut self, status: u16, now: Instant) {
         let timed = self.proxied().is_some_and(|proxied| proxied.settings.timed);
         let Hold::Lease(lease) = &mut self.hold else { return };
         lease.answered(status);

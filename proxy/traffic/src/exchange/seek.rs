@@ -17,17 +17,19 @@ impl Exchange {
         let Some(proxied) = self.proxied() else {
             return self.refuse(Refusal::new(RefusalKind::Internal, "the route has no upstream"));
         };
-        // The identifier is random: another number for each request, and by its mix for each attempt.
-        let draw = mix((self.id.0 as u64).wrapping_add(u64::from(self.attempts)));
-        match proxied.pool.acquire(&Wanted { key: &proxied.key, tried: &self.tried, draw, now }) {
+        let wanted = Wanted { key: &proxied.key, tried: &self.tried, draw: self.draw(), now };
+        match proxied.pool.acquire(&wanted) {
             Acquired::Lease(lease) => {
+                if self.attempts == 0 {
+                    proxied.pool.retry_budget().deposit(now);
+                }
                 self.tries += 1;
                 self.forward(lease, false, now)
             }
             Acquired::Wait(ticket) => {
                 self.state = State::Waiting;
                 let since = *self.timings.queued.get_or_insert(now);
-                Action::Queue { ticket, until: since + READY_WAIT }
+                Action::Queue { ticket, until: self.within_deadline(since + READY_WAIT) }
             }
             Acquired::Refuse(refusal) => {
                 let refusal = self.last_failure.take().unwrap_or(refusal);
@@ -36,8 +38,14 @@ impl Exchange {
         }
     }
 
+    /// Another random number for each request, whose identifier is one, and by its mix for each attempt.
+    pub(super) fn draw(&self) -> u64 {
+        mix((self.id.0 as u64).wrapping_add(u64::from(self.attempts)))
+    }
+
     pub(super) fn forward(&mut self, lease: Lease, fresh: bool, now: Instant) -> Action {
         let endpoint = Arc::clone(lease.endpoint());
+        let try_time = self.try_time(&lease, now);
         self.hold = Hold::Lease(lease);
         let Some(proxied) = self.proxied() else {
             return self.refuse(Refusal::new(RefusalKind::Internal, "the route has no upstream"));
@@ -48,7 +56,8 @@ impl Exchange {
         self.state = State::Attempting;
         self.attempts += 1;
         let mut timeouts = settings.timeouts;
-        timeouts.connect = timeouts.connect.min(timeouts.total_connect.saturating_sub(self.connecting_for));
+        let connect = timeouts.connect.min(timeouts.total_connect.saturating_sub(self.connecting_for));
+        timeouts.connect = try_time.map_or(connect, |time| time.min(connect));
         Action::Forward(Attempt {
             pool,
             endpoint,
@@ -60,7 +69,17 @@ impl Exchange {
             parsing: settings.parsing,
             fresh,
             number: self.attempts,
+            reason: self.reason.take(),
+            try_until: try_time.map(|time| now + time),
         })
+    }
+
+    /// How long the try may take, if another one could follow it.
+    fn try_time(&self, lease: &Lease, now: Instant) -> Option<Duration> {
+        let policy = self.policy();
+        let follows = policy.on.timeout && self.is_idempotent() && self.tries < policy.tries && lease.has_alternative();
+        let time = policy.try_timeout.filter(|_| follows)?;
+        self.deadline.is_none_or(|deadline| now + time < deadline).then_some(time)
     }
 
     pub(super) fn wait_expired(&mut self) -> Action {

@@ -16,20 +16,20 @@ use crate::pool::Expectation;
 use crate::pool::endpoint::WorkerKey;
 use crate::pool::queue::Ticket;
 use crate::pool::sticky::{Seal, Seals};
-use crate::retry::{self, Cause, Failure, Sent, Stage};
+use crate::retry::{Cause, Failure, Heard, Sent, Stage};
 use crate::traffic::{Identities, Traffic};
 
-const CLOSED: Failure = Failure {
+pub(super) const CLOSED: Failure = Failure {
     stage: Stage::Head,
     cause: Cause::Closed,
     reused: false,
     sent: Sent::Some,
     body_replayable: true,
-    response_started: false,
+    heard: Heard::Nothing,
 };
-const REFUSED: Failure = Failure { stage: Stage::Connect, sent: Sent::Nothing, ..CLOSED };
+pub(super) const REFUSED: Failure = Failure { stage: Stage::Connect, sent: Sent::Nothing, ..CLOSED };
 const STALE: Failure = Failure { reused: true, ..CLOSED };
-const SLOW: Failure = Failure { cause: Cause::TimedOut, ..CLOSED };
+pub(super) const SLOW: Failure = Failure { cause: Cause::TimedOut, ..CLOSED };
 
 fn traffic(ports: &[(u16, u32)]) -> Traffic {
     Traffic::build(&app(upstream("app", servers(ports))), None, &Identities::default())
@@ -51,39 +51,39 @@ fn app(upstream: Upstream) -> Model {
 }
 
 /// An exchange under way, with what it said last in one word.
-struct Run {
-    traffic: Traffic,
-    exchange: Exchange,
-    now: Instant,
+pub(super) struct Run {
+    pub(super) traffic: Traffic,
+    pub(super) exchange: Exchange,
+    pub(super) now: Instant,
     ticket: Option<Ticket>,
 }
 
 impl Run {
-    fn new(traffic: Traffic) -> Self {
+    pub(super) fn new(traffic: Traffic) -> Self {
         let now = Instant::now();
         Self { traffic, exchange: Exchange::new(RequestId(1), now), now, ticket: None }
     }
 
-    fn head(&mut self, request: &Asked) -> String {
+    pub(super) fn head(&mut self, request: &Asked) -> String {
         let action = request.view(|head| self.exchange.step(&self.traffic, Event::Head(head), self.now)).unwrap();
         self.word(action)
     }
 
-    fn step(&mut self, event: Event<'_>) -> String {
+    pub(super) fn step(&mut self, event: Event<'_>) -> String {
         let action = self.exchange.step(&self.traffic, event, self.now);
         self.word(action)
     }
 
-    fn fail(&mut self, failure: Failure) -> String {
+    pub(super) fn fail(&mut self, failure: Failure) -> String {
         self.step(Event::AttemptFailed(failure))
     }
 
-    fn respond(&mut self, status: u16, list: &[(&str, &str)]) -> String {
+    pub(super) fn respond(&mut self, status: u16, list: &[(&str, &str)]) -> String {
         let list: FieldList = fields(list);
-        self.step(Event::ResponseHead(ResponseView { status, fields: &list }))
+        self.step(Event::ResponseHead(ResponseView { status, fields: &list, replayable: true }))
     }
 
-    fn word(&mut self, action: Action) -> String {
+    pub(super) fn word(&mut self, action: Action) -> String {
         match action {
             Action::Respond(Answer::Refused(refusal)) => refusal.reason().to_owned(),
             Action::Respond(Answer::Fixed(response)) => format!("fixed {}", response.status),
@@ -99,12 +99,13 @@ impl Run {
                 assert_eq!(attempt.number, self.exchange.attempts());
                 format!("to {}{fresh}", address.port())
             }
+            Action::Discard => "discard".to_owned(),
             Action::Relay { tunnel, .. } => if tunnel { "tunnel" } else { "relay" }.to_owned(),
             Action::Done => "done".to_owned(),
         }
     }
 
-    fn loads(&self) -> Vec<(u32, u32)> {
+    pub(super) fn loads(&self) -> Vec<(u32, u32)> {
         let endpoints = self.traffic.pools.iter().flat_map(|pool| pool.endpoints());
         endpoints.map(|endpoint| (endpoint.in_flight(), endpoint.status().tunnels)).collect()
     }
@@ -212,7 +213,11 @@ fn a_limit_lets_pass_delays_and_refuses() {
     assert_eq!(run.head(&get("h", "/app")), "to 1");
     let action = run.exchange.step(
         &run.traffic,
-        Event::ResponseHead(ResponseView { status: 200, fields: &fixtures::fields(&[("X-RateLimit-Limit", "99")]) }),
+        Event::ResponseHead(ResponseView {
+            status: 200,
+            fields: &fixtures::fields(&[("X-RateLimit-Limit", "99")]),
+            replayable: true,
+        }),
         run.now,
     );
     let Action::Relay { edits, .. } = action else { panic!("{action:?}") };
@@ -279,7 +284,7 @@ fn failures_walk_the_endpoints() {
         (
             "an answer that began is not repeated",
             "GET",
-            &[Failure { response_started: true, ..STALE }],
+            &[Failure { heard: Heard::Some, ..STALE }],
             &["to 1", "upstream_closed"],
         ),
         (
@@ -479,7 +484,7 @@ fn answers_bind_clients_and_interim_ones_do_not() {
         let request = cookie.into_iter().fold(request, |request, cookie| request.with("cookie", cookie));
         let to = run.head(&request);
         let upgrade = fields(&[("upgrade", "websocket")]);
-        let event = Event::ResponseHead(ResponseView { status, fields: &upgrade });
+        let event = Event::ResponseHead(ResponseView { status, fields: &upgrade, replayable: true });
         let Action::Relay { edits, .. } = run.exchange.step(&run.traffic, event, run.now) else { panic!("{status}") };
         let told = fixtures::rendered(&edits, &fields(&[("set-cookie", "app=1")]));
         let set = told.split_once("set-cookie=stay=").map(|(_, rest)| rest.to_owned());
@@ -545,7 +550,7 @@ fn events_out_of_order_are_answered() {
     assert_eq!(run.head(&get("h", "/app")), "internal");
 }
 
-fn any_failure() -> impl Strategy<Value = Failure> {
+pub(super) fn any_failure() -> impl Strategy<Value = Failure> {
     let stage = prop_oneof![Just(Stage::Connect), Just(Stage::Send), Just(Stage::Head)];
     let cause = prop_oneof![5 => Just(Cause::Closed), 2 => Just(Cause::TimedOut), 1 => Just(Cause::Malformed), 1 => Just(Cause::Local), 1 => Just(Cause::Full)];
     (stage, cause, any::<bool>(), prop_oneof![4 => Just(true), 1 => Just(false)], any::<bool>()).prop_map(
@@ -555,7 +560,7 @@ fn any_failure() -> impl Strategy<Value = Failure> {
             reused,
             sent: if written && stage != Stage::Connect { Sent::Some } else { Sent::Nothing },
             body_replayable,
-            response_started: false,
+            heard: Heard::Nothing,
         },
     )
 }
@@ -585,7 +590,7 @@ proptest! {
             }
         }
         prop_assert!(attempts.len() <= usize::from(endpoints) + 1);
-        let most = if post { 1 } else { retry::MAX_TRIES + 1 };
+        let most = if post { 1 } else { fixtures::RETRY.tries + 1 };
         prop_assert!(received <= most);
         let mut distinct = attempts.clone();
         distinct.sort();

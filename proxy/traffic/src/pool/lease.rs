@@ -37,19 +37,27 @@ pub struct Lease {
     began: Instant,
     /// Of the answer's head, once there is one.
     status: Option<u16>,
+    alternative: bool,
     outcome: Option<Outcome>,
 }
 
 impl Lease {
-    pub(super) fn new(endpoint: Arc<Endpoint>, now: Instant) -> Self {
+    /// `alternative`: another endpoint that the request has not tried was in service too.
+    pub(super) fn new(endpoint: Arc<Endpoint>, now: Instant, alternative: bool) -> Self {
         endpoint.begin_exchange();
-        Self { endpoint, began: now, status: None, outcome: None }
+        Self { endpoint, began: now, alternative, status: None, outcome: None }
     }
 
     /// Whose lease it is.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
+    }
+
+    /// Whether another endpoint that the request had not tried was in service when this one was chosen.
+    #[must_use]
+    pub fn has_alternative(&self) -> bool {
+        self.alternative
     }
 
     /// When it was given.

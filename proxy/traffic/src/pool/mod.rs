@@ -30,6 +30,7 @@ use std::time::Instant;
 use tidegate_config::model::{self, Address, EndpointSource, ServerAddress, Upstream};
 
 use crate::refusal::{Refusal, RefusalKind};
+use crate::retry::budget::Budget;
 use balance::{Balance, Choice, Marks};
 use ejection::{Ejections, Watched, transitions};
 use endpoint::{Endpoint, EndpointId, EndpointState, EndpointStatus, OnIdle, Origin, WorkerKey};
@@ -85,6 +86,17 @@ pub enum Acquired {
     Refuse(Refusal),
 }
 
+/// What is left for a request that has tried some endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rest {
+    /// An endpoint in service that it has not tried.
+    Untried,
+    /// All in service were tried.
+    Tried,
+    /// None is in service.
+    Nothing,
+}
+
 /// A group of endpoints at run time.
 pub struct Pool {
     name: Arc<str>,
@@ -94,6 +106,7 @@ pub struct Pool {
     observer: OnceLock<Observer>,
     /// Who has its endpoints now.
     successor: OnceLock<Weak<Self>>,
+    retry_budget: Budget,
     /// Guards the list of endpoints, the balance and the queue. Never held while a callback or a waker runs.
     inner: Mutex<Inner>,
 }
@@ -153,6 +166,7 @@ impl Pool {
             watched: Watched::default(),
             observer: OnceLock::new(),
             successor: OnceLock::new(),
+            retry_budget: Budget::default(),
             inner: Mutex::new(inner),
         };
         pool.reconfigure(upstream);
@@ -176,6 +190,7 @@ impl Pool {
     /// have. Workers are left alone; where servers replace them they drain, and stay listed until they are removed,
     /// so that whoever stops them can still wait for their last exchange.
     pub fn reconfigure(&self, upstream: &Upstream) {
+        self.retry_budget.configure(upstream.retry_budget);
         let mut inner = self.lock();
         inner.balance.set_kind(&upstream.balance);
         inner.warming.set_time(upstream.slow_start);
@@ -261,10 +276,11 @@ impl Pool {
             |endpoint: &Endpoint| endpoint.is_in_service() && endpoint.has_room() && !tried.contains(&endpoint.id());
         if let Some(endpoint) = inner.balance.pick(&choice, &self.marks, candidate) {
             // Under the lock, so that a drain that follows sees this exchange.
-            return Acquired::Lease(Lease::new(endpoint, now));
+            let alternative = inner.rest(tried, Some(endpoint.id())) == Rest::Untried;
+            return Acquired::Lease(Lease::new(endpoint, now, alternative));
         }
         if let Some(endpoint) = inner.last_resort(tried) {
-            return Acquired::Lease(Lease::new(endpoint, now));
+            return Acquired::Lease(Lease::new(endpoint, now, false));
         }
         let any_ready = inner.endpoints.iter().any(|endpoint| endpoint.is_in_service());
         if !any_ready && inner.expectation != Expectation::Nothing {
@@ -272,6 +288,18 @@ impl Pool {
             return Acquired::Wait(Ticket::new(Arc::clone(self), number, waiter));
         }
         Acquired::Refuse(self.no_endpoint(any_ready, inner))
+    }
+
+    /// What retries there may be.
+    #[must_use]
+    pub fn retry_budget(&self) -> &Budget {
+        &self.retry_budget
+    }
+
+    /// What is left for a request that has tried these, and one more.
+    #[must_use]
+    pub fn rest(&self, tried: &[EndpointId], but: Option<EndpointId>) -> Rest {
+        self.lock().rest(tried, but)
     }
 
     /// A worker has become ready. The endpoint of a known key is returned as it is.
@@ -454,6 +482,18 @@ impl Inner {
         if let Some(names) = self.balance.names() {
             names.align(&self.endpoints);
         }
+    }
+
+    /// `but` counts as tried. Ends with the first that was not, so that it costs little where most are in service.
+    fn rest(&self, tried: &[EndpointId], but: Option<EndpointId>) -> Rest {
+        let mut rest = Rest::Nothing;
+        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.is_in_service()) {
+            if Some(endpoint.id()) != but && !tried.contains(&endpoint.id()) {
+                return Rest::Untried;
+            }
+            rest = Rest::Tried;
+        }
+        rest
     }
 
     fn warm_all(&mut self, marks: &Marks) {

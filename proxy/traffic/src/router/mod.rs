@@ -10,8 +10,9 @@ mod sites;
 mod table;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tidegate_config::model::{self, Buffer, FixedResponse, ForwardPath, Model, SiteTls};
+use tidegate_config::model::{self, Buffer, FixedResponse, ForwardPath, Model, Retry, SiteTls};
 
 use crate::head::{HeadView, HttpVersion};
 use crate::limit::{LimitUse, Limits};
@@ -46,6 +47,10 @@ pub struct RouteInfo {
     pub buffer: Buffer,
     /// Limits that must all admit a request.
     pub limits: Box<[LimitUse]>,
+    /// When a request is tried again.
+    pub retry: Retry,
+    /// The longest time to the end of an answer.
+    pub deadline: Option<Duration>,
     /// In which form the path is forwarded.
     pub forward_path: ForwardPath,
     /// What becomes of a request.
@@ -226,6 +231,8 @@ impl Layout<'_> {
             max_body: route.max_body,
             buffer: route.buffer,
             limits: Limits::uses(self.model, &route.rate_limits),
+            retry: route.retry,
+            deadline: route.deadline,
             forward_path: route.forward_path,
             action,
             default_host: site.default_host.clone(),
