@@ -24,6 +24,7 @@ mod health;
 mod http2_attacks;
 mod http2_frames;
 mod keys;
+mod kills;
 mod limits;
 mod pipelining;
 mod rate_limits;
