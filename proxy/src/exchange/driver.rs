@@ -153,7 +153,8 @@ impl<D: Downstream> Driver<'_, D> {
         self.account.upstream_status = self.exchange.upstream_status().or(self.account.upstream_status);
         let action = self.exchange.step(&self.view.traffic, Event::DeadlineOver, Instant::now());
         let Action::Respond(answer) = action else {
-            // An answer of our own was under way.
+            // An answer of our own was under way, or what is held of one.
+            self.account.reason.get_or_insert(RefusalKind::Deadline.reason());
             self.account.truncated = true;
             self.down.cut();
             return Driven::Done;

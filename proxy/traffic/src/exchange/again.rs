@@ -6,6 +6,7 @@ use super::begin::Next;
 use super::{Action, Exchange, Hold, State};
 use crate::head::ResponseView;
 use crate::mix::mix;
+use crate::pool::endpoint::EndpointId;
 use crate::pool::lease::{Lease, Outcome};
 use crate::pool::{Acquired, Rest, Wanted};
 use crate::refusal::{Refusal, RefusalKind};
@@ -25,8 +26,13 @@ struct Plan {
 impl Exchange {
     /// After a failure of an endpoint that stands among those tried: another try, or the failure is the answer.
     pub(super) fn again(&mut self, reason: Reason, refusal: Refusal, now: Instant) -> Action {
-        let rest = self.proxied().map_or(Rest::Nothing, |proxied| proxied.pool.rest(&self.tried, None));
-        let plan = self.plan(rest, reason, None, now).filter(|_| self.pay(now));
+        let reserved = self.next.take();
+        let rest = match (&reserved, self.proxied()) {
+            (Some(_), _) => Rest::Untried,
+            (None, Some(proxied)) => proxied.pool.rest(&self.tried, None),
+            (None, None) => Rest::Nothing,
+        };
+        let plan = self.plan(rest, reason, None, now).filter(|_| reserved.is_some() || self.pay(now));
         let Some(Plan { wait, start_over }) = plan else { return self.refuse(refusal) };
         if start_over {
             self.tried.clear();
@@ -34,7 +40,7 @@ impl Exchange {
         self.last_failure = Some(refusal);
         self.retries += 1;
         self.reason = Some(reason);
-        self.later(Next::Seek, wait, now)
+        self.later(reserved.unwrap_or(Next::Seek), wait, now)
     }
 
     /// After an endpoint that could not be reached: all others are asked first. When none could be, that was a try.
@@ -54,16 +60,19 @@ impl Exchange {
         }
     }
 
-    /// Whether the try under way has had its time: another endpoint is there for the request, and the budget pays for it.
-    /// Then it is to be given up as one that timed out. `replayable`: everything taken from the client's body so far can be
-    /// sent again.
+    /// Whether the try under way has had its time: another endpoint has taken the request, and the budget has paid. Then it is
+    /// to be given up as one that timed out. `replayable`: everything taken from the client's body so far can be sent again.
     #[must_use]
     pub fn try_is_over(&mut self, replayable: bool, now: Instant) -> bool {
         let (Hold::Lease(lease), Some(proxied)) = (&self.hold, self.proxied()) else { return false };
-        let rest = proxied.pool.rest(&self.tried, Some(lease.endpoint().id()));
-        let follows = replayable && rest == Rest::Untried && self.plan(rest, Reason::Timeout, None, now).is_some();
-        self.paid = follows && self.pay(now);
-        self.paid
+        let id = lease.endpoint().id();
+        let is_untried = proxied.pool.rest(&self.tried, Some(id)) == Rest::Untried;
+        if !(replayable && is_untried && self.plan(Rest::Untried, Reason::Timeout, None, now).is_some()) {
+            return false;
+        }
+        let mut tried = self.tried.clone();
+        tried.push(id);
+        self.reserve(&tried, now)
     }
 
     /// Whether an answer gives way to another try. If so, its endpoint is found already, so that an answer is never dropped
@@ -82,24 +91,43 @@ impl Exchange {
         };
         let id = lease.endpoint().id();
         let rest = proxied.pool.rest(&self.tried, Some(id));
-        let Some(plan) = self.plan(rest, Reason::Status, asked, now).filter(|_| rest != Rest::Nothing) else {
+        // An endpoint that failed others is no better than an answer.
+        let certain = matches!(rest, Rest::Untried | Rest::Tried);
+        let Some(plan) = self.plan(rest, Reason::Status, asked, now).filter(|_| certain) else {
             return false;
         };
         let mut tried = if plan.start_over { Vec::new() } else { self.tried.clone() };
         if !plan.start_over {
             tried.push(id);
         }
-        let wanted = Wanted { key: &proxied.key, tried: &tried, draw: self.draw(), now };
-        let Acquired::Lease(next) = proxied.pool.acquire(&wanted) else { return false };
-        if !self.pay(now) {
-            next.finish(Outcome::Cancelled);
+        if !self.reserve(&tried, now) {
             return false;
         }
         self.tried = tried;
-        self.next = Some(Next::Forward(next));
         self.state = State::Discarding { wait: plan.wait };
         self.observe(response.status, now);
         true
+    }
+
+    /// Takes a lease on another endpoint for the try that is to follow, if the budget pays for it. Whatever there is now is
+    /// given up only for that.
+    fn reserve(&mut self, tried: &[EndpointId], now: Instant) -> bool {
+        let Some(proxied) = self.proxied() else { return false };
+        let wanted = Wanted { key: &proxied.key, tried, draw: self.draw(), now };
+        let Acquired::Lease(lease) = proxied.pool.acquire(&wanted) else { return false };
+        if !self.pay(now) {
+            lease.finish(Outcome::Cancelled);
+            return false;
+        }
+        self.next = Some(Next::Forward(lease));
+        true
+    }
+
+    /// The try that was to follow does not.
+    pub(super) fn give_reserved_back(&mut self) {
+        if let Some(Next::Forward(lease)) = self.next.take() {
+            lease.finish(Outcome::Cancelled);
+        }
     }
 
     /// The answer that gave way is gone.
@@ -148,10 +176,9 @@ impl Exchange {
         in_time.then_some(Plan { wait, start_over })
     }
 
-    /// Takes a retry out of the upstream's budget, if that was not done for this one.
+    /// Takes a retry out of the upstream's budget.
     fn pay(&mut self, now: Instant) -> bool {
-        let paid = std::mem::take(&mut self.paid)
-            || self.proxied().is_some_and(|proxied| proxied.pool.retry_budget().withdraw(now));
+        let paid = self.proxied().is_some_and(|proxied| proxied.pool.retry_budget().withdraw(now));
         self.retry_denied |= !paid;
         paid
     }

@@ -33,7 +33,10 @@ impl Exchange {
         match verdict {
             Verdict::Walk => self.walk(refusal, failure.cause == Cause::Closed, now),
             Verdict::Again(reason) => self.again(reason, refusal, now),
-            Verdict::Replay | Verdict::GiveUp => self.refuse(refusal),
+            Verdict::Replay | Verdict::GiveUp => {
+                self.give_reserved_back();
+                self.refuse(refusal)
+            }
         }
     }
 
@@ -58,6 +61,7 @@ impl Exchange {
             let outcome = if silent { Outcome::UpstreamFault(Symptom::HeadTimeout) } else { Outcome::Cancelled };
             self.end(lease, outcome, now);
         }
+        self.give_reserved_back();
         self.next = None;
         self.refuse(Refusal::new(RefusalKind::Deadline, format!("not answered within {whole:?}")))
     }

@@ -85,8 +85,6 @@ pub struct Exchange {
     retries: u32,
     /// Why the next attempt is made.
     reason: Option<Reason>,
-    /// The budget has paid for the retry that is to follow.
-    paid: bool,
     /// A retry was not made because the budget did not pay for it.
     retry_denied: bool,
     deadline: Option<Instant>,
@@ -136,7 +134,6 @@ impl Exchange {
             last_failure: None,
             retries: 0,
             reason: None,
-            paid: false,
             retry_denied: false,
             deadline: None,
             status: None,
@@ -295,6 +292,7 @@ impl Exchange {
 
     fn finish(&mut self, outcome: Outcome, now: Instant) -> Action {
         self.state = State::Over;
+        self.give_reserved_back();
         if let Hold::Lease(lease) = std::mem::replace(&mut self.hold, Hold::Nothing) {
             self.end(lease, outcome, now);
         }

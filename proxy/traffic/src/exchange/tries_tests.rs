@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tidegate_config::model::{Backoff, Rate, Retry, RetryBudget, RetryOn, Statuses};
+use tidegate_config::model::{Backoff, EndpointSource, Rate, Retry, RetryBudget, RetryOn, Statuses};
 
 use super::tests::{CLOSED, REFUSED, Run, SLOW, any_failure};
 use super::*;
@@ -115,12 +115,64 @@ fn a_try_ends_early_only_if_another_one_follows() {
     let mut run = Run::new(traffic(2, with(two), None, Some(one)));
     until(&mut run, "GET");
     assert!(!run.exchange.try_is_over(false, run.now), "the body is gone");
+    assert_eq!(run.loads(), [(1, 0), (0, 0)]);
     assert!(run.exchange.try_is_over(true, run.now));
+    assert_eq!(run.loads(), [(1, 0), (1, 0)], "the other one is certain before this one is given up");
     assert_eq!(run.fail(SLOW), "to 2");
+    assert_eq!(run.loads(), [(0, 0), (1, 0)]);
     let mut other = Run::new(run.traffic);
     until(&mut other, "GET");
     assert!(!other.exchange.try_is_over(true, other.now), "the budget is spent");
     assert!(other.exchange.was_denied_a_retry());
+    // An endpoint that is in service, and has no room.
+    let mut model = model(
+        vec![site(
+            "s",
+            &["h"],
+            vec![{
+                let mut route = route("/app", proxy("app"));
+                route.retry = with(two);
+                route
+            }],
+        )],
+        vec![upstream("app", servers(&[(1, 1), (2, 1)]))],
+    );
+    let Some(EndpointSource::Servers(servers)) = model.upstreams.get_mut("app").map(|app| &mut app.source) else {
+        panic!()
+    };
+    servers.iter_mut().for_each(|server| server.max_conns = Some(1));
+    let traffic = Traffic::build(&model, None, &Identities::default());
+    let (mut first, mut second) = (Run::new(traffic), Exchange::new(RequestId(9), Instant::now()));
+    assert_eq!(until(&mut first, "GET"), two);
+    let action = get("h", "/app").view(|head| second.step(&first.traffic, Event::Head(head), first.now));
+    assert!(matches!(action, Ok(Action::Forward(_))));
+    assert!(!first.exchange.try_is_over(true, first.now), "it would be given up for nothing");
+}
+
+#[test]
+fn an_endpoint_that_is_out_is_the_last_resort_here_too() {
+    for (policy, failure, what) in [
+        (policy(2), CLOSED, "closed"),
+        (Retry { start_over: false, ..policy(2) }, SLOW, "silent"),
+        (Retry { start_over: false, ..policy(2) }, REFUSED, "not reached"),
+    ] {
+        let mut run = Run::new(traffic(2, policy, None, None));
+        for _ in 0..6 {
+            // The first endpoint fails three requests, and is left alone.
+            let mut other = Exchange::new(RequestId(7), run.now);
+            let seen =
+                get("h", "/app").method("POST").view(|head| other.step(&run.traffic, Event::Head(head), run.now));
+            let Ok(Action::Forward(attempt)) = seen else { panic!("{seen:?}") };
+            if attempt.endpoint.id() == run.traffic.pools[0].endpoints()[0].id() {
+                other.step(&run.traffic, Event::AttemptFailed(CLOSED), run.now);
+            } else {
+                other.step(&run.traffic, Event::Finished(Outcome::Ok), run.now);
+            }
+        }
+        let first = run.head(&get("h", "/app"));
+        let word = run.fail(failure);
+        assert!(word.starts_with("to ") && word != first, "{what}: {first}, then {word}");
+    }
 }
 
 #[test]

@@ -91,6 +91,8 @@ pub enum Acquired {
 pub enum Rest {
     /// An endpoint in service that it has not tried.
     Untried,
+    /// All in service were tried; one that is out of it for failures was not.
+    LastResort,
     /// All in service were tried.
     Tried,
     /// None is in service.
@@ -276,7 +278,7 @@ impl Pool {
             |endpoint: &Endpoint| endpoint.is_in_service() && endpoint.has_room() && !tried.contains(&endpoint.id());
         if let Some(endpoint) = inner.balance.pick(&choice, &self.marks, candidate) {
             // Under the lock, so that a drain that follows sees this exchange.
-            let alternative = inner.rest(tried, Some(endpoint.id())) == Rest::Untried;
+            let alternative = inner.has_untried(tried, Some(endpoint.id()));
             return Acquired::Lease(Lease::new(endpoint, now, alternative));
         }
         if let Some(endpoint) = inner.last_resort(tried) {
@@ -484,16 +486,23 @@ impl Inner {
         }
     }
 
-    /// `but` counts as tried. Ends with the first that was not, so that it costs little where most are in service.
+    /// `but` counts as tried.
     fn rest(&self, tried: &[EndpointId], but: Option<EndpointId>) -> Rest {
-        let mut rest = Rest::Nothing;
-        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.is_in_service()) {
-            if Some(endpoint.id()) != but && !tried.contains(&endpoint.id()) {
-                return Rest::Untried;
-            }
-            rest = Rest::Tried;
+        if self.has_untried(tried, but) {
+            return Rest::Untried;
         }
-        rest
+        let tried: Vec<EndpointId> = tried.iter().copied().chain(but).collect();
+        if self.last_resort(&tried).is_some() {
+            return Rest::LastResort;
+        }
+        let in_service = self.endpoints.iter().any(|endpoint| endpoint.is_in_service());
+        if in_service { Rest::Tried } else { Rest::Nothing }
+    }
+
+    /// Ends with the first that was not tried, so that it costs little where most are in service.
+    fn has_untried(&self, tried: &[EndpointId], but: Option<EndpointId>) -> bool {
+        let mut in_service = self.endpoints.iter().filter(|endpoint| endpoint.is_in_service());
+        in_service.any(|endpoint| Some(endpoint.id()) != but && !tried.contains(&endpoint.id()))
     }
 
     fn warm_all(&mut self, marks: &Marks) {
