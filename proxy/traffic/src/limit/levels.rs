@@ -1,7 +1,7 @@
 //! Where the levels of clients are kept: a table of fixed size.
 //!
-//! A client is a hash of its key; what is kept of it is the time at which it is no longer ahead of the rate. Sets of
-//! [`WAYS`] entries stand behind a few dozen locks. A set that is full forgets the client that is least ahead: to forget
+//! A client is a hash of its key; what is kept of it is the time at which it is no longer ahead of the rate. Sets of eight
+//! entries stand behind a few dozen locks. A set that is full forgets the client that is least ahead: to forget
 //! makes a limit more generous, never wrongly strict, and those who are furthest ahead are the last to gain by it. So the
 //! memory is bounded whoever sends what.
 
