@@ -16,6 +16,7 @@ use tidegate_config::model::{HostPattern, Transport, UpstreamProtocol};
 use tidegate_supervisor::{GenerationState, LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
 use tidegate_traffic::limit::Limit;
 use tidegate_traffic::pool::Pool;
+use tidegate_traffic::pool::breaker::{BreakerState, BreakerStatus};
 use tidegate_traffic::pool::check::CheckStatus;
 use tidegate_traffic::pool::ejection::Ejected;
 use tidegate_traffic::pool::endpoint::{EndpointState, EndpointStatus, Origin};
@@ -200,7 +201,8 @@ pub(crate) fn host(host: &HostPattern) -> String {
 
 fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus], discovery: &Discovery) -> view::Upstream {
     let names = discovery.status(pool.name());
-    let mut endpoints = status_of(pool).endpoints;
+    let pool_status = status_of(pool);
+    let mut endpoints = pool_status.endpoints;
     endpoints.sort_by_key(|endpoint| match endpoint.origin {
         Origin::Worker { key, .. } => (key.slot, key.spawn),
         // Static servers keep the order of the file.
@@ -225,6 +227,7 @@ fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus], discovery:
         protocol: model.map_or("", |model| protocol(model.protocol)).to_owned(),
         balance: model.map_or_else(String::new, |model| model.balance.to_string()),
         state: state.to_owned(),
+        breaker: pool_status.breaker.as_ref().map(breaker),
         endpoints: endpoints.iter().map(endpoint).collect(),
         names: names.iter().map(name).collect(),
         workers: supervised.map(|status| status.workers.iter().map(worker).collect()).unwrap_or_default(),
@@ -282,6 +285,25 @@ fn endpoint(status: &EndpointStatus) -> view::Endpoint {
         connections: status.connections.into(),
         requests: status.requests,
         failures: status.failures,
+    }
+}
+
+fn breaker(breaker: &BreakerStatus) -> view::Breaker {
+    let left = breaker.until.map(|until| until.saturating_duration_since(Instant::now()));
+    view::Breaker {
+        state: breaker.state.word().to_owned(),
+        since: breaker.since.map(|since| view::time(SystemTime::now() - since.elapsed())),
+        seconds_left: left.map(|left| left.as_secs() + u64::from(left.subsec_nanos() > 0)),
+        reason: breaker.reason.clone(),
+        trips: breaker.trips,
+    }
+}
+
+fn breaker_number(breaker: &BreakerStatus) -> u64 {
+    match breaker.state {
+        BreakerState::Closed => 0,
+        BreakerState::HalfOpen => 1,
+        BreakerState::Open => 2,
     }
 }
 
@@ -347,6 +369,7 @@ fn sample(pool: &Pool, workers: &[PoolStatus]) -> PoolSample {
     }
     PoolSample {
         upstream: pool.name().to_string(),
+        breaker: status.breaker.as_ref().map(breaker_number),
         in_flight: status.endpoints.iter().map(|endpoint| u64::from(endpoint.in_flight)).sum(),
         endpoints: endpoints.into_iter().collect(),
         workers: states.into_iter().collect(),

@@ -28,6 +28,7 @@ every_client! {
     a_server_that_hangs_is_left_alone,
     statuses_take_a_server_out_where_the_file_says_so,
     an_http2_server_is_held_to_the_same,
+    a_breaker_opens_refuses_and_closes,
 }
 
 /// A switch that an origin looks at with each request.
@@ -192,6 +193,43 @@ async fn an_http2_server_is_held_to_the_same(kind: Kind) {
     sick.set(false);
     wait_for_state(&edge, poor.address(), "ready").await;
     all_is_well(&mut connect(&edge, kind).await, 6).await;
+}
+
+async fn a_breaker_opens_refuses_and_closes(kind: Kind) {
+    let sick = Sick::default();
+    let look = sick.clone();
+    let answer = move || if look.is_set() { vec![Step::Close] } else { vec![Step::Send(OK.into())] };
+    let server = Recorder::start(move |_| answer()).await;
+    let rule = "breaker: { failures: 3, cool_down: 1s, probes: 1, successes: 2 }";
+    let edge = Edge::start(site(&[server.socket_address()], rule)).await;
+    all_is_well(&mut connect(&edge, kind).await, 5).await;
+    sick.set(true);
+    for _ in 0..3 {
+        let answer = edge.client(kind).get("/").await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-tidegate-reason")), (502, Some("upstream_closed")));
+    }
+    let refused = wait_until("the breaker to open", LIMIT, async || {
+        let answer = edge.client(kind).get("/").await;
+        (answer.header("x-tidegate-reason") == Some("breaker_open")).then_some(answer)
+    })
+    .await;
+    assert_eq!((refused.status.as_u16(), refused.header("retry-after")), (503, Some("1")));
+    let met = server.requests().len();
+    assert_eq!(edge.client(kind).get("/").await.status, 503);
+    assert_eq!(server.requests().len(), met, "nobody is sent");
+    let status = edge.status().await["upstreams"][0]["breaker"].clone();
+    assert_eq!(status["state"], "open", "{status}");
+    assert_eq!(status["reason"], "3 failures in a row");
+    assert!(metric(&edge, "tidegate_upstream_breaker_trips_total{upstream=\"app\"}").await >= Some(1));
+    edge.wait_for_message("breaker open, requests are refused", LIMIT).await;
+    sick.set(false);
+    wait_until("the breaker to close", LIMIT, async || {
+        edge.client(kind).get("/").await;
+        (edge.status().await["upstreams"][0]["breaker"]["state"] == "closed").then_some(())
+    })
+    .await;
+    assert_eq!(metric(&edge, "tidegate_upstream_breaker_state{upstream=\"app\"}").await, Some(0));
+    all_is_well(&mut connect(&edge, kind).await, 5).await;
 }
 
 // Once: workers and their signals are the same for every client.

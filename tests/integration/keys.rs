@@ -5,6 +5,7 @@
 //! and workers share one running program for each table, with a listener, site or upstream for either value; rows about the
 //! whole process start one for either value. A key without a row, and a row without a key, fail the test below.
 
+mod breaker;
 mod buffer;
 mod dns;
 mod ejection;
@@ -166,6 +167,7 @@ fn ending(end: End) -> &'static str {
 #[test]
 fn every_key_has_its_row_and_every_row_its_key() {
     let tables = [
+        breaker::keys(),
         buffer::keys(),
         dns::keys(),
         ejection::keys(),

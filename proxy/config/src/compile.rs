@@ -4,6 +4,7 @@
 //! struct is taken apart without `..`, so a key that is read but not used does not compile.
 
 mod balance;
+mod breaker;
 mod buffer;
 mod dns;
 mod ejection;

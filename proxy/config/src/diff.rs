@@ -3,6 +3,7 @@
 //! Things are matched by name. The order of listeners and sites means nothing and is no change. Values that may hold
 //! secrets (environment variables, the token) are named, never printed.
 
+mod breaker;
 mod dns;
 mod ejection;
 mod health_check;

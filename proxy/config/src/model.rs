@@ -4,6 +4,7 @@
 //! without changing the file format. After compile there is nothing left to check and no
 //! default left to guess: a `Model` that exists can be run.
 
+mod breaker;
 mod discovery;
 mod ejection;
 mod health_check;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::network::Networks;
+pub use breaker::Breaker;
 
 mod retry;
 pub use discovery::{Dns, Families, ServerAddress};
@@ -597,6 +599,8 @@ pub struct Upstream {
     pub health_check: Option<HealthCheck>,
     /// How many retries there may be; `None` is as many as routes ask for.
     pub retry_budget: Option<RetryBudget>,
+    /// When nobody is sent for a while; `None` is never.
+    pub breaker: Option<Breaker>,
 }
 
 /// A version of the PROXY protocol.

@@ -92,7 +92,7 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("RetryBudget", "min" | "min_retries") => Called("floor"),
         ("Route", "method") => Called("methods"),
         ("Route", "locations") => Called("routes"),
-        ("Upstream", "discovery" | "queue" | "breaker" | "max_connections") => NotAvailable(LATER),
+        ("Upstream", "discovery" | "queue" | "max_connections") => NotAvailable(LATER),
         ("Upstream", "hash" | "ip_hash" | "least_conn") => {
             NotAvailable("it stands in balance, for example balance: { hash: client_address }")
         }
@@ -133,6 +133,7 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         }
         ("HttpCheck", "uri" | "url") => Called("path"),
         ("HttpCheck", "status" | "expect" | "match") => Called("statuses"),
+        ("Upstream", "circuit_breaker" | "circuit") => Called("breaker"),
         ("EjectionRule", "base_time" | "window" | "time") => Called("fail_timeout"),
         ("EjectionRule", "consecutive_5xx" | "status") => Called("statuses"),
         ("StaticServer", "tls") => NotAvailable(LATER),

@@ -5,6 +5,7 @@
 //! `Option` even where the key is required (`schemars(required)`): a file with one faulty key is still compiled, so
 //! that its other faults are found in the same run. Nobody but `compile` sees these types.
 
+mod breaker;
 mod dns;
 mod ejection;
 mod health_check;
@@ -25,6 +26,7 @@ use crate::share::{parse_factor, parse_percent};
 use crate::status_range::parse_status_range;
 use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
+pub(crate) use breaker::Breaker;
 pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
 pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
@@ -675,6 +677,8 @@ pub(crate) struct Upstream {
     pub(crate) retry: Option<Box<RetryChoice>>,
     /// What retries may come to, or `off` for as many as there are. Default: 20% of recent requests, at least 10/s.
     pub(crate) retry_budget: Option<RetryBudgetChoice>,
+    /// After too many failures nobody is sent for a while, and then a few to see. Default: absent, none.
+    pub(crate) breaker: Option<Breaker>,
 }
 
 /// A version of the PROXY protocol.

@@ -45,7 +45,8 @@ fn heading(status: &Status, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) -> io::Result<()> {
-    let Upstream { name, protocol, balance, state, endpoints, names, workers, target, failed_generation } = upstream;
+    let Upstream { name, protocol, balance, state, endpoints, names, workers, target, failed_generation, breaker } =
+        upstream;
     writeln!(out)?;
     write!(out, "UPSTREAM {}, {protocol}, {balance}: {}", printable(name), painted(state, colours))?;
     if let Some(target) = target {
@@ -59,6 +60,7 @@ fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) ->
     for line in names.iter().filter_map(unresolved) {
         writeln!(out, "  {}", printable(&line))?;
     }
+    health::print_breaker(breaker.as_ref(), out)?;
     endpoint_table(endpoints).print(colours, out)?;
     health::print(endpoints, out)?;
     worker_table(workers).print(colours, out)

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-pub use health::{Check, Ejected};
+pub use health::{Breaker, Check, Ejected};
 
 /// `GET /status`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -98,6 +98,8 @@ pub struct Upstream {
     pub balance: String,
     /// State of the whole: `ready`, `degraded` or `down`.
     pub state: String,
+    /// Its circuit breaker, if it has one.
+    pub breaker: Option<Breaker>,
     /// Addresses able to take requests.
     pub endpoints: Vec<Endpoint>,
     /// Names of servers that are resolved.

@@ -56,6 +56,7 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         | RefusalKind::UpstreamClosed
         | RefusalKind::UpstreamBadResponse => 502,
         RefusalKind::NoEndpoint
+        | RefusalKind::BreakerOpen
         | RefusalKind::NotReadyInTime
         | RefusalKind::ShuttingDown
         | RefusalKind::OutOfResources => 503,
@@ -184,6 +185,7 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         | RefusalKind::UpstreamClosed
         | RefusalKind::UpstreamBadResponse
         | RefusalKind::NoEndpoint
+        | RefusalKind::BreakerOpen
         | RefusalKind::NotReadyInTime
         | RefusalKind::ShuttingDown
         | RefusalKind::OutOfResources

@@ -3,6 +3,7 @@
 use crate::edge::bind;
 use crate::observe::metrics::Metrics;
 use std::sync::Arc;
+use tidegate_traffic::pool::breaker::{BreakerState, BreakerStatus};
 use tidegate_traffic::pool::transition::{Change, Observer, Transition};
 
 /// Hears of changes for the log and the counters.
@@ -17,7 +18,8 @@ pub(crate) fn observer(metrics: &Arc<Metrics>) -> Observer {
 fn count(metrics: &Metrics, Transition { upstream, change }: &Transition) {
     match change {
         Change::Ejected { ejected, .. } => metrics.health().ejected(upstream, ejected.reason.token()),
-        Change::Returned { .. } | Change::CheckFailing { .. } | Change::CheckPassing { .. } => {}
+        Change::Breaker(status) if status.state == BreakerState::Open => metrics.health().tripped(upstream),
+        Change::Breaker(_) | Change::Returned { .. } | Change::CheckFailing { .. } | Change::CheckPassing { .. } => {}
     }
 }
 
@@ -31,6 +33,19 @@ fn log(Transition { upstream, change }: &Transition) {
             times = ejected.times,
             "endpoint taken out of service"
         ),
+        Change::Breaker(BreakerStatus { state: BreakerState::Open, since, until, reason, trips }) => tracing::warn!(
+            %upstream,
+            reason = reason.as_deref(),
+            ms = since.zip(*until).map(|(since, until)| milliseconds(until.saturating_duration_since(since))),
+            trips,
+            "breaker open, requests are refused"
+        ),
+        Change::Breaker(BreakerStatus { state: BreakerState::HalfOpen, .. }) => {
+            tracing::info!(%upstream, "breaker half-open, a few requests are let through");
+        }
+        Change::Breaker(BreakerStatus { state: BreakerState::Closed, .. }) => {
+            tracing::info!(%upstream, "breaker closed")
+        }
         Change::CheckFailing { endpoint, why } => tracing::warn!(
             %upstream,
             endpoint = %bind::display(endpoint),

@@ -13,6 +13,7 @@ use super::names::{self, label};
 pub struct HealthMetrics {
     ejections: IntCounterVec,
     checks: IntCounterVec,
+    trips: IntCounterVec,
     /// Guards the series there are, so that those of an upstream that is gone can be forgotten.
     known: Mutex<BTreeSet<(String, &'static str)>>,
 }
@@ -22,6 +23,7 @@ impl HealthMetrics {
         Ok(Self {
             ejections: counters(registry, names::EJECTIONS, &[label::UPSTREAM, label::REASON])?,
             checks: counters(registry, names::CHECKS, &[label::UPSTREAM, label::RESULT])?,
+            trips: counters(registry, names::BREAKER_TRIPS, &[label::UPSTREAM])?,
             known: Mutex::default(),
         })
     }
@@ -38,12 +40,19 @@ impl HealthMetrics {
         self.checks.with_label_values(&[upstream, result]).inc();
     }
 
+    /// A breaker has opened.
+    pub fn tripped(&self, upstream: &str) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert((upstream.to_owned(), ""));
+        self.trips.with_label_values(&[upstream]).inc();
+    }
+
     /// Forgets the series of upstreams that are not among these.
     pub(super) fn retain(&self, upstreams: &BTreeSet<String>) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(upstream, reason)| {
             let stays = upstreams.contains(upstream);
             if !stays {
+                let _ = self.trips.remove_label_values(&[upstream.as_str()]);
                 for counters in [&self.ejections, &self.checks] {
                     let _ = counters.remove_label_values(&[upstream.as_str(), reason]);
                 }

@@ -170,6 +170,8 @@ pub struct PoolSample {
     pub upstream: String,
     /// Requests at its endpoints.
     pub in_flight: u64,
+    /// Its breaker: 0 is closed, 1 half-open, 2 open; `None` for an upstream without one.
+    pub breaker: Option<u64>,
     /// Number of endpoints by state.
     pub endpoints: Vec<(&'static str, u64)>,
     /// Number of workers by state; empty for static servers.
@@ -425,8 +427,12 @@ fn sampled(pools: &[PoolSample], limits: &[LimitSample]) -> prometheus::Result<R
     let in_flight = gauges(&registry, names::IN_FLIGHT, &[label::UPSTREAM])?;
     let workers = gauges(&registry, names::WORKERS, &[label::UPSTREAM, label::STATE])?;
     let restarts = counters(&registry, names::WORKER_RESTARTS, &[label::UPSTREAM])?;
+    let breakers = gauges(&registry, names::BREAKER_STATE, &[label::UPSTREAM])?;
     for pool in pools {
         let name = pool.upstream.as_str();
+        if let Some(state) = pool.breaker {
+            breakers.with_label_values(&[name]).set(whole(state));
+        }
         in_flight.with_label_values(&[name]).set(whole(pool.in_flight));
         for (states, gauges) in [(&pool.endpoints, &endpoints), (&pool.workers, &workers)] {
             for (state, count) in states {
@@ -588,6 +594,7 @@ mod tests {
         let pool = PoolSample {
             upstream: "app".to_owned(),
             in_flight: 3,
+            breaker: Some(2),
             endpoints: vec![("ready", 2), ("ejected", 1)],
             workers: vec![("ready", 2), ("starting", 1)],
             restarts: Some(4),
@@ -602,6 +609,7 @@ mod tests {
             r#"tidegate_worker_restarts_total{upstream="app"} 4"#,
             r#"tidegate_upstream_endpoints{state="ejected",upstream="app"} 1"#,
             r#"tidegate_upstream_in_flight{upstream="app"} 3"#,
+            r#"tidegate_upstream_breaker_state{upstream="app"} 2"#,
             r#"tidegate_upstream_in_flight{upstream="static"} 0"#,
             "# TYPE tidegate_worker_restarts_total counter",
             r#"tidegate_sticky_requests_total{result="kept",upstream="app"} 5"#,

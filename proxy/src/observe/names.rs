@@ -52,6 +52,11 @@ pub const RETRIES_DENIED: Metric = metric(
 pub const RESOLUTIONS: Metric = metric("tidegate_dns_resolutions_total", "Resolutions of names of servers");
 /// `{upstream, result}`, result as `passed`, `failed` or `skipped`
 pub const CHECKS: Metric = metric("tidegate_upstream_checks_total", "Health checks of endpoints");
+/// `{upstream}`
+pub const BREAKER_TRIPS: Metric = metric("tidegate_upstream_breaker_trips_total", "How often the breaker opened");
+/// `{upstream}`
+pub const BREAKER_STATE: Metric =
+    metric("tidegate_upstream_breaker_state", "Breaker right now: 0 is closed, 1 half-open, 2 open");
 /// `{upstream, reason}`
 pub const EJECTIONS: Metric =
     metric("tidegate_upstream_ejections_total", "Endpoints taken out of service for a time, by the last failure");

@@ -169,6 +169,7 @@ mod tests {
             ejection: None,
             health_check: None,
             retry_budget: None,
+            breaker: None,
         };
         Pool::new(EndpointIds::default(), &upstream).endpoints().remove(0)
     }

@@ -239,6 +239,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         ejection: Some(Ejection::default()),
         health_check: None,
         retry_budget: None,
+        breaker: None,
     }
 }
 

@@ -145,6 +145,8 @@ refusal_kinds! {
     ClientClosed: Client, true, "client_closed", "the client closed the connection";
     /// The pool is empty, or every endpoint of it is out of service or full.
     NoEndpoint: Upstream, true, "no_endpoint", "no server is available for this request";
+    /// Too many requests failed lately: nobody is sent for a while.
+    BreakerOpen: Upstream, true, "breaker_open", "the application is not well at the moment";
     /// Workers were starting, but none became ready in time.
     NotReadyInTime: Upstream, true, "not_ready_in_time", "the application is still starting";
     /// No endpoint accepted a connection.

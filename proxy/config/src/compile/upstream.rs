@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::names::Unique;
-use super::{Scene, balance, dns, ejection, file_path, health_check, keep, retry as retries, worker};
+use super::{Scene, balance, breaker, dns, ejection, file_path, health_check, keep, retry as retries, worker};
 use crate::fault::Code;
 use crate::model::{
     Address, Balance, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, ServerAddress, StaticServer,
@@ -55,6 +55,7 @@ fn upstream(
         health_check,
         retry,
         retry_budget,
+        breaker,
     } = raw;
     // Of the routes that use it.
     drop(retry);
@@ -107,6 +108,7 @@ fn upstream(
         ejection,
         health_check,
         retry_budget: retries::budget(retry_budget, spot.key("retry_budget"), report),
+        breaker: breaker.map(|raw| breaker::breaker(raw, spot.key("breaker"), report)),
     })
 }
 

@@ -104,6 +104,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         ejection,
         health_check,
         retry_budget,
+        breaker,
     } = old;
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
@@ -121,6 +122,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     settings.compare("retry_budget", retry_budget, &new.retry_budget, |budget| {
         budget.map_or_else(|| "off".to_owned(), |budget| budget.to_string())
     });
+    super::breaker::breaker(breaker, &new.breaker, &mut settings);
     let mut change = UpstreamChange {
         name: name.clone(),
         settings: Vec::new(),

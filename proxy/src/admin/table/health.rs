@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::printable;
-use crate::admin::view::{Check, Ejected, Endpoint};
+use crate::admin::view::{Breaker, Check, Ejected, Endpoint};
 
 /// Prints a line for each endpoint that is out of service.
 pub(super) fn print(endpoints: &[Endpoint], out: &mut dyn Write) -> io::Result<()> {
@@ -20,6 +20,15 @@ pub(super) fn print(endpoints: &[Endpoint], out: &mut dyn Write) -> io::Result<(
         }
     }
     Ok(())
+}
+
+/// Prints a line about a breaker that has opened at some time.
+pub(super) fn print_breaker(breaker: Option<&Breaker>, out: &mut dyn Write) -> io::Result<()> {
+    let Some(Breaker { state, since: Some(since), seconds_left, reason, trips }) = breaker else { return Ok(()) };
+    let left = seconds_left.map(|left| format!(", {left}s left")).unwrap_or_default();
+    let (state, since) = (printable(state), clock(since));
+    let reason = printable(reason.as_deref().unwrap_or_default());
+    writeln!(out, "  breaker {state} since {since}{left}, opened {trips} times, last: {reason}")
 }
 
 /// The time of day in what [`time`](crate::admin::view::time) wrote.

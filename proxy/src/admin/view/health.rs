@@ -2,6 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A circuit breaker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Breaker {
+    /// `closed`, `half_open` or `open`.
+    pub state: String,
+    /// Since when, see [`time`](super::time); `None` is since it exists.
+    pub since: Option<String>,
+    /// Seconds until requests are let through again, rounded up.
+    pub seconds_left: Option<u64>,
+    /// Why it opened last, in words.
+    pub reason: Option<String>,
+    /// How often it opened.
+    pub trips: u64,
+}
+
 /// How an endpoint's checks go.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

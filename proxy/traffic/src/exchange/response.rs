@@ -46,7 +46,7 @@ impl Exchange {
             Hold::Lease(lease) if agreed && self.is_websocket() => {
                 self.timings.response_head = Some(now);
                 self.state = State::Relaying;
-                self.hold = Hold::Tunnel(lease.into_tunnel());
+                self.hold = Hold::Tunnel(lease.into_tunnel(now));
                 let mut edits = filter::response_edits(self.id, true);
                 self.limit_fields.set(&mut edits);
                 self.bind(&mut edits);

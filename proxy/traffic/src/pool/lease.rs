@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::breaker::{Admitted, Verdict};
 use super::endpoint::Endpoint;
 use super::symptom::Symptom;
 use crate::refusal::RefusalKind;
@@ -38,14 +39,16 @@ pub struct Lease {
     /// Of the answer's head, once there is one.
     status: Option<u16>,
     alternative: bool,
+    /// What the pool's breaker wants to know of its end, if there is one.
+    admitted: Option<Admitted>,
     outcome: Option<Outcome>,
 }
 
 impl Lease {
     /// `alternative`: another endpoint that the request has not tried was in service too.
-    pub(super) fn new(endpoint: Arc<Endpoint>, now: Instant, alternative: bool) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, now: Instant, alternative: bool, admitted: Option<Admitted>) -> Self {
         endpoint.begin_exchange();
-        Self { endpoint, began: now, alternative, status: None, outcome: None }
+        Self { endpoint, began: now, alternative, status: None, admitted, outcome: None }
     }
 
     /// Whose lease it is.
@@ -70,6 +73,11 @@ impl Lease {
         self.status = Some(status);
     }
 
+    /// What the breaker is to be told of.
+    pub(super) fn take_admitted(&mut self) -> Option<Admitted> {
+        self.admitted.take()
+    }
+
     /// Status of the answer, if there was one.
     pub(super) fn status(&self) -> Option<u16> {
         self.status
@@ -83,7 +91,10 @@ impl Lease {
 
     /// The exchange has become a tunnel: it no longer counts as in flight, and no drain waits for it.
     #[must_use]
-    pub fn into_tunnel(mut self) -> TunnelLease {
+    pub fn into_tunnel(mut self, now: Instant) -> TunnelLease {
+        if let Some(admitted) = self.admitted.take() {
+            admitted.end(Verdict::Good, now);
+        }
         self.outcome = Some(Outcome::Ok);
         self.endpoint.begin_tunnel();
         TunnelLease { endpoint: Arc::clone(&self.endpoint) }

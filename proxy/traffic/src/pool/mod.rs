@@ -5,6 +5,7 @@
 //! keeps its counters and its place in the balance.
 //! One short lock guards the list of endpoints, the balance and the queue; giving a lease back does not take it.
 
+pub mod breaker;
 pub mod check;
 pub mod ejection;
 pub mod endpoint;
@@ -32,6 +33,7 @@ use tidegate_config::model::{self, Address, EndpointSource, ServerAddress, Upstr
 use crate::refusal::{Refusal, RefusalKind};
 use crate::retry::budget::Budget;
 use balance::{Balance, Choice, Marks};
+use breaker::{Breaker, BreakerStatus};
 use ejection::{Ejections, Watched, transitions};
 use endpoint::{Endpoint, EndpointId, EndpointState, EndpointStatus, OnIdle, Origin, WorkerKey};
 use key::Key;
@@ -122,6 +124,9 @@ struct Inner {
     ejections: Ejections,
     /// How its endpoints are asked whether they are well.
     check: Option<model::HealthCheck>,
+    breaker: Option<Breaker>,
+    /// The first phase of the next breaker.
+    phases: u64,
     /// What nobody was told yet.
     news: Vec<Change>,
     /// Whether an endpoint has a limit of exchanges.
@@ -156,6 +161,8 @@ impl Pool {
             warming: Warming::default(),
             ejections: Ejections::default(),
             check: None,
+            breaker: None,
+            phases: 0,
             news: Vec::new(),
             limited: false,
             expectation,
@@ -198,6 +205,7 @@ impl Pool {
         inner.warming.set_time(upstream.slow_start);
         inner.ejections.configure(upstream.ejection.as_ref());
         inner.set_check(upstream.health_check.as_ref());
+        inner.set_breaker(upstream.breaker.as_ref());
         self.watched.configure(upstream.ejection.as_ref());
         let endpoints = match &upstream.source {
             EndpointSource::Servers(servers) => {
@@ -273,16 +281,19 @@ impl Pool {
         let mut guard = self.lock_at(wanted.now);
         let inner = &mut *guard;
         let Wanted { key, tried, draw, now } = *wanted;
+        if let Some(refusal) = self.broken(inner, now) {
+            return Acquired::Refuse(refusal);
+        }
         let choice = Choice { key, draw, now, all: tried.is_empty() && !inner.limited };
         let candidate =
             |endpoint: &Endpoint| endpoint.is_in_service() && endpoint.has_room() && !tried.contains(&endpoint.id());
         if let Some(endpoint) = inner.balance.pick(&choice, &self.marks, candidate) {
             // Under the lock, so that a drain that follows sees this exchange.
             let alternative = inner.has_untried(tried, Some(endpoint.id()));
-            return Acquired::Lease(Lease::new(endpoint, now, alternative));
+            return Acquired::Lease(Lease::new(endpoint, now, alternative, self.admitted(inner)));
         }
         if let Some(endpoint) = inner.last_resort(tried) {
-            return Acquired::Lease(Lease::new(endpoint, now, false));
+            return Acquired::Lease(Lease::new(endpoint, now, false, self.admitted(inner)));
         }
         let any_ready = inner.endpoints.iter().any(|endpoint| endpoint.is_in_service());
         if !any_ready && inner.expectation != Expectation::Nothing {
@@ -377,6 +388,7 @@ impl Pool {
             balance: inner.balance.kind().clone(),
             expectation: inner.expectation,
             waiting: inner.queue.len(),
+            breaker: inner.breaker.as_ref().map(Breaker::status),
             endpoints: inner.endpoints.iter().map(|endpoint| endpoint.status()).collect(),
         }
     }
@@ -426,6 +438,7 @@ impl Pool {
         if inner.warming.is_due(now) || returns {
             inner.align(&self.marks);
         }
+        inner.look_at_breaker(now);
         if inner.news.is_empty() {
             return inner;
         }
@@ -541,6 +554,8 @@ pub struct PoolStatus {
     pub expectation: Expectation,
     /// Requests that wait for an endpoint.
     pub waiting: usize,
+    /// Its breaker, if it has one.
+    pub breaker: Option<BreakerStatus>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointStatus>,
 }

@@ -87,7 +87,13 @@ mod tests {
     #[test]
     fn every_refusal_that_one_endpoint_causes_is_a_symptom() {
         for kind in RefusalKind::ALL {
-            let of_pool = matches!(kind, RefusalKind::NoEndpoint | RefusalKind::NotReadyInTime | RefusalKind::Deadline);
+            let of_pool = matches!(
+                kind,
+                RefusalKind::NoEndpoint
+                    | RefusalKind::BreakerOpen
+                    | RefusalKind::NotReadyInTime
+                    | RefusalKind::Deadline
+            );
             let symptom = Symptom::of_refusal(*kind);
             assert_eq!(symptom.is_some(), kind.fault() == Fault::Upstream && !of_pool, "{kind:?}");
             assert!(symptom.is_none_or(|symptom| symptom.token() == kind.reason()), "{kind:?}");

@@ -279,7 +279,7 @@ fn a_drain_waits_for_exchanges_but_not_for_tunnels() {
     assert!(matches!(acquire(&pool, &[]), Acquired::Wait(_)), "a draining endpoint gets nothing new");
     one.finish(Outcome::Ok);
     assert_eq!(count.load(Ordering::SeqCst), 0);
-    let tunnel = two.into_tunnel();
+    let tunnel = two.into_tunnel(Instant::now());
     assert_eq!(count.load(Ordering::SeqCst), 1);
     assert_eq!((endpoint.status().tunnels, endpoint.in_flight()), (1, 0));
     drop(tunnel);
@@ -410,7 +410,7 @@ fn nothing_leaks_under_concurrency() {
                 while !done.load(Ordering::SeqCst) {
                     step += 1;
                     match acquire(pool, &[]) {
-                        Acquired::Lease(lease) if step % 3 == 0 => drop(lease.into_tunnel()),
+                        Acquired::Lease(lease) if step % 3 == 0 => drop(lease.into_tunnel(Instant::now())),
                         Acquired::Lease(lease) if step % 3 == 1 => lease.finish(Outcome::Ok),
                         Acquired::Lease(lease) => drop(lease),
                         Acquired::Wait(ticket) => drop(ticket),
@@ -495,7 +495,7 @@ proptest! {
                 },
                 Step::Finish(place) if place < leases.len() => leases.swap_remove(place).finish(Outcome::Ok),
                 Step::Drop(place) if place < leases.len() => drop(leases.swap_remove(place)),
-                Step::Tunnel(place) if place < leases.len() => tunnels.push(leases.swap_remove(place).into_tunnel()),
+                Step::Tunnel(place) if place < leases.len() => tunnels.push(leases.swap_remove(place).into_tunnel(Instant::now())),
                 Step::EndTunnel => drop(tunnels.pop()),
                 Step::Leave => drop(tickets.pop()),
                 Step::Finish(_) | Step::Drop(_) | Step::Tunnel(_) => {}

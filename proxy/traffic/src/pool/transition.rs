@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tidegate_config::model::Address;
 
+use super::breaker::BreakerStatus;
 use super::ejection::Ejected;
 
 /// A change of a pool's service.
@@ -41,6 +42,8 @@ pub enum Change {
         /// How long they failed.
         after: Duration,
     },
+    /// The breaker lets others pass than before.
+    Breaker(BreakerStatus),
     /// An endpoint's time out of service is over.
     Returned {
         /// Which.

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use tidegate_config::model;
 
+use super::breaker::Verdict;
 use super::endpoint::{Endpoint, EndpointId};
 use super::lease::{Lease, Outcome};
 use super::symptom::Symptom;
@@ -106,8 +107,9 @@ impl Ejections {
 impl Pool {
     /// Ends an exchange with one of its endpoints, and takes the endpoint out of service for a time where that was one
     /// failure too many.
-    pub fn end(&self, lease: Lease, outcome: Outcome, now: Instant) {
+    pub fn end(&self, mut lease: Lease, outcome: Outcome, now: Instant) {
         let outcome = self.watched.outcome(&lease, outcome);
+        let admitted = lease.take_admitted();
         match outcome {
             Outcome::UpstreamFault(symptom) => {
                 let (endpoint, began) = (Arc::clone(lease.endpoint()), lease.began());
@@ -119,6 +121,14 @@ impl Pool {
                 lease.finish(outcome);
             }
             Outcome::Ok | Outcome::ClientGone | Outcome::Cancelled => lease.finish(outcome),
+        }
+        if let Some(admitted) = admitted {
+            let verdict = match outcome {
+                Outcome::Ok => Verdict::Good,
+                Outcome::UpstreamFault(_) => Verdict::Bad,
+                Outcome::ClientGone | Outcome::Cancelled => Verdict::Nothing,
+            };
+            admitted.end(verdict, now);
         }
     }
 

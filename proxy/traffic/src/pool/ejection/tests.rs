@@ -110,6 +110,7 @@ fn words(transition: &Transition) -> String {
             let time = (ejected.until - ejected.since).as_secs();
             format!("{endpoint} out {time}s: {}", ejected.reason)
         }
+        Change::Breaker(status) => status.state.word().to_owned(),
         Change::CheckFailing { endpoint, .. } | Change::CheckPassing { endpoint, .. } => endpoint.to_string(),
         Change::Returned { endpoint, early, .. } => format!("{endpoint} back{}", if *early { " early" } else { "" }),
     }
