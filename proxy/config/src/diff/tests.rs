@@ -119,6 +119,15 @@ fn each_change_is_one_line() {
         ),
         (
             "{ path: /, proxy: app }",
+            "{ path: /, retry: { tries: 3, on: [connect, 503], backoff: {}, respect_retry_after: 2s }, deadline: 5s, proxy: app }",
+            "~ site api: routes[/].retry.tries: 2 -> 3\n\
+             ~ site api: routes[/].retry.on: [connect, closed, timeout] -> [connect, 503]\n\
+             ~ site api: routes[/].retry.backoff: absent -> present\n\
+             ~ site api: routes[/].retry.respect_retry_after: off -> 2s\n\
+             ~ site api: routes[/].deadline: off -> 5s\n",
+        ),
+        (
+            "{ path: /, proxy: app }",
             "{ path: /, buffer: { response: off }, proxy: app }",
             "~ site api: routes[/].buffer.response: 16MiB -> off\n",
         ),
