@@ -50,7 +50,7 @@ fn clock() -> Instant {
 #[divan::bench(args = POLICIES, consts = [2, 10, 1000], sample_count = 100, sample_size = 10_000)]
 fn lease<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>, policy: &str) {
     let bed = Bed::new(policy, ENDPOINTS);
-    bencher.bench_local(|| bed.take(Instant::now()).finish(Outcome::Ok));
+    bencher.bench_local(|| bed.turn(Instant::now()));
 }
 
 /// Without the clock, and without the leases' ends: they all end after the sample, which is short for their sake.
@@ -68,14 +68,14 @@ fn cold<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>, policy: &str) {
     let bed = Bed::new(policy, ENDPOINTS);
     let mut other = vec![0_u64; (2 << 20) / 8];
     let spoil = || other.iter_mut().step_by(8).for_each(|word| *word = black_box(*word + 1));
-    bencher.with_inputs(spoil).bench_local_values(|()| bed.take(Instant::now()).finish(Outcome::Ok));
+    bencher.with_inputs(spoil).bench_local_values(|()| bed.turn(Instant::now()));
 }
 
 /// All shards at once on the pool's one lock. Samples are long enough (about a millisecond) that the threads overlap.
 #[divan::bench(threads = [1, 2, 4], sample_count = 100, sample_size = 20_000, args = POLICIES, consts = [10, 1000])]
 fn contended<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>, policy: &str) {
     let bed = Bed::new(policy, ENDPOINTS);
-    bencher.bench(|| bed.take(Instant::now()).finish(Outcome::Ok));
+    bencher.bench(|| bed.turn(Instant::now()));
 }
 
 struct Bed {
@@ -92,6 +92,10 @@ impl Bed {
             _ => Key::None,
         };
         Self { pool: pool(policy, endpoints), keys: (0..1024).map(key).collect(), number: AtomicU64::new(0) }
+    }
+
+    fn turn(&self, now: Instant) {
+        self.take(now).finish(Outcome::Ok, now);
     }
 
     fn take(&self, now: Instant) -> Lease {

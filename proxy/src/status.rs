@@ -15,11 +15,11 @@ use std::time::{Duration, Instant, SystemTime};
 use tidegate_config::model::{HostPattern, Transport, UpstreamProtocol};
 use tidegate_supervisor::{GenerationState, LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
 use tidegate_traffic::limit::Limit;
-use tidegate_traffic::pool::Pool;
 use tidegate_traffic::pool::breaker::{BreakerState, BreakerStatus};
 use tidegate_traffic::pool::check::CheckStatus;
 use tidegate_traffic::pool::ejection::Ejected;
 use tidegate_traffic::pool::endpoint::{EndpointState, EndpointStatus, Origin};
+use tidegate_traffic::pool::{Pool, QueueCounts, QueueStatus};
 
 #[async_trait]
 impl Control for Program {
@@ -201,8 +201,8 @@ pub(crate) fn host(host: &HostPattern) -> String {
 
 fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus], discovery: &Discovery) -> view::Upstream {
     let names = discovery.status(pool.name());
-    let pool_status = status_of(pool);
-    let mut endpoints = pool_status.endpoints;
+    let status = status_of(pool);
+    let mut endpoints = status.endpoints;
     endpoints.sort_by_key(|endpoint| match endpoint.origin {
         Origin::Worker { key, .. } => (key.slot, key.spawn),
         // Static servers keep the order of the file.
@@ -227,13 +227,22 @@ fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus], discovery:
         protocol: model.map_or("", |model| protocol(model.protocol)).to_owned(),
         balance: model.map_or_else(String::new, |model| model.balance.to_string()),
         state: state.to_owned(),
-        breaker: pool_status.breaker.as_ref().map(breaker),
+        breaker: status.breaker.as_ref().map(breaker),
+        in_flight: status.in_flight.into(),
+        max_in_flight: status.places,
+        queue: queue(status.queue),
         endpoints: endpoints.iter().map(endpoint).collect(),
         names: names.iter().map(name).collect(),
         workers: supervised.map(|status| status.workers.iter().map(worker).collect()).unwrap_or_default(),
         target: supervised.map(|status| status.target),
         failed_generation: supervised.and_then(failed_generation),
     }
+}
+
+fn queue(status: QueueStatus) -> view::Queue {
+    let QueueStatus { waiting, size, peak, overloaded, counts } = status;
+    let QueueCounts { full, late, timeout } = counts;
+    view::Queue { waiting: waiting as u64, size: size as u64, peak: peak as u64, overloaded, full, late, timeout }
 }
 
 /// The newest generation, when it was given up: what serves is older than the configuration.
@@ -371,11 +380,20 @@ fn sample(pool: &Pool, workers: &[PoolStatus]) -> PoolSample {
         upstream: pool.name().to_string(),
         breaker: status.breaker.as_ref().map(breaker_number),
         in_flight: status.endpoints.iter().map(|endpoint| u64::from(endpoint.in_flight)).sum(),
+        waiting: status.queue.waiting as u64,
+        peak: status.queue.peak as u64,
+        refused: refused(status.queue.counts),
         endpoints: endpoints.into_iter().collect(),
         workers: states.into_iter().collect(),
         restarts: supervised.map(restarts),
         sticky: pool.bonds().map(|bonds| bonds.all().to_vec()).unwrap_or_default(),
     }
+}
+
+/// Requests that a queue lost, by reason.
+fn refused(counts: QueueCounts) -> Vec<(&'static str, u64)> {
+    let QueueCounts { full, late, timeout } = counts;
+    vec![("full", full), ("late", late), ("timeout", timeout)]
 }
 
 /// A slot that is being replaced has two workers with one count.

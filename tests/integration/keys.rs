@@ -12,6 +12,7 @@ mod ejection;
 mod health_check;
 mod listeners;
 mod process;
+mod queue;
 mod rate_limits;
 mod retries;
 mod sites;
@@ -178,6 +179,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         upstreams::keys(),
         workers::keys(),
         process::keys(),
+        queue::keys(),
         rate_limits::keys(),
         retries::keys(),
         tls_policies::keys(),

@@ -27,6 +27,7 @@ mod keys;
 mod kills;
 mod limits;
 mod pipelining;
+mod queue;
 mod rate_limits;
 mod reload;
 mod retries;

@@ -6,6 +6,7 @@
 mod balance;
 mod breaker;
 mod buffer;
+mod capacity;
 mod dns;
 mod ejection;
 mod health_check;

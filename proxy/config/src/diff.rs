@@ -4,6 +4,7 @@
 //! secrets (environment variables, the token) are named, never printed.
 
 mod breaker;
+mod capacity;
 mod dns;
 mod ejection;
 mod health_check;

@@ -27,6 +27,10 @@ pub use health_check::{CheckKind, HealthCheck, HttpCheck};
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
 pub use sticky::{SameSite, Sticky};
 
+mod capacity;
+
+pub use capacity::{Capacity, QUEUE_LEAST, QUEUE_MOST, QueueOrder, QueuePolicy};
+
 /// One whole site file, its includes merged in.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
@@ -583,6 +587,8 @@ pub struct Upstream {
     pub sticky: Option<Sticky>,
     /// How long a new endpoint takes to its whole share; zero is none.
     pub slow_start: Duration,
+    /// How much of them may be asked at a time, and who waits.
+    pub capacity: Capacity,
     /// Who they are.
     pub source: EndpointSource,
     /// How the names of its servers are resolved; `None` where none has a name.

@@ -92,7 +92,7 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("RetryBudget", "min" | "min_retries") => Called("floor"),
         ("Route", "method") => Called("methods"),
         ("Route", "locations") => Called("routes"),
-        ("Upstream", "discovery" | "queue" | "max_connections") => NotAvailable(LATER),
+        ("Upstream", "discovery" | "max_connections") => NotAvailable(LATER),
         ("Upstream", "hash" | "ip_hash" | "least_conn") => {
             NotAvailable("it stands in balance, for example balance: { hash: client_address }")
         }
@@ -109,6 +109,12 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("UpstreamTls", "cert") => Called("certificate"),
         ("UpstreamTls", "insecure" | "insecure_skip_verify" | "skip_verify") => Called("verify"),
         ("UpstreamTls", "min_version" | "cipher_suites" | "alpn") => NotAvailable(LATER),
+        ("Upstream", "max_conns" | "concurrency" | "cap" | "max_requests_in_flight") => {
+            Called("max_in_flight_per_endpoint")
+        }
+        ("Upstream", "backlog" | "max_pending") => Called("queue"),
+        ("Queue", "length" | "max" | "max_length" | "limit") => Called("size"),
+        ("Queue", "timeout" | "max_wait") => Called("wait"),
         ("Upstream", "keepalive") => Called("idle_connections"),
         ("Upstream", "policy" | "lb" | "strategy") => Called("balance"),
         ("Upstream", "endpoints" | "targets" | "nodes") => Called("servers"),

@@ -20,6 +20,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize as DeriveDeserialize;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 
+mod queue;
+
 use crate::model::Rate;
 use crate::rate::parse_rate;
 use crate::share::{parse_factor, parse_percent};
@@ -30,6 +32,7 @@ pub(crate) use breaker::Breaker;
 pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
 pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
+pub(crate) use queue::{Queue, QueueChoice, QueueOrder, QueueWord};
 pub(crate) use sticky::{SameSite, Secrets, Sticky};
 
 mod retry;
@@ -646,6 +649,17 @@ pub(crate) struct Upstream {
     /// choices by a value, whose keys would move at each step. Default: 0s, at once. Unit: time.
     #[schemars(extend("default" = "0s"))]
     pub(crate) slow_start: Option<Time>,
+    /// Most requests under way with all endpoints together; more wait in the `queue`. A WebSocket counts until it is
+    /// established. Default: no limit. Unit: requests.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub(crate) max_in_flight: Option<u32>,
+    /// Most requests under way with each endpoint, servers without `max_conns` and workers alike; more go to other
+    /// endpoints or wait in the `queue`. Default: no limit. Unit: requests.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) max_in_flight_per_endpoint: Option<u32>,
+    /// What becomes of requests that no endpoint can take at once: `off` refuses them, else they wait within bounds.
+    /// Default: they wait, all bounds at their defaults.
+    pub(crate) queue: Option<QueueChoice>,
     /// Speak TLS with the servers; over HTTP/1.1 only. Default: absent, plaintext.
     pub(crate) tls: Option<UpstreamTls>,
     /// Begin each connection with a PROXY protocol header of this version, which names the client; such a connection
@@ -805,7 +819,8 @@ pub(crate) struct StaticServer {
     /// Unit: rank, 0 to 255.
     #[schemars(range(min = 0, max = 255), extend("default" = 0))]
     pub(crate) priority: Option<u32>,
-    /// Most requests under way at a time; more go to other servers. Default: no limit. Unit: requests.
+    /// Most requests under way at a time; more go to other servers or wait in the upstream's `queue`. Default:
+    /// `max_in_flight_per_endpoint`. Unit: requests.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) max_conns: Option<u32>,
     /// Out of service. With choices by a value it keeps its keys, which go elsewhere meanwhile. Default: false.

@@ -5,7 +5,7 @@ mod health;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::view::{Endpoint, LastReload, Listener, Name, RateLimit, Site, Status, Upstream, Worker, span};
+use super::view::{Endpoint, LastReload, Listener, Name, Queue, RateLimit, Site, Status, Upstream, Worker, span};
 
 /// Whether states are coloured: only on a terminal and without `NO_COLOR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +45,21 @@ fn heading(status: &Status, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) -> io::Result<()> {
-    let Upstream { name, protocol, balance, state, endpoints, names, workers, target, failed_generation, breaker } =
-        upstream;
+    let Upstream {
+        name,
+        protocol,
+        balance,
+        state,
+        in_flight,
+        max_in_flight,
+        queue,
+        endpoints,
+        names,
+        workers,
+        target,
+        failed_generation,
+        breaker,
+    } = upstream;
     writeln!(out)?;
     write!(out, "UPSTREAM {}, {protocol}, {balance}: {}", printable(name), painted(state, colours))?;
     if let Some(target) = target {
@@ -54,6 +67,7 @@ fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) ->
         write!(out, ", {ready} of {target} workers ready")?;
     }
     writeln!(out)?;
+    writeln!(out, "  {}", load(*in_flight, *max_in_flight, queue))?;
     if let Some(generation) = failed_generation {
         writeln!(out, "  generation {generation} was given up, its workers did not become ready: see the log")?;
     }
@@ -64,6 +78,16 @@ fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) ->
     endpoint_table(endpoints).print(colours, out)?;
     health::print(endpoints, out)?;
     worker_table(workers).print(colours, out)
+}
+
+/// What is under way and what waits, with the bounds of both.
+fn load(in_flight: u64, max_in_flight: Option<u32>, queue: &Queue) -> String {
+    let Queue { waiting, size, peak, overloaded, full, late, timeout } = queue;
+    let most = max_in_flight.map_or_else(String::new, |most| format!("/{most}"));
+    let overloaded = if *overloaded { ", overloaded" } else { "" };
+    let refused = full + late + timeout;
+    let why = if refused == 0 { String::new() } else { format!(" ({full} full, {late} late, {timeout} timeout)") };
+    format!("in flight {in_flight}{most}, waiting {waiting}/{size}{overloaded}, peak {peak}, refused {refused}{why}")
 }
 
 fn listeners(listeners: &[Listener]) -> Table {
@@ -310,6 +334,9 @@ mod tests {
                 protocol: "http1".to_owned(),
                 balance: "round_robin".to_owned(),
                 state: "degraded".to_owned(),
+                in_flight: 3,
+                max_in_flight: Some(4),
+                queue: Queue { waiting: 2, size: 64, peak: 9, full: 1, timeout: 4, ..Queue::default() },
                 endpoints: vec![endpoint("unix:/run/t/app-0.sock", "ready", 98_765), endpoint("x", "draining", 1)],
                 workers: vec![
                     Worker {
@@ -358,6 +385,7 @@ SITE  HOSTS                              LISTENERS  CERTIFICATE UNTIL
 api   api.example.com *.api.example.com  :443       2027-01-02
 
 UPSTREAM app, http1, round_robin: degraded, 1 of 2 workers ready
+  in flight 3/4, waiting 2/64, peak 9, refused 5 (1 full, 0 late, 4 timeout)
   ENDPOINT                STATE     WEIGHT  PRIORITY  IN FLIGHT  TUNNELS  CONNECTIONS  REQUESTS  FAILURES
   unix:/run/t/app-0.sock  ready          1         0          0        0            0     98765         0
   x                       draining       1         0          0        0            0         1         0
@@ -397,7 +425,7 @@ UPSTREAM app, http1, round_robin: degraded, 1 of 2 workers ready
         let mut out = Vec::new();
         print_upstream(&upstream, Colours::Off, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();
-        let lines: Vec<&str> = text.lines().skip(2).collect();
+        let lines: Vec<&str> = text.lines().skip(3).collect();
         assert_eq!(lines[0], "  b.internal:80: no such name, next try in 4s");
         let kept =
             "  c.internal:80: name server 10.0.0.9:53: no answer within 5s, trying now, its last 2 addresses stay";

@@ -98,6 +98,12 @@ pub struct Upstream {
     pub balance: String,
     /// State of the whole: `ready`, `degraded` or `down`.
     pub state: String,
+    /// Requests at its endpoints right now.
+    pub in_flight: u64,
+    /// Most requests at its endpoints at a time, where there is a limit.
+    pub max_in_flight: Option<u32>,
+    /// Requests that wait.
+    pub queue: Queue,
     /// Its circuit breaker, if it has one.
     pub breaker: Option<Breaker>,
     /// Addresses able to take requests.
@@ -110,6 +116,26 @@ pub struct Upstream {
     pub target: Option<u32>,
     /// Number of the newest spawn specification when it was given up, so that an older one serves.
     pub failed_generation: Option<u64>,
+}
+
+/// Requests that wait for an endpoint of an upstream.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Queue {
+    /// How many right now.
+    pub waiting: u64,
+    /// How many there may be; 0 without a queue.
+    pub size: u64,
+    /// How many there ever were at a time.
+    pub peak: u64,
+    /// Whether the newest come first, and late ones are refused.
+    pub overloaded: bool,
+    /// Requests refused because there was no room.
+    pub full: u64,
+    /// Requests refused because they were late while the queue was overloaded.
+    pub late: u64,
+    /// Requests refused because their time to wait was over.
+    pub timeout: u64,
 }
 
 /// An endpoint.

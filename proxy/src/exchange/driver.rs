@@ -241,11 +241,12 @@ impl<D: Downstream> Driver<'_, D> {
 
     /// Waits for an endpoint; `None` when the client has left.
     async fn wait(&mut self, ticket: Ticket, until: Instant, collected: Option<&Collected>) -> Option<Event<'static>> {
+        let _queued = self.exchange.pool().and_then(|pool| self.view.upstream_metrics(pool)).map(|all| all.queued());
         let mut timer = Timer::default();
         let watch_client = !self.has_body() || collected.is_some_and(|body| body.complete);
         poll_fn(|cx| {
-            if ticket.poll(cx.waker()) {
-                return Poll::Ready(Some(Event::EndpointReady));
+            if let Some(called) = ticket.poll(cx.waker()) {
+                return Poll::Ready(Some(Event::Called(called)));
             }
             if timer.poll_expired(cx, until.into()) {
                 return Poll::Ready(Some(Event::WaitExpired));

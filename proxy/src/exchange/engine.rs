@@ -26,14 +26,16 @@ use pingora_core::server::configuration::ServerConf;
 use pingora_core::{Error, ErrorSource, ErrorType, Result, RetryType};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session, http_proxy};
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use tidegate_config::model::{Address, ClientTimeouts};
 use tidegate_traffic::body::{BodyPipe, BodyPlan};
 use tidegate_traffic::pool::lease::Outcome;
+use tidegate_traffic::pool::queue::Ticket;
 use tidegate_traffic::retry::{Cause, Failure, Heard, Sent, Stage};
 use tidegate_traffic::{
     Action, Answer, Attempt, BodyLength, Event, Exchange, HeadView, Refusal, RefusalKind, ResponseView,
@@ -126,6 +128,8 @@ struct State {
     attempt: Option<Attempt>,
     /// When the next attempt is to be asked for.
     delayed: Option<Instant>,
+    /// Another attempt is to follow once there is an endpoint for it.
+    queued: Option<Queued>,
     refusal: Option<Refusal>,
     pipe: Option<BodyPipe>,
     body_taken: bool,
@@ -175,6 +179,7 @@ impl Job {
                 account,
                 attempt: Some(attempt),
                 delayed: None,
+                queued: None,
                 refusal: None,
                 body_taken: false,
                 body_moved: Instant::now(),
@@ -318,6 +323,27 @@ impl Job {
         }
     }
 
+    /// Waits for an endpoint if the last attempt ended so.
+    async fn wait(&self, session: &mut Session) -> Result<()> {
+        let Some(Queued { ticket, until }) = self.state().queued.take() else { return Ok(()) };
+        let _queued =
+            self.state().exchange.pool().and_then(|pool| self.view.upstream_metrics(pool)).map(|all| all.queued());
+        let called = poll_fn(|cx| ticket.poll(cx.waker()).map_or(Poll::Pending, Poll::Ready));
+        let event = tokio::select! {
+            called = called => Event::Called(called),
+            () = tokio::time::sleep_until(until.into()) => Event::WaitExpired,
+            // Only who has sent everything can be watched: the rest of a body is the engine's to read.
+            _ = session.as_downstream_mut().read_body_or_idle(true), if !self.has_body => {
+                return Err(Error::explain(ErrorType::ConnectionClosed, "the client left the queue").into_down());
+            }
+        };
+        drop(ticket);
+        let mut state = self.state();
+        let action = state.exchange.step(&self.view.traffic, event, Instant::now());
+        state.take(action);
+        Ok(())
+    }
+
     fn finish(&self, shard: &Shard) {
         let mut state = self.state();
         let outcome = state.outcome;
@@ -325,6 +351,12 @@ impl Job {
         finish::count_denied(&self.view, &state.exchange);
         self.labels.record(shard, &state.account, state.bytes);
     }
+}
+
+/// A place in a queue.
+struct Queued {
+    ticket: Ticket,
+    until: Instant,
 }
 
 impl State {
@@ -345,11 +377,14 @@ impl State {
                 self.delayed = Some(until);
                 true
             }
-            // Waiting for workers: HTTP/2 pools have none.
+            Action::Queue { ticket, until } => {
+                self.attempt = None;
+                self.queued = Some(Queued { ticket, until });
+                true
+            }
             Action::Respond(Answer::Fixed(_))
             | Action::Discard
             | Action::Collect { .. }
-            | Action::Queue { .. }
             | Action::Relay { .. }
             | Action::Done => false,
         }
@@ -459,9 +494,10 @@ impl ProxyHttp for Bridge {
         Ok(())
     }
 
-    async fn upstream_peer(&self, _: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
         let job = ctx.job()?;
         job.wait_for_turn().await;
+        job.wait(session).await?;
         let state = job.state();
         let Some(attempt) = &state.attempt else {
             return Error::e_explain(ErrorType::InternalError, "no endpoint was chosen");

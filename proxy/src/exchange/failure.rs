@@ -57,6 +57,9 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         | RefusalKind::UpstreamBadResponse => 502,
         RefusalKind::NoEndpoint
         | RefusalKind::BreakerOpen
+        | RefusalKind::QueueFull
+        | RefusalKind::QueueLate
+        | RefusalKind::QueueTimeout
         | RefusalKind::NotReadyInTime
         | RefusalKind::ShuttingDown
         | RefusalKind::OutOfResources => 503,
@@ -186,6 +189,9 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         | RefusalKind::UpstreamBadResponse
         | RefusalKind::NoEndpoint
         | RefusalKind::BreakerOpen
+        | RefusalKind::QueueFull
+        | RefusalKind::QueueLate
+        | RefusalKind::QueueTimeout
         | RefusalKind::NotReadyInTime
         | RefusalKind::ShuttingDown
         | RefusalKind::OutOfResources

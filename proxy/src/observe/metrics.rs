@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::health::HealthMetrics;
@@ -44,6 +44,7 @@ pub struct Metrics {
     retries: IntCounterVec,
     resolutions: IntCounterVec,
     retries_denied: IntCounterVec,
+    waits: HistogramVec,
     refusals: IntCounterVec,
     health: HealthMetrics,
     generation: IntGauge,
@@ -137,12 +138,18 @@ pub struct UpstreamMetrics {
     /// Requests that were not tried again because the budget did not pay for it.
     pub denied: IntCounter,
     retries: [IntCounter; Reason::ALL.len()],
+    waits: Histogram,
 }
 
 impl UpstreamMetrics {
     /// A request is tried again.
     pub fn retried(&self, reason: Reason) {
         self.retries[reason as usize].inc();
+    }
+
+    /// A request begins to wait for an endpoint. When the timer is dropped the wait is over.
+    pub fn queued(&self) -> HistogramTimer {
+        self.waits.start_timer()
     }
 }
 
@@ -170,6 +177,12 @@ pub struct PoolSample {
     pub upstream: String,
     /// Requests at its endpoints.
     pub in_flight: u64,
+    /// Requests that wait for one of them.
+    pub waiting: u64,
+    /// Most requests that ever waited at a time.
+    pub peak: u64,
+    /// Number of requests that did not get an endpoint in time, by reason.
+    pub refused: Vec<(&'static str, u64)>,
     /// Its breaker: 0 is closed, 1 half-open, 2 open; `None` for an upstream without one.
     pub breaker: Option<u64>,
     /// Number of endpoints by state.
@@ -203,6 +216,7 @@ impl Metrics {
         let build = gauges(&registry, names::BUILD, &[label::VERSION])?;
         build.with_label_values(&[version]).set(1);
         let buckets = HistogramOpts::from(opts(names::REQUEST_DURATION)).buckets(BUCKETS.to_vec());
+        let waits = HistogramOpts::from(opts(names::QUEUE_WAIT)).buckets(BUCKETS.to_vec());
         let metrics = Self {
             requests: counters(
                 &registry,
@@ -222,6 +236,7 @@ impl Metrics {
             resolutions: counters(&registry, names::RESOLUTIONS, &[label::UPSTREAM, label::RESULT])?,
             retries: counters(&registry, names::RETRIES, &[label::UPSTREAM, label::REASON])?,
             retries_denied: counters(&registry, names::RETRIES_DENIED, &[label::UPSTREAM, label::REASON])?,
+            waits: registered(&registry, HistogramVec::new(waits, &upstream)?)?,
             refusals: counters(&registry, names::REFUSALS, &[label::REASON])?,
             health: HealthMetrics::new(&registry)?,
             generation: gauge(&registry, names::CONFIG_GENERATION)?,
@@ -295,6 +310,7 @@ impl Metrics {
                 names_failed: self.resolutions.with_label_values(&[name, "failed"]),
                 denied: self.retries_denied.with_label_values(&[name, BUDGET]),
                 retries: Reason::ALL.map(|reason| self.retries.with_label_values(&[name, reason.name()])),
+                waits: self.waits.with_label_values(&[name]),
             })
         });
         Arc::clone(upstream)
@@ -400,6 +416,7 @@ impl Metrics {
             let _ = self.retries.remove_label_values(&[name, reason.name()]);
         }
         let _ = self.retries_denied.remove_label_values(&[name, BUDGET]);
+        let _ = self.waits.remove_label_values(&[name]);
         false
     }
 
@@ -425,6 +442,9 @@ fn sampled(pools: &[PoolSample], limits: &[LimitSample]) -> prometheus::Result<R
     let registry = Registry::new();
     let endpoints = gauges(&registry, names::ENDPOINTS, &[label::UPSTREAM, label::STATE])?;
     let in_flight = gauges(&registry, names::IN_FLIGHT, &[label::UPSTREAM])?;
+    let waiting = gauges(&registry, names::QUEUE_LENGTH, &[label::UPSTREAM])?;
+    let peak = gauges(&registry, names::QUEUE_PEAK, &[label::UPSTREAM])?;
+    let refused = counters(&registry, names::QUEUE_REFUSED, &[label::UPSTREAM, label::REASON])?;
     let workers = gauges(&registry, names::WORKERS, &[label::UPSTREAM, label::STATE])?;
     let restarts = counters(&registry, names::WORKER_RESTARTS, &[label::UPSTREAM])?;
     let breakers = gauges(&registry, names::BREAKER_STATE, &[label::UPSTREAM])?;
@@ -434,6 +454,11 @@ fn sampled(pools: &[PoolSample], limits: &[LimitSample]) -> prometheus::Result<R
             breakers.with_label_values(&[name]).set(whole(state));
         }
         in_flight.with_label_values(&[name]).set(whole(pool.in_flight));
+        waiting.with_label_values(&[name]).set(whole(pool.waiting));
+        peak.with_label_values(&[name]).set(whole(pool.peak));
+        for (reason, count) in &pool.refused {
+            refused.with_label_values(&[name, *reason]).inc_by(*count);
+        }
         for (states, gauges) in [(&pool.endpoints, &endpoints), (&pool.workers, &workers)] {
             for (state, count) in states {
                 gauges.with_label_values(&[name, *state]).set(whole(*count));
@@ -594,6 +619,9 @@ mod tests {
         let pool = PoolSample {
             upstream: "app".to_owned(),
             in_flight: 3,
+            waiting: 2,
+            peak: 9,
+            refused: vec![("full", 1), ("late", 0)],
             breaker: Some(2),
             endpoints: vec![("ready", 2), ("ejected", 1)],
             workers: vec![("ready", 2), ("starting", 1)],
@@ -611,6 +639,10 @@ mod tests {
             r#"tidegate_upstream_in_flight{upstream="app"} 3"#,
             r#"tidegate_upstream_breaker_state{upstream="app"} 2"#,
             r#"tidegate_upstream_in_flight{upstream="static"} 0"#,
+            r#"tidegate_upstream_queue_length{upstream="app"} 2"#,
+            r#"tidegate_upstream_queue_peak{upstream="app"} 9"#,
+            r#"tidegate_upstream_queue_refused_total{reason="full",upstream="app"} 1"#,
+            r#"tidegate_upstream_queue_refused_total{reason="late",upstream="app"} 0"#,
             "# TYPE tidegate_worker_restarts_total counter",
             r#"tidegate_sticky_requests_total{result="kept",upstream="app"} 5"#,
             r#"tidegate_rate_limit_requests_total{limit="site a, route /",result="delayed"} 7"#,

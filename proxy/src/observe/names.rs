@@ -115,6 +115,19 @@ pub const WORKER_RESTARTS: Metric = metric("tidegate_worker_restarts_total", "St
 pub const ENDPOINTS: Metric = metric("tidegate_upstream_endpoints", "Endpoints by state");
 /// `{upstream}`
 pub const IN_FLIGHT: Metric = metric("tidegate_upstream_in_flight", "Requests at endpoints right now");
+/// `{upstream}`
+pub const QUEUE_LENGTH: Metric =
+    metric("tidegate_upstream_queue_length", "Requests that wait for an endpoint right now");
+/// `{upstream}`
+pub const QUEUE_PEAK: Metric = metric("tidegate_upstream_queue_peak", "Most requests that ever waited at a time");
+/// `{upstream}`
+pub const QUEUE_WAIT: Metric = metric(
+    "tidegate_upstream_queue_wait_seconds",
+    "Time that requests waited for an endpoint, those that waited at all",
+);
+/// `{upstream, reason}`, reason as `full`, `late` or `timeout`
+pub const QUEUE_REFUSED: Metric =
+    metric("tidegate_upstream_queue_refused_total", "Requests that did not get an endpoint in time, by reason");
 /// `{version}`
 pub const BUILD: Metric = metric("tidegate_build_info", "1, with the version as label");
 

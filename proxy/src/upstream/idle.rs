@@ -133,7 +133,7 @@ mod tests {
     use crate::edge::socket::Socket;
     use crate::upstream::link::Link;
     use std::sync::Arc;
-    use tidegate_config::model::{Address, Parsing, Upstream, UpstreamProtocol, UpstreamTimeouts};
+    use tidegate_config::model::{Address, Capacity, Parsing, Upstream, UpstreamProtocol, UpstreamTimeouts};
     use tidegate_config::model::{Balance, EndpointSource, StaticServer};
     use tidegate_traffic::pool::endpoint::Endpoint;
     use tidegate_traffic::pool::lease::ConnPermit;
@@ -162,6 +162,7 @@ mod tests {
             balance: Balance::RoundRobin,
             sticky: None,
             slow_start: Duration::ZERO,
+            capacity: Capacity::default(),
             source: EndpointSource::Servers(vec![server]),
             dns: None,
             timeouts,

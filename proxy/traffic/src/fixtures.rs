@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate_config::model::{
-    Address, Admin, Backoff, Balance, Buffer, ClientTimeouts, ConnectionLimits, DEFAULT_TLS_POLICY, Ejection,
+    Address, Admin, Backoff, Balance, Buffer, Capacity, ClientTimeouts, ConnectionLimits, DEFAULT_TLS_POLICY, Ejection,
     EndpointSource, EnvInherit, FixedResponse, ForwardPath, HalfClose, HeadLimits, HostPattern, Http2, Listener,
     LogFormat, LogLevel, Logging, Model, Parsing, PathPattern, Readiness, Retry, RetryOn, Route, RouteAction, Server,
     ShardCount, Site, SpoolSettings, StaticServer, Statuses, TlsPolicy, Transport, Upstream, UpstreamProtocol,
@@ -224,6 +224,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         balance: Balance::RoundRobin,
         sticky: None,
         slow_start: Duration::ZERO,
+        capacity: Capacity::default(),
         source,
         timeouts: UpstreamTimeouts {
             connect: 2 * second,

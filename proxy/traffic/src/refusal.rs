@@ -147,6 +147,12 @@ refusal_kinds! {
     NoEndpoint: Upstream, true, "no_endpoint", "no server is available for this request";
     /// Too many requests failed lately: nobody is sent for a while.
     BreakerOpen: Upstream, true, "breaker_open", "the application is not well at the moment";
+    /// Every endpoint is full, and as many requests wait as may.
+    QueueFull: Upstream, true, "queue_full", "too many requests are waiting for the application";
+    /// The queue was overloaded, and this request had waited too long to be of use.
+    QueueLate: Upstream, true, "queue_late", "the application has too much to do at the moment";
+    /// No endpoint had room in time.
+    QueueTimeout: Upstream, true, "queue_timeout", "the application was busy for too long";
     /// Workers were starting, but none became ready in time.
     NotReadyInTime: Upstream, true, "not_ready_in_time", "the application is still starting";
     /// No endpoint accepted a connection.

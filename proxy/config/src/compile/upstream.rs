@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::names::Unique;
-use super::{Scene, balance, breaker, dns, ejection, file_path, health_check, keep, retry as retries, worker};
+use super::{
+    Scene, balance, breaker, capacity, dns, ejection, file_path, health_check, keep, retry as retries, worker,
+};
 use crate::fault::Code;
 use crate::model::{
     Address, Balance, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, ServerAddress, StaticServer,
@@ -45,6 +47,9 @@ fn upstream(
         proxy_protocol,
         balance,
         slow_start,
+        max_in_flight,
+        max_in_flight_per_endpoint,
+        queue,
         servers,
         dns,
         workers,
@@ -91,6 +96,7 @@ fn upstream(
         None => None,
     };
     let ejection = ejection::ejection(ejection, servers.as_deref().unwrap_or_default(), spot, report);
+    let capacity = capacity::capacity(max_in_flight, max_in_flight_per_endpoint, queue, spot, report);
     let source = servers.map(EndpointSource::Servers).or_else(|| workers.map(EndpointSource::Workers));
     Some(Upstream {
         name: name.to_owned(),
@@ -100,6 +106,7 @@ fn upstream(
         balance,
         sticky,
         slow_start,
+        capacity,
         source: source?,
         dns,
         timeouts: timeouts?,

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::settings::{Setting, Settings, list, optional};
-use super::{Changes, dns};
+use super::{Changes, capacity, dns};
 use crate::model::{EndpointSource, StaticServer, Upstream, UpstreamTimeouts, WorkerCount, WorkerSpec};
 use crate::units::format_duration;
 
@@ -96,6 +96,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         balance,
         sticky,
         slow_start,
+        capacity,
         source,
         dns,
         timeouts,
@@ -114,6 +115,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     settings.0.extend(super::sticky::sticky(sticky.as_ref(), new.sticky.as_ref()));
     settings.time("slow_start", slow_start, &new.slow_start);
     dns::settings(dns.as_ref(), new.dns.as_ref(), &mut settings);
+    capacity::capacity(capacity, &new.capacity, &mut settings);
     upstream_timeouts(timeouts, &new.timeouts, &mut settings);
     settings.compare("idle_connections", idle_connections, &new.idle_connections, ToString::to_string);
     settings.debug("parsing", parsing, &new.parsing);

@@ -116,7 +116,7 @@ impl Exchange {
         let wanted = Wanted { key: &proxied.key, tried, draw: self.draw(), now };
         let Acquired::Lease(lease) = proxied.pool.acquire(&wanted) else { return false };
         if !self.pay(now) {
-            lease.finish(Outcome::Cancelled);
+            lease.pass_on();
             return false;
         }
         self.next = Some(Next::Forward(lease));
@@ -126,7 +126,7 @@ impl Exchange {
     /// The try that was to follow does not.
     pub(super) fn give_reserved_back(&mut self) {
         if let Some(Next::Forward(lease)) = self.next.take() {
-            lease.finish(Outcome::Cancelled);
+            lease.pass_on();
         }
     }
 

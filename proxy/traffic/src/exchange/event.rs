@@ -2,6 +2,7 @@
 
 use crate::head::{HeadView, ResponseView};
 use crate::pool::lease::Outcome;
+use crate::pool::queue::Called;
 use crate::retry::Failure;
 
 /// What has happened.
@@ -12,8 +13,8 @@ pub enum Event<'a> {
     DelayOver,
     /// As much of the body as `Collect` asks for is held.
     Collected,
-    /// The ticket of `Queue` says that it is worth asking again.
-    EndpointReady,
+    /// The ticket of `Queue` says what the wait has come to.
+    Called(Called),
     /// The time of `Queue` is over.
     WaitExpired,
     /// The attempt of `Forward` ended before a response head.

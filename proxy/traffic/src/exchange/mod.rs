@@ -5,7 +5,7 @@
 //! lasts for days holds nothing of the configuration it began under.
 //!
 //! `Head` is the first event. `Delay` is answered by `DelayOver`; `Collect` by `Collected`, or the driver answers by
-//! itself; `Queue` by `EndpointReady` or `WaitExpired`; `Forward` by `AttemptFailed` or `ResponseHead`;
+//! itself; `Queue` by `Called` or `WaitExpired`; `Forward` by `AttemptFailed` or `ResponseHead`;
 //! `Discard` by `Discarded`; `DeadlineOver` may come when [`Exchange::deadline`] has passed; everything ends with
 //! `Finished`, which may come at any time (the client may go away at any time).
 //! Dropping the exchange at any point gives back what it holds.
@@ -45,7 +45,6 @@ mod sticky;
 
 pub use action::{Action, Answer, Attempt};
 pub use event::Event;
-pub use seek::READY_WAIT;
 
 /// When things happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -169,8 +168,8 @@ impl Exchange {
                 None => self.refuse(Refusal::new(RefusalKind::Internal, "a delay with nothing behind it")),
             },
             (State::Collecting, Event::Collected) => self.seek(now),
-            (State::Waiting, Event::EndpointReady) => self.seek(now),
-            (State::Waiting, Event::WaitExpired) => self.wait_expired(),
+            (State::Waiting, Event::Called(called)) => self.called(called, now),
+            (State::Waiting, Event::WaitExpired) => self.wait_expired(now),
             (State::Attempting, Event::AttemptFailed(failure)) => self.attempt_failed(&failure, now),
             (State::Attempting, Event::ResponseHead(response)) => self.response_head(&response, now),
             (State::Discarding { wait }, Event::Discarded) => self.discarded(wait, now),

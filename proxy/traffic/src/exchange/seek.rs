@@ -5,42 +5,77 @@ use std::time::{Duration, Instant};
 
 use super::{Action, Attempt, Exchange, Hold, State};
 use crate::mix::mix;
+use crate::pool::endpoint::Origin;
 use crate::pool::lease::Lease;
+use crate::pool::queue::{Called, Ticket};
 use crate::pool::{Acquired, Wanted};
 use crate::refusal::{Refusal, RefusalKind};
 
-/// How long a request waits for workers that are starting.
-pub const READY_WAIT: Duration = Duration::from_secs(10);
 impl Exchange {
     /// Asks the pool for an endpoint that was not tried.
     pub(super) fn seek(&mut self, now: Instant) -> Action {
         let Some(proxied) = self.proxied() else {
             return self.refuse(Refusal::new(RefusalKind::Internal, "the route has no upstream"));
         };
-        let wanted = Wanted { key: &proxied.key, tried: &self.tried, draw: self.draw(), now };
-        match proxied.pool.acquire(&wanted) {
-            Acquired::Lease(lease) => {
-                if self.attempts == 0 {
-                    proxied.pool.retry_budget().deposit(now);
-                }
-                self.tries += 1;
-                self.forward(lease, false, now)
-            }
+        match proxied.pool.acquire(&Wanted { key: &proxied.key, tried: &self.tried, draw: self.draw(), now }) {
+            Acquired::Lease(lease) => self.leased(lease, now),
             Acquired::Wait(ticket) => {
                 self.state = State::Waiting;
+                // A later wait goes on where the first one ended.
                 let since = *self.timings.queued.get_or_insert(now);
-                Action::Queue { ticket, until: self.within_deadline(since + READY_WAIT) }
+                let until = self.within_deadline(since + self.longest_wait(&ticket));
+                Action::Queue { ticket, until }
             }
-            Acquired::Refuse(refusal) => {
-                let refusal = self.last_failure.take().unwrap_or(refusal);
-                self.refuse(refusal)
-            }
+            Acquired::Refuse(refusal) => self.unserved(refusal),
         }
     }
 
-    /// Another random number for each request, whose identifier is one, and by its mix for each attempt.
+    /// The wait has come to this.
+    pub(super) fn called(&mut self, called: Called, now: Instant) -> Action {
+        match called {
+            Called::Lease(lease) => {
+                if let (Some(proxied), Origin::Worker { .. }) = (self.proxied(), lease.endpoint().origin()) {
+                    proxied.pool.worker_came(now);
+                }
+                self.leased(lease, now)
+            }
+            Called::Refuse(refusal) => self.unserved(refusal),
+        }
+    }
+
+    pub(super) fn wait_expired(&mut self, now: Instant) -> Action {
+        let Some(proxied) = self.proxied() else {
+            return self.refuse(Refusal::new(RefusalKind::Internal, "the route has no upstream"));
+        };
+        let refusal = proxied.pool.wait_expired(&self.tried, self.draw(), now);
+        self.unserved(refusal)
+    }
+
+    /// The failure of an attempt tells more than what became of the search for another endpoint.
+    fn unserved(&mut self, refusal: Refusal) -> Action {
+        let refusal = self.last_failure.take().unwrap_or(refusal);
+        self.refuse(refusal)
+    }
+
+    /// The identifier is random: another number for each request, and by its mix for each attempt.
     pub(super) fn draw(&self) -> u64 {
         mix((self.id.0 as u64).wrapping_add(u64::from(self.attempts)))
+    }
+
+    /// Half of the time that there is at the most: the rest is for the endpoint.
+    fn longest_wait(&self, ticket: &Ticket) -> Duration {
+        let half = self.deadline.map(|deadline| deadline.saturating_duration_since(self.timings.started) / 2);
+        half.map_or(ticket.longest(), |half| ticket.longest().min(half))
+    }
+
+    fn leased(&mut self, lease: Lease, now: Instant) -> Action {
+        if self.attempts == 0
+            && let Some(proxied) = self.proxied()
+        {
+            proxied.pool.retry_budget().deposit(now);
+        }
+        self.tries += 1;
+        self.forward(lease, false, now)
     }
 
     pub(super) fn forward(&mut self, lease: Lease, fresh: bool, now: Instant) -> Action {
@@ -80,15 +115,5 @@ impl Exchange {
         let follows = policy.on.timeout && self.is_idempotent() && self.tries < policy.tries && lease.has_alternative();
         let time = policy.try_timeout.filter(|_| follows)?;
         self.deadline.is_none_or(|deadline| now + time < deadline).then_some(time)
-    }
-
-    pub(super) fn wait_expired(&mut self) -> Action {
-        let detail = match self.proxied() {
-            Some(proxied) => format!("upstream: {}, no worker ready in {READY_WAIT:?}", proxied.pool.name()),
-            None => String::new(),
-        };
-        let expired = Refusal::new(RefusalKind::NotReadyInTime, detail);
-        let refusal = self.last_failure.take().unwrap_or(expired);
-        self.refuse(refusal)
     }
 }

@@ -1,5 +1,7 @@
 //! The step machine, event by event.
 
+use std::task::Waker;
+
 use proptest::prelude::*;
 use tidegate_config::Networks;
 use tidegate_config::model::{
@@ -12,10 +14,11 @@ use crate::fixtures::{
     self, FieldList, Request as Asked, fields, get, model, proxy, respond, route, servers, site, upstream,
 };
 use crate::head::ResponseView;
-use crate::pool::Expectation;
 use crate::pool::endpoint::WorkerKey;
+use crate::pool::key::Key;
 use crate::pool::queue::Ticket;
 use crate::pool::sticky::{Seal, Seals};
+use crate::pool::{Acquired, Expectation, Wanted};
 use crate::retry::{Cause, Failure, Heard, Sent, Stage};
 use crate::traffic::{Identities, Traffic};
 
@@ -76,6 +79,12 @@ impl Run {
 
     pub(super) fn fail(&mut self, failure: Failure) -> String {
         self.step(Event::AttemptFailed(failure))
+    }
+
+    /// Takes what the ticket has been called with.
+    fn called(&mut self) -> String {
+        let called = self.ticket.take().and_then(|ticket| ticket.poll(Waker::noop()));
+        self.step(Event::Called(called.expect("the ticket was called")))
     }
 
     pub(super) fn respond(&mut self, status: u16, list: &[(&str, &str)]) -> String {
@@ -388,11 +397,67 @@ fn a_request_waits_for_workers_that_start() {
     let key = WorkerKey { slot: 0, spawn: 1 };
     assert_eq!(run.head(&get("h", "/app")), "queue 10s");
     run.now += Duration::from_secs(4);
-    assert_eq!(run.step(Event::EndpointReady), "queue 6s", "the wait goes on, it does not begin again");
     run.traffic.pools[0].add_worker(key, 7, fixtures::tcp(9));
-    assert!(run.ticket.take().unwrap().poll(std::task::Waker::noop()));
-    assert_eq!(run.step(Event::EndpointReady), "to 9");
+    assert_eq!(run.called(), "to 9");
+    run.traffic.pools[0].remove_worker(key);
+    assert_eq!(run.fail(REFUSED), "queue 6s", "the wait goes on, it does not begin again");
+    run.traffic.pools[0].add_worker(WorkerKey { slot: 0, spawn: 2 }, 7, fixtures::tcp(9));
+    assert_eq!(run.called(), "to 9");
     assert_eq!(run.respond(200, &[]), "relay");
+}
+
+fn full_upstream(ports: &[(u16, u32)]) -> Run {
+    let mut full = upstream("app", servers(ports));
+    full.capacity.max_in_flight_per_endpoint = Some(1);
+    Run::new(Traffic::build(&app(full), None, &Identities::default()))
+}
+
+/// A lease that somebody else holds.
+fn taken(run: &Run) -> Lease {
+    let wanted = Wanted { key: &Key::None, tried: &[], draw: 0, now: run.now };
+    match run.traffic.pools[0].acquire(&wanted) {
+        Acquired::Lease(lease) => lease,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_request_waits_for_an_endpoint_that_is_full() {
+    let mut run = full_upstream(&[(1, 1)]);
+    let held = taken(&run);
+    assert_eq!(run.head(&get("h", "/app")), "queue 5s");
+    run.now += Duration::from_secs(1);
+    held.finish(Outcome::Ok, run.now);
+    assert_eq!(run.called(), "to 1");
+    assert_eq!(run.exchange.timings().queued, Some(run.now - Duration::from_secs(1)));
+    assert_eq!(run.respond(200, &[]), "relay");
+
+    let mut run = full_upstream(&[(1, 1)]);
+    let _held = taken(&run);
+    run.head(&get("h", "/app"));
+    assert_eq!(run.step(Event::WaitExpired), "queue_timeout");
+}
+
+#[test]
+fn a_lease_that_nobody_takes_from_its_ticket_goes_on() {
+    let mut run = full_upstream(&[(1, 1)]);
+    let held = taken(&run);
+    run.head(&get("h", "/app"));
+    drop(held);
+    assert_eq!(run.loads(), [(1, 0)], "it lies in the ticket");
+    run.ticket = None;
+    assert_eq!(run.loads(), [(0, 0)]);
+    assert_eq!(run.step(Event::WaitExpired), "queue_timeout");
+}
+
+#[test]
+fn a_retry_waits_for_another_endpoint_than_the_one_that_failed() {
+    let mut run = full_upstream(&[(1, 1), (2, 1)]);
+    let first = taken(&run);
+    assert_eq!(run.head(&get("h", "/app")), "to 2");
+    assert_eq!(run.fail(REFUSED), "queue 5s", "the one that failed is free, and not for this request");
+    drop(first);
+    assert_eq!(run.called(), "to 1");
 }
 
 #[test]
@@ -401,12 +466,12 @@ fn a_wait_ends_in_a_refusal() {
     run.head(&get("h", "/app"));
     assert_eq!(run.step(Event::WaitExpired), "not_ready_in_time");
     drop(run.ticket.take());
-    assert_eq!(run.traffic.pools[0].status().waiting, 0);
+    assert_eq!(run.traffic.pools[0].status().queue.waiting, 0);
 
     let mut run = worker_pool();
     run.head(&get("h", "/app"));
     run.traffic.pools[0].set_expecting(Expectation::Nothing);
-    assert_eq!(run.step(Event::EndpointReady), "no_endpoint");
+    assert_eq!(run.called(), "no_endpoint");
 }
 
 #[test]
@@ -543,8 +608,8 @@ fn a_dropped_exchange_gives_back_its_lease() {
 #[test]
 fn events_out_of_order_are_answered() {
     let mut run = Run::new(traffic(&[(1, 1)]));
-    assert_eq!(run.step(Event::EndpointReady), "internal");
-    assert_eq!(run.step(Event::EndpointReady), "done");
+    assert_eq!(run.step(Event::WaitExpired), "internal");
+    assert_eq!(run.step(Event::WaitExpired), "done");
     let mut run = Run::new(traffic(&[(1, 1)]));
     run.head(&get("h", "/app"));
     assert_eq!(run.head(&get("h", "/app")), "internal");

@@ -283,9 +283,10 @@ impl Pool {
     }
 
     /// What an attempt needs of the breaker, once an endpoint is chosen.
-    pub(super) fn admitted(self: &Arc<Self>, inner: &mut Inner) -> Option<Admitted> {
+    pub(super) fn admitted(&self, inner: &mut Inner) -> Option<Admitted> {
         let breaker = inner.breaker.as_mut()?;
-        Some(Admitted { pool: Arc::clone(self), phase: breaker.begin(), ended: false })
+        let pool = self.me.upgrade()?;
+        Some(Admitted { pool, phase: breaker.begin(), ended: false })
     }
 
     /// Why nobody is sent now, if the breaker says so.

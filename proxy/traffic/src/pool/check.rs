@@ -95,10 +95,8 @@ impl Pool {
             let why = endpoint.health().check().and_then(|check| check.failure).unwrap_or_default();
             inner.news.push(Change::CheckFailing { endpoint: address, why });
         }
-        inner.align(&self.marks);
-        let called = inner.queue_if_worth_asking();
-        self.tell(inner);
-        called.into_iter().for_each(super::queue::Called::wake);
+        inner.align(&self.lineage);
+        self.changed(inner);
     }
 }
 

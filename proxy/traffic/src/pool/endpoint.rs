@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use tidegate_config::model::{Address, StaticServer};
 
-use super::balance::Marks;
 use super::check::CheckStatus;
 use super::ejection::Ejected;
 use super::health::Health;
 use super::latency::Latency;
+use super::lineage::Lineage;
 
 /// Names an endpoint within the process: never given twice, so a stale name meets nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -75,7 +75,7 @@ pub struct Endpoint {
     /// Where its tier lists it.
     place: AtomicUsize,
     requests: AtomicU64,
-    marks: Arc<Marks>,
+    lineage: Arc<Lineage>,
     address: Address,
     host: Option<Arc<str>>,
     origin: Origin,
@@ -98,7 +98,7 @@ impl Endpoint {
         address: Address,
         host: Option<Arc<str>>,
         origin: Origin,
-        marks: Arc<Marks>,
+        lineage: Arc<Lineage>,
     ) -> Self {
         Self {
             id,
@@ -111,7 +111,7 @@ impl Endpoint {
             down: AtomicBool::new(false),
             unwell: AtomicBool::new(false),
             place: AtomicUsize::new(0),
-            marks,
+            lineage,
             latency: Latency::default(),
             health: Health::default(),
             state: AtomicU8::new(EndpointState::Ready as u8),
@@ -248,12 +248,12 @@ impl Endpoint {
         }
     }
 
-    /// Takes over what the file says of it.
-    pub(super) fn configure(&self, server: &StaticServer) {
+    /// Takes over what the file says of it; `max_conns` holds where it says nothing of its own.
+    pub(super) fn configure(&self, server: &StaticServer, default_max_conns: Option<u32>) {
         let StaticServer { address: _, weight, priority, max_conns, down, max_fails, fail_timeout } = server;
+        self.limit(max_conns.or(default_max_conns));
         self.weight.store((*weight).max(1), Ordering::Relaxed);
         self.priority.store(*priority, Ordering::Relaxed);
-        self.max_conns.store(max_conns.unwrap_or(0), Ordering::Relaxed);
         self.down.store(*down, Ordering::Relaxed);
         self.health.configure(*max_fails, *fail_timeout);
     }
@@ -262,6 +262,16 @@ impl Endpoint {
     pub(super) fn configure_share(&self, weight: u32, priority: u32) {
         self.weight.store(weight.max(1), Ordering::Relaxed);
         self.priority.store(priority, Ordering::Relaxed);
+    }
+
+    /// Most exchanges at a time from now on. Those beyond it that are under way go on.
+    pub(super) fn limit(&self, max_conns: Option<u32>) {
+        self.max_conns.store(max_conns.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// What its pool shares with others.
+    pub(super) fn lineage(&self) -> &Lineage {
+        &self.lineage
     }
 
     /// Its place in its tier. Called under the pool's lock, before the tier looks at its load.
@@ -290,10 +300,30 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn begin_exchange(&self) {
-        self.in_flight.fetch_add(1, Ordering::SeqCst);
+    /// Takes a place, unless all are taken.
+    pub(super) fn begin_exchange(&self) -> bool {
+        match self.max_conns() {
+            None => {
+                self.in_flight.fetch_add(1, Ordering::SeqCst);
+            }
+            Some(most) => {
+                let next = |count| (count < most).then_some(count + 1);
+                if self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_err() {
+                    return false;
+                }
+            }
+        }
         self.mark_load();
+        true
+    }
+
+    pub(super) fn count_request(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A lease was given to nobody.
+    pub(super) fn discount_request(&self) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn end_exchange(&self) {
@@ -305,7 +335,7 @@ impl Endpoint {
     }
 
     fn mark_load(&self) {
-        self.marks.mark(self.place.load(Ordering::SeqCst));
+        self.lineage.marks.mark(self.place.load(Ordering::SeqCst));
     }
 
     pub(super) fn count_failure(&self) {

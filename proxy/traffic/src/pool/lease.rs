@@ -39,16 +39,18 @@ pub struct Lease {
     /// Of the answer's head, once there is one.
     status: Option<u16>,
     alternative: bool,
+    ended: Option<Instant>,
     /// What the pool's breaker wants to know of its end, if there is one.
     admitted: Option<Admitted>,
     outcome: Option<Outcome>,
 }
 
 impl Lease {
-    /// `alternative`: another endpoint that the request has not tried was in service too.
+    /// For an exchange that endpoint and lineage have counted. `alternative`: another endpoint that the request has not tried
+    /// was in service too.
     pub(super) fn new(endpoint: Arc<Endpoint>, now: Instant, alternative: bool, admitted: Option<Admitted>) -> Self {
-        endpoint.begin_exchange();
-        Self { endpoint, began: now, alternative, status: None, admitted, outcome: None }
+        endpoint.count_request();
+        Self { endpoint, began: now, alternative, ended: None, status: None, admitted, outcome: None }
     }
 
     /// Whose lease it is.
@@ -85,8 +87,14 @@ impl Lease {
 
     /// Ends the exchange; [`Pool::end`](super::Pool::end) does so too, and acts on what that says of the endpoint. Dropping the
     /// lease instead counts as abandoned.
-    pub fn finish(mut self, outcome: Outcome) {
-        self.outcome = Some(outcome);
+    pub fn finish(mut self, outcome: Outcome, now: Instant) {
+        self.end(outcome, now);
+    }
+
+    /// Nobody has used it: somebody else may have it.
+    pub(crate) fn pass_on(mut self) {
+        self.endpoint.discount_request();
+        self.outcome = Some(Outcome::Cancelled);
     }
 
     /// The exchange has become a tunnel: it no longer counts as in flight, and no drain waits for it.
@@ -95,9 +103,13 @@ impl Lease {
         if let Some(admitted) = self.admitted.take() {
             admitted.end(Verdict::Good, now);
         }
-        self.outcome = Some(Outcome::Ok);
+        self.end(Outcome::Ok, now);
         self.endpoint.begin_tunnel();
         TunnelLease { endpoint: Arc::clone(&self.endpoint) }
+    }
+
+    fn end(&mut self, outcome: Outcome, now: Instant) {
+        (self.outcome, self.ended) = (Some(outcome), Some(now));
     }
 }
 
@@ -109,6 +121,7 @@ impl Drop for Lease {
             Some(Outcome::ClientGone) | None => self.endpoint.count_abandoned(),
         }
         self.endpoint.end_exchange();
+        self.endpoint.lineage().end_exchange(self.ended.map(|ended| (self.began, ended)));
     }
 }
 

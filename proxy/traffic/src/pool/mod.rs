@@ -9,6 +9,7 @@ pub mod breaker;
 pub mod check;
 pub mod ejection;
 pub mod endpoint;
+mod gate;
 pub mod key;
 pub mod lease;
 pub mod queue;
@@ -18,8 +19,11 @@ pub mod symptom;
 pub mod transition;
 
 mod balance;
+mod codel;
 mod health;
 mod latency;
+mod lineage;
+mod median;
 mod warming;
 
 use std::collections::{HashMap, HashSet};
@@ -30,14 +34,17 @@ use std::time::Instant;
 
 use tidegate_config::model::{self, Address, EndpointSource, ServerAddress, Upstream};
 
-use crate::refusal::{Refusal, RefusalKind};
+use crate::refusal::Refusal;
 use crate::retry::budget::Budget;
-use balance::{Balance, Choice, Marks};
+use balance::Balance;
 use breaker::{Breaker, BreakerStatus};
 use ejection::{Ejections, Watched, transitions};
 use endpoint::{Endpoint, EndpointId, EndpointState, EndpointStatus, OnIdle, Origin, WorkerKey};
+use gate::Gate;
+pub use gate::{QueueCounts, QueueStatus};
 use key::Key;
 use lease::Lease;
+use lineage::Lineage;
 use queue::{Queue, Ticket};
 use servers::{Resolved, Servers};
 use transition::{Change, Observer};
@@ -103,9 +110,11 @@ pub enum Rest {
 
 /// A group of endpoints at run time.
 pub struct Pool {
+    /// Itself, for what has to find it later.
+    me: Weak<Self>,
     name: Arc<str>,
     ids: EndpointIds,
-    marks: Arc<Marks>,
+    lineage: Arc<Lineage>,
     watched: Watched,
     observer: OnceLock<Observer>,
     /// Who has its endpoints now.
@@ -133,23 +142,25 @@ struct Inner {
     limited: bool,
     expectation: Expectation,
     queue: Queue,
+    gate: Gate,
+    /// Whether those in the queue wait for workers that are starting.
+    held: bool,
 }
 
 impl Pool {
     /// The pool of an upstream, with its static servers. A pool of workers is empty and expects them.
     #[must_use]
     pub fn new(ids: EndpointIds, upstream: &Upstream) -> Arc<Self> {
-        Self::with_marks(ids, upstream, Arc::default())
+        Self::in_lineage(ids, upstream, Arc::default())
     }
 
     /// The pool of an upstream that is to [succeed](Self::succeed) another one.
     #[must_use]
     pub fn after(&self, upstream: &Upstream) -> Arc<Self> {
-        // Endpoints that both have tell of their load in one place.
-        Self::with_marks(self.ids.clone(), upstream, Arc::clone(&self.marks))
+        Self::in_lineage(self.ids.clone(), upstream, Arc::clone(&self.lineage))
     }
 
-    fn with_marks(ids: EndpointIds, upstream: &Upstream, marks: Arc<Marks>) -> Arc<Self> {
+    fn in_lineage(ids: EndpointIds, upstream: &Upstream, lineage: Arc<Lineage>) -> Arc<Self> {
         let expectation = match upstream.source {
             EndpointSource::Servers(_) => Expectation::Nothing,
             EndpointSource::Workers(_) => Expectation::Workers,
@@ -167,21 +178,25 @@ impl Pool {
             limited: false,
             expectation,
             queue: Queue::default(),
+            gate: Gate::new(upstream.capacity.clone()),
+            held: false,
         };
-        let pool = Self {
+        let pool = Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             name: Arc::from(upstream.name.as_str()),
             ids,
-            marks,
+            lineage,
             watched: Watched::default(),
             observer: OnceLock::new(),
             successor: OnceLock::new(),
             retry_budget: Budget::default(),
             inner: Mutex::new(inner),
-        };
+        });
+        pool.lineage.join(&pool);
         pool.reconfigure(upstream);
         // Where all are new none needs sparing: somebody has to take the load.
-        pool.lock().warm_all(&pool.marks);
-        Arc::new(pool)
+        pool.lock().warm_all(&pool.lineage);
+        pool
     }
 
     /// Its upstream's name.
@@ -201,6 +216,7 @@ impl Pool {
     pub fn reconfigure(&self, upstream: &Upstream) {
         self.retry_budget.configure(upstream.retry_budget);
         let mut inner = self.lock();
+        inner.gate.limits = upstream.capacity.clone();
         inner.balance.set_kind(&upstream.balance);
         inner.warming.set_time(upstream.slow_start);
         inner.ejections.configure(upstream.ejection.as_ref());
@@ -223,11 +239,10 @@ impl Pool {
                 inner.workers().collect()
             }
         };
-        let retired = inner.replace(endpoints, &self.marks);
-        let called = inner.queue_if_worth_asking();
-        self.tell(inner);
+        inner.limit_workers();
+        let retired = inner.replace(endpoints, &self.lineage);
+        self.changed(inner);
         retired.iter().for_each(|endpoint| endpoint.settle());
-        called.into_iter().for_each(queue::Called::wake);
     }
 
     /// Takes over what a server's name resolves to now, from the first answer or failure on; an empty list is a name
@@ -242,15 +257,13 @@ impl Pool {
         let had_none = inner.endpoints.is_empty();
         let mut endpoints = self.servers(&inner);
         endpoints.extend(inner.workers());
-        let retired = inner.replace(endpoints, &self.marks);
+        let retired = inner.replace(endpoints, &self.lineage);
         if had_none {
-            inner.warm_all(&self.marks);
+            inner.warm_all(&self.lineage);
         }
         inner.expectation = inner.servers.expectation();
-        let called = inner.queue_if_worth_asking();
-        drop(inner);
+        self.changed(inner);
         retired.iter().for_each(|endpoint| endpoint.settle());
-        called.into_iter().for_each(queue::Called::wake);
         retired.iter().map(|endpoint| endpoint.id()).collect()
     }
 
@@ -265,42 +278,11 @@ impl Pool {
         let mut inner = self.lock();
         let ready = before.workers().filter(|worker| worker.is_ready());
         inner.endpoints.extend(ready);
-        inner.align(&self.marks);
+        inner.limit_workers();
+        inner.align(&self.lineage);
         inner.expectation = std::mem::replace(&mut before.expectation, Expectation::Nothing);
         drop(inner);
-        let called = before.queue.take_all();
-        drop(before);
-        called.wake();
-    }
-
-    /// A lease on an endpoint that is ready, has room and is not among those tried, as the balance chooses.
-    ///
-    /// Waits only if no endpoint at all is ready and some are expected.
-    #[must_use]
-    pub fn acquire(self: &Arc<Self>, wanted: &Wanted<'_>) -> Acquired {
-        let mut guard = self.lock_at(wanted.now);
-        let inner = &mut *guard;
-        let Wanted { key, tried, draw, now } = *wanted;
-        if let Some(refusal) = self.broken(inner, now) {
-            return Acquired::Refuse(refusal);
-        }
-        let choice = Choice { key, draw, now, all: tried.is_empty() && !inner.limited };
-        let candidate =
-            |endpoint: &Endpoint| endpoint.is_in_service() && endpoint.has_room() && !tried.contains(&endpoint.id());
-        if let Some(endpoint) = inner.balance.pick(&choice, &self.marks, candidate) {
-            // Under the lock, so that a drain that follows sees this exchange.
-            let alternative = inner.has_untried(tried, Some(endpoint.id()));
-            return Acquired::Lease(Lease::new(endpoint, now, alternative, self.admitted(inner)));
-        }
-        if let Some(endpoint) = inner.last_resort(tried) {
-            return Acquired::Lease(Lease::new(endpoint, now, false, self.admitted(inner)));
-        }
-        let any_ready = inner.endpoints.iter().any(|endpoint| endpoint.is_in_service());
-        if !any_ready && inner.expectation != Expectation::Nothing {
-            let (number, waiter) = inner.queue.join();
-            return Acquired::Wait(Ticket::new(Arc::clone(self), number, waiter));
-        }
-        Acquired::Refuse(self.no_endpoint(any_ready, inner))
+        old.changed(before);
     }
 
     /// What retries there may be.
@@ -322,13 +304,12 @@ impl Pool {
             return known;
         }
         let origin = Origin::Worker { key, pid };
-        let endpoint = Arc::new(Endpoint::new(self.ids.next(), address, None, origin, Arc::clone(&self.marks)));
+        let endpoint = Arc::new(Endpoint::new(self.ids.next(), address, None, origin, Arc::clone(&self.lineage)));
         inner.endpoints.push(Arc::clone(&endpoint));
+        inner.limit_workers();
         inner.warming.begin(endpoint.id());
-        inner.align(&self.marks);
-        let called = inner.queue.take_all();
-        drop(inner);
-        called.wake();
+        inner.align(&self.lineage);
+        self.changed(inner);
         endpoint
     }
 
@@ -339,9 +320,9 @@ impl Pool {
         let known = inner.worker(key);
         if let Some(endpoint) = &known {
             endpoint.mark(EndpointState::Draining);
-            inner.align(&self.marks);
+            inner.align(&self.lineage);
         }
-        self.tell(inner);
+        self.changed(inner);
         match known {
             Some(endpoint) => endpoint.when_idle(on_idle),
             None => on_idle(),
@@ -353,8 +334,8 @@ impl Pool {
         let mut inner = self.lock();
         let Some(endpoint) = inner.worker(key) else { return };
         let rest = inner.endpoints.iter().filter(|known| known.id() != endpoint.id()).cloned().collect();
-        inner.replace(rest, &self.marks);
-        self.tell(inner);
+        inner.replace(rest, &self.lineage);
+        self.changed(inner);
         endpoint.settle();
     }
 
@@ -363,14 +344,12 @@ impl Pool {
     pub fn set_expecting(&self, expectation: Expectation) {
         let mut inner = self.lock();
         inner.expectation = expectation;
-        let called = inner.queue_if_worth_asking();
-        drop(inner);
-        called.into_iter().for_each(queue::Called::wake);
+        self.changed(inner);
     }
 
     /// Does what time alone brings, for whoever looks while no request comes.
     pub fn refresh(&self, now: Instant) {
-        drop(self.lock_at(now));
+        self.changed(self.lock_at(now));
     }
 
     /// Its endpoints, in the order of the file or of their start.
@@ -387,14 +366,12 @@ impl Pool {
             name: Arc::clone(&self.name),
             balance: inner.balance.kind().clone(),
             expectation: inner.expectation,
-            waiting: inner.queue.len(),
+            in_flight: self.lineage.in_flight(),
+            places: inner.places(),
+            queue: inner.queue_status(),
             breaker: inner.breaker.as_ref().map(Breaker::status),
             endpoints: inner.endpoints.iter().map(|endpoint| endpoint.status()).collect(),
         }
-    }
-
-    pub(crate) fn leave_queue(&self, number: u64) {
-        self.lock().queue.leave(number);
     }
 
     /// Endpoints of the servers as they are known now, those of before among them.
@@ -407,25 +384,15 @@ impl Pool {
             let identity = (listed.address, listed.host);
             let endpoint = before.get(&identity).map(|known| Arc::clone(known)).unwrap_or_else(|| {
                 let (address, host) = identity;
-                Arc::new(Endpoint::new(self.ids.next(), address, host, Origin::Static, Arc::clone(&self.marks)))
+                Arc::new(Endpoint::new(self.ids.next(), address, host, Origin::Static, Arc::clone(&self.lineage)))
             });
-            endpoint.configure(listed.server);
+            endpoint.configure(listed.server, inner.gate.limits.max_in_flight_per_endpoint);
             if let Some((weight, priority)) = listed.share {
                 endpoint.configure_share(weight, priority);
             }
             endpoint
         });
         endpoints.collect()
-    }
-
-    fn no_endpoint(&self, any_ready: bool, inner: &Inner) -> Refusal {
-        let why = if any_ready { "all ready endpoints were tried or are full" } else { "no endpoint is ready" };
-        let (name, count) = (&self.name, inner.endpoints.len());
-        let unwell = match inner.failing() {
-            0 => String::new(),
-            failing => format!(", of which checks fail: {failing}"),
-        };
-        Refusal::new(RefusalKind::NoEndpoint, format!("upstream: {name}, {why}, endpoints: {count}{unwell}"))
     }
 
     /// The lock, once everything is done that is due by now.
@@ -436,7 +403,7 @@ impl Pool {
             inner.catch_up(now);
         }
         if inner.warming.is_due(now) || returns {
-            inner.align(&self.marks);
+            inner.align(&self.lineage);
         }
         inner.look_at_breaker(now);
         if inner.news.is_empty() {
@@ -473,27 +440,28 @@ impl fmt::Debug for Pool {
 
 impl Inner {
     /// Installs a list and returns the endpoints that are not in it, marked as gone.
-    fn replace(&mut self, endpoints: Vec<Arc<Endpoint>>, marks: &Marks) -> Vec<Arc<Endpoint>> {
+    fn replace(&mut self, endpoints: Vec<Arc<Endpoint>>, lineage: &Lineage) -> Vec<Arc<Endpoint>> {
         let ids = |list: &[Arc<Endpoint>]| list.iter().map(|one| one.id()).collect::<HashSet<_>>();
         let old = std::mem::replace(&mut self.endpoints, endpoints);
         let (before, after) = (ids(&old), ids(&self.endpoints));
         for new in after.difference(&before) {
             self.warming.begin(*new);
         }
-        self.align(marks);
+        self.align(lineage);
         let retired: Vec<_> = old.into_iter().filter(|known| !after.contains(&known.id())).collect();
         retired.iter().for_each(|endpoint| endpoint.mark(EndpointState::Gone));
         retired
     }
 
     /// Tells the balance who takes part, and with which weight.
-    fn align(&mut self, marks: &Marks) {
+    fn align(&mut self, lineage: &Lineage) {
         self.spare();
         self.limited = self.endpoints.iter().any(|endpoint| endpoint.max_conns().is_some());
         let keeps_places = self.balance.keeps_places();
         let part = |endpoint: &&Arc<Endpoint>| endpoint.is_in_service() || (keeps_places && endpoint.is_ready());
         let members = self.endpoints.iter().filter(part).cloned().collect();
-        self.balance.align(self.warming.weigh(members), marks);
+        self.balance.align(self.warming.weigh(members), &lineage.marks);
+        self.count_places(lineage);
         if let Some(names) = self.balance.names() {
             names.align(&self.endpoints);
         }
@@ -518,9 +486,15 @@ impl Inner {
         in_service.any(|endpoint| Some(endpoint.id()) != but && !tried.contains(&endpoint.id()))
     }
 
-    fn warm_all(&mut self, marks: &Marks) {
+    fn warm_all(&mut self, lineage: &Lineage) {
         self.warming.end();
-        self.align(marks);
+        self.align(lineage);
+    }
+
+    /// Gives workers the limit of an endpoint.
+    fn limit_workers(&self) {
+        let most = self.gate.limits.max_in_flight_per_endpoint;
+        self.workers().for_each(|worker| worker.limit(most));
     }
 
     fn workers(&self) -> impl Iterator<Item = Arc<Endpoint>> {
@@ -530,12 +504,6 @@ impl Inner {
     fn worker(&self, key: WorkerKey) -> Option<Arc<Endpoint>> {
         let wanted = |origin| matches!(origin, Origin::Worker { key: known, .. } if known == key);
         self.endpoints.iter().find(|endpoint| wanted(endpoint.origin())).cloned()
-    }
-
-    /// Everyone who waits, if asking again would give another answer than to wait.
-    fn queue_if_worth_asking(&mut self) -> Option<queue::Called> {
-        let ready = self.endpoints.iter().any(|endpoint| endpoint.is_in_service());
-        (ready || self.expectation == Expectation::Nothing).then(|| self.queue.take_all())
     }
 }
 
@@ -552,8 +520,12 @@ pub struct PoolStatus {
     pub balance: model::Balance,
     /// Whether an endpoint may soon be ready.
     pub expectation: Expectation,
+    /// Exchanges under way with endpoints of now and before.
+    pub in_flight: u32,
+    /// Most exchanges that endpoints in service take at a time, where there is a limit.
+    pub places: Option<u32>,
     /// Requests that wait for an endpoint.
-    pub waiting: usize,
+    pub queue: QueueStatus,
     /// Its breaker, if it has one.
     pub breaker: Option<BreakerStatus>,
     /// Its endpoints.

@@ -1,37 +1,67 @@
-//! Requests that wait until a pool has an endpoint again.
+//! Requests that wait for an endpoint of a pool.
 //!
-//! A ticket has no deadline of its own: the driver decides how long it waits, and dropping the ticket leaves the
-//! queue. All tickets are woken together, in the order they came; each then asks the pool again.
+//! Whoever is called has left the queue with what it waited for: a lease, or a refusal. The lease is handed over under
+//! the pool's lock and lies in the ticket until it is taken, so a place that becomes free goes to one request, and a
+//! ticket that is dropped meanwhile gives it to the next. A ticket has no deadline of its own: the driver drops it when
+//! its time is over.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::{Duration, Instant};
 
-use super::Pool;
+use tidegate_config::model::{QueueOrder, QueuePolicy};
+
+use super::codel::Codel;
+use super::endpoint::EndpointId;
+use super::key::Key;
+use super::lease::Lease;
+use super::{Pool, Wanted};
+use crate::refusal::Refusal;
 
 /// A place in the queue of a pool.
 pub struct Ticket {
     pool: Arc<Pool>,
     number: u64,
     waiter: Arc<Waiter>,
+    longest: Duration,
+}
+
+/// What a request is called with.
+#[derive(Debug)]
+pub enum Called {
+    /// It has an endpoint.
+    Lease(Lease),
+    /// There is none to wait for any more.
+    Refuse(Refusal),
 }
 
 impl Ticket {
-    pub(super) fn new(pool: Arc<Pool>, number: u64, waiter: Arc<Waiter>) -> Self {
-        Self { pool, number, waiter }
+    pub(super) fn new(pool: Arc<Pool>, number: u64, waiter: Arc<Waiter>, longest: Duration) -> Self {
+        Self { pool, number, waiter, longest }
     }
 
-    /// Whether it is worth asking the pool again. If not, the waker is kept (the last one counts) and woken when it is.
+    /// Whether the wait is over, and how; once. If not, the waker is kept (the last one counts) and woken when it is.
     #[must_use]
-    pub fn poll(&self, waker: &Waker) -> bool {
+    pub fn poll(&self, waker: &Waker) -> Option<Called> {
         self.waiter.poll(waker)
+    }
+
+    /// How long the request may wait in all.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.longest
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.pool.leave_queue(self.number);
+        // Nobody calls it any more. What it was called with before goes on to the next.
+        if let Some(Called::Lease(lease)) = self.waiter.take() {
+            lease.pass_on();
+        }
     }
 }
 
@@ -41,43 +71,138 @@ impl fmt::Debug for Ticket {
     }
 }
 
-/// Tickets by number, so in the order they came.
+/// Requests by number, so in the order they came.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     next: u64,
-    waiters: BTreeMap<u64, Arc<Waiter>>,
+    entries: BTreeMap<u64, Entry>,
+    codel: Codel,
+    /// Whether there are entries whose wait begins with the next time that is known.
+    undated: bool,
+    peak: usize,
+}
+
+/// A request that waits, with all it brought to the pool.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) waiter: Arc<Waiter>,
+    since: Option<Instant>,
+    key: Key,
+    tried: Vec<EndpointId>,
+    draw: u64,
+}
+
+impl Entry {
+    pub(super) fn wanted(&self, now: Instant) -> Wanted<'_> {
+        Wanted { key: &self.key, tried: &self.tried, draw: self.draw, now }
+    }
+
+    pub(super) fn tried(&self) -> &[EndpointId] {
+        &self.tried
+    }
+
+    fn wait(&self, now: Instant) -> Duration {
+        self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
 }
 
 impl Queue {
-    pub(super) fn join(&mut self) -> (u64, Arc<Waiter>) {
+    pub(super) fn join(&mut self, wanted: &Wanted<'_>) -> (u64, Arc<Waiter>) {
         let number = self.next;
         self.next += 1;
         let waiter = Arc::new(Waiter::default());
-        self.waiters.insert(number, Arc::clone(&waiter));
+        let entry = Entry {
+            waiter: Arc::clone(&waiter),
+            since: Some(wanted.now),
+            key: wanted.key.clone(),
+            tried: wanted.tried.to_vec(),
+            draw: wanted.draw,
+        };
+        self.entries.insert(number, entry);
+        self.peak = self.peak.max(self.entries.len());
         (number, waiter)
     }
 
-    pub(super) fn leave(&mut self, number: u64) {
-        self.waiters.remove(&number);
+    pub(super) fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        if self.entries.is_empty() {
+            self.codel.emptied();
+        }
+        Some(entry)
+    }
+
+    pub(super) fn entry(&self, number: u64) -> Option<&Entry> {
+        self.entries.get(&number)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.waiters.len()
+        self.entries.len()
     }
 
-    /// Takes everyone out; to be called once the pool's lock is free again.
-    pub(super) fn take_all(&mut self) -> Called {
-        Called(std::mem::take(&mut self.waiters))
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
     }
-}
 
-/// Waiters that have left the queue and are still to be woken.
-#[must_use]
-pub(super) struct Called(BTreeMap<u64, Arc<Waiter>>);
+    /// Most that ever waited at a time.
+    pub(super) fn peak(&self) -> usize {
+        self.peak
+    }
 
-impl Called {
-    pub(super) fn wake(self) {
-        self.0.into_values().for_each(|waiter| waiter.wake());
+    pub(super) fn is_overloaded(&self) -> bool {
+        self.codel.is_overloaded()
+    }
+
+    /// Whoever waits has waited for something else so far: its wait begins anew.
+    pub(super) fn restart(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.since = None);
+        self.undated = !self.entries.is_empty();
+        self.codel.restart();
+    }
+
+    /// It is so late now: whether the queue is overloaded.
+    pub(super) fn look(&mut self, policy: &QueuePolicy, target: Duration, now: Instant) {
+        if std::mem::take(&mut self.undated) {
+            self.entries.values_mut().for_each(|entry| {
+                entry.since.get_or_insert(now);
+            });
+        }
+        if policy.order == QueueOrder::Adaptive
+            && let Some((_, oldest)) = self.entries.first_key_value()
+        {
+            self.codel.observe(oldest.wait(now), target, now);
+        }
+    }
+
+    /// Takes out who is late, while the queue is overloaded.
+    pub(super) fn late(&mut self, policy: &QueuePolicy, target: Duration, now: Instant) -> Option<Entry> {
+        if !self.newest_first(policy) {
+            return None;
+        }
+        let (number, oldest) = self.entries.first_key_value()?;
+        let number = *number;
+        (oldest.wait(now) > 2 * target).then(|| self.remove(number)).flatten()
+    }
+
+    /// Who is served after this one, or first.
+    pub(super) fn after(&self, place: Option<u64>, policy: &QueuePolicy) -> Option<(u64, &Entry)> {
+        let found = match (self.newest_first(policy), place) {
+            (false, None) => self.entries.first_key_value(),
+            (false, Some(place)) => self.entries.range(place + 1..).next(),
+            (true, None) => self.entries.last_key_value(),
+            (true, Some(place)) => self.entries.range(..place).next_back(),
+        };
+        found.map(|(number, entry)| (*number, entry))
+    }
+
+    /// Takes out those for whom this is true.
+    pub(super) fn take_where(&mut self, mut ends: impl FnMut(&Entry) -> bool) -> Vec<Entry> {
+        let numbers: Vec<u64> =
+            self.entries.iter().filter(|(_, entry)| ends(entry)).map(|(number, _)| *number).collect();
+        numbers.into_iter().filter_map(|number| self.remove(number)).collect()
+    }
+
+    fn newest_first(&self, policy: &QueuePolicy) -> bool {
+        policy.order == QueueOrder::Adaptive && self.codel.is_overloaded()
     }
 }
 
@@ -90,31 +215,32 @@ pub(super) struct Waiter {
 
 #[derive(Debug, Default)]
 struct Call {
-    made: bool,
+    called: Option<Called>,
     waker: Option<Waker>,
 }
 
 impl Waiter {
-    fn poll(&self, waker: &Waker) -> bool {
+    fn poll(&self, waker: &Waker) -> Option<Called> {
         let mut call = self.lock();
-        if call.made || call.waker.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
-            return call.made;
+        if call.called.is_some() || call.waker.as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            return call.called.take();
         }
         let old = call.waker.replace(waker.clone());
         // Dropping a waker may run code of the runtime.
         drop(call);
         drop(old);
-        false
+        None
     }
 
-    fn wake(&self) {
+    /// Ends the wait. Whoever is to be woken is woken by the caller, once the pool's lock is free again.
+    pub(super) fn call(&self, called: Called) -> Option<Waker> {
         let mut call = self.lock();
-        call.made = true;
-        let waker = call.waker.take();
-        drop(call);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        call.called = Some(called);
+        call.waker.take()
+    }
+
+    pub(super) fn take(&self) -> Option<Called> {
+        self.lock().called.take()
     }
 
     fn lock(&self) -> MutexGuard<'_, Call> {

@@ -90,9 +90,12 @@ mod tests {
             let of_pool = matches!(
                 kind,
                 RefusalKind::NoEndpoint
-                    | RefusalKind::BreakerOpen
                     | RefusalKind::NotReadyInTime
+                    | RefusalKind::BreakerOpen
                     | RefusalKind::Deadline
+                    | RefusalKind::QueueFull
+                    | RefusalKind::QueueLate
+                    | RefusalKind::QueueTimeout
             );
             let symptom = Symptom::of_refusal(*kind);
             assert_eq!(symptom.is_some(), kind.fault() == Fault::Upstream && !of_pool, "{kind:?}");

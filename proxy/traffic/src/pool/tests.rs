@@ -7,9 +7,11 @@ use proptest::prelude::*;
 use tidegate_config::model::{Balance as Kind, StaticServer};
 
 use super::lease::{ConnPermit, Outcome, TunnelLease};
+use super::queue::Called;
 use super::symptom::Symptom;
 use super::*;
 use crate::fixtures::{servers, tcp, upstream, worker_spec};
+use crate::refusal::RefusalKind;
 
 fn pool(balance: Kind, weights: &[u32]) -> Arc<Pool> {
     Pool::new(EndpointIds::default(), &servers_upstream(balance, weights))
@@ -169,8 +171,7 @@ fn a_full_server_passes_its_requests_on() {
         let both = changed(&limited, 1, |server| server.max_conns = Some(1));
         pool.reconfigure(&both);
         let _held: Vec<_> = (0..3).map(|_| lease(&pool)).collect();
-        let Acquired::Refuse(refusal) = acquire(&pool, &[]) else { panic!("both are full") };
-        assert!(refusal.detail.contains("full"), "{refusal}");
+        assert!(matches!(acquire(&pool, &[]), Acquired::Wait(_)), "both are full");
     }
 }
 
@@ -246,16 +247,20 @@ fn a_waiting_request_is_woken_when_a_worker_is_ready() {
     let alarm = Arc::new(Alarm::default());
     let waker = Waker::from(Arc::clone(&alarm));
     let (first, second, never_polled) = (ticket(&pool), ticket(&pool), ticket(&pool));
-    assert!(!first.poll(Waker::noop()) && !first.poll(&waker) && !second.poll(Waker::noop()));
-    assert_eq!(pool.status().waiting, 3);
+    for (ticket, waker) in [(&first, Waker::noop()), (&first, &waker), (&second, Waker::noop())] {
+        assert!(ticket.poll(waker).is_none());
+    }
+    assert_eq!(pool.status().queue.waiting, 3);
     drop(second);
-    assert_eq!(pool.status().waiting, 2);
+    assert_eq!(pool.status().queue.waiting, 2);
     add(&pool, 0);
     assert!(alarm.0.load(Ordering::SeqCst));
-    assert!(first.poll(&waker) && never_polled.poll(&waker));
-    assert_eq!(pool.status().waiting, 0);
+    let called = [first.poll(&waker), never_polled.poll(&waker)];
+    assert!(called.iter().all(|called| matches!(called, Some(Called::Lease(_)))), "{called:?}");
+    drop(called);
+    assert_eq!(pool.status().queue.waiting, 0);
     drop(first);
-    assert_eq!(lease(&pool).endpoint().status().requests, 1);
+    assert_eq!(lease(&pool).endpoint().status().requests, 3);
 }
 
 #[test]
@@ -263,9 +268,9 @@ fn waiting_requests_are_woken_when_hope_ends() {
     let pool = workers();
     let waiting = ticket(&pool);
     pool.set_expecting(Expectation::Workers);
-    assert!(!waiting.poll(Waker::noop()));
+    assert!(waiting.poll(Waker::noop()).is_none());
     pool.set_expecting(Expectation::Nothing);
-    assert!(waiting.poll(Waker::noop()));
+    assert!(matches!(waiting.poll(Waker::noop()), Some(Called::Refuse(_))));
     assert!(matches!(acquire(&pool, &[]), Acquired::Refuse(_)));
 }
 
@@ -277,7 +282,7 @@ fn a_drain_waits_for_exchanges_but_not_for_tunnels() {
     let (one, two) = (lease(&pool), lease(&pool));
     pool.drain_worker(key(0), on_idle());
     assert!(matches!(acquire(&pool, &[]), Acquired::Wait(_)), "a draining endpoint gets nothing new");
-    one.finish(Outcome::Ok);
+    one.finish(Outcome::Ok, Instant::now());
     assert_eq!(count.load(Ordering::SeqCst), 0);
     let tunnel = two.into_tunnel(Instant::now());
     assert_eq!(count.load(Ordering::SeqCst), 1);
@@ -350,7 +355,7 @@ fn workers_that_servers_replace_still_finish_their_exchanges() {
     let (count, on_idle) = counter();
     pool.drain_worker(key(0), on_idle());
     assert_eq!(count.load(Ordering::SeqCst), 0);
-    held.finish(Outcome::Ok);
+    held.finish(Outcome::Ok, Instant::now());
     assert_eq!(count.load(Ordering::SeqCst), 1);
     pool.remove_worker(key(0));
     assert_eq!(pool.endpoints().len(), 1);
@@ -411,7 +416,7 @@ fn nothing_leaks_under_concurrency() {
                     step += 1;
                     match acquire(pool, &[]) {
                         Acquired::Lease(lease) if step % 3 == 0 => drop(lease.into_tunnel(Instant::now())),
-                        Acquired::Lease(lease) if step % 3 == 1 => lease.finish(Outcome::Ok),
+                        Acquired::Lease(lease) if step % 3 == 1 => lease.finish(Outcome::Ok, Instant::now()),
                         Acquired::Lease(lease) => drop(lease),
                         Acquired::Wait(ticket) => drop(ticket),
                         Acquired::Refuse(refusal) => panic!("{refusal}"),
@@ -433,7 +438,7 @@ fn nothing_leaks_under_concurrency() {
         let status = endpoint.status();
         assert_eq!((status.in_flight, status.tunnels), (0, 0), "{status:?}");
     }
-    assert_eq!(pool.status().waiting, 0);
+    assert_eq!(pool.status().queue.waiting, 0);
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -493,13 +498,21 @@ proptest! {
                     Acquired::Wait(ticket) => tickets.push(ticket),
                     Acquired::Refuse(refusal) => prop_assert!(false, "{}", refusal),
                 },
-                Step::Finish(place) if place < leases.len() => leases.swap_remove(place).finish(Outcome::Ok),
+                Step::Finish(place) if place < leases.len() => leases.swap_remove(place).finish(Outcome::Ok, Instant::now()),
                 Step::Drop(place) if place < leases.len() => drop(leases.swap_remove(place)),
                 Step::Tunnel(place) if place < leases.len() => tunnels.push(leases.swap_remove(place).into_tunnel(Instant::now())),
                 Step::EndTunnel => drop(tunnels.pop()),
                 Step::Leave => drop(tickets.pop()),
                 Step::Finish(_) | Step::Drop(_) | Step::Tunnel(_) => {}
             }
+            tickets.retain(|ticket| match ticket.poll(Waker::noop()) {
+                Some(Called::Lease(lease)) => {
+                    leases.push(lease);
+                    false
+                }
+                Some(Called::Refuse(_)) => false,
+                None => true,
+            });
             let held = seen.iter().map(|endpoint| (endpoint.id(), endpoint.in_flight() as usize)).collect::<std::collections::BTreeMap<_, _>>();
             prop_assert_eq!(held.values().sum::<usize>(), leases.len());
             prop_assert!(drains.iter().all(|count| count.load(Ordering::SeqCst) <= 1));
@@ -510,7 +523,7 @@ proptest! {
             let status = endpoint.status();
             prop_assert_eq!((status.in_flight, status.tunnels), (0, 0));
         }
-        prop_assert_eq!(pool.status().waiting, 0);
+        prop_assert_eq!(pool.status().queue.waiting, 0);
     }
 
     #[test]

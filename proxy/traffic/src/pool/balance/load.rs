@@ -204,10 +204,10 @@ mod tests {
 
     #[test]
     fn turns_go_on_in_order_when_they_begin_anew() {
-        let marks = std::sync::Arc::default();
-        let members = members(&endpoints(&[1; 3], &marks));
+        let lineage = std::sync::Arc::default();
+        let members = members(&endpoints(&[1; 3], &lineage));
         let mut loads = Loads::default();
-        loads.align(&members, &marks);
+        loads.align(&members, &lineage.marks);
         loads.turn = LAST_TURN - 5 * TURN;
         for round in 0..30 {
             for expected in 0..3 {

@@ -9,29 +9,33 @@ use proptest::prelude::*;
 use tidegate_config::model::{self, Address, StaticServer, Variable};
 
 use super::round_robin::{Plain, RoundRobin, members};
-use super::{Balance, Choice, Marks, Member};
+use super::{Balance, Choice, Member};
 use crate::fixtures::tcp;
 use crate::mix::mix;
 use crate::pool::endpoint::{Endpoint, EndpointId, Origin};
 use crate::pool::key::Key;
+use crate::pool::lineage::Lineage;
 
 /// Endpoints on ports from 1 on.
-pub(super) fn endpoints(weights: &[u32], marks: &Arc<Marks>) -> Vec<Arc<Endpoint>> {
+pub(super) fn endpoints(weights: &[u32], lineage: &Arc<Lineage>) -> Vec<Arc<Endpoint>> {
     let ports = 1..;
-    ports.zip(weights).map(|(port, weight)| endpoint(tcp(port), *weight, u64::from(port), marks)).collect()
+    ports.zip(weights).map(|(port, weight)| endpoint(tcp(port), *weight, u64::from(port), lineage)).collect()
 }
 
-fn endpoint(address: Address, weight: u32, id: u64, marks: &Arc<Marks>) -> Arc<Endpoint> {
-    let endpoint = Endpoint::new(EndpointId(id), address.clone(), None, Origin::Static, Arc::clone(marks));
-    endpoint.configure(&StaticServer {
-        address: address.into(),
-        weight,
-        priority: 0,
-        max_conns: None,
-        down: false,
-        max_fails: None,
-        fail_timeout: None,
-    });
+fn endpoint(address: Address, weight: u32, id: u64, lineage: &Arc<Lineage>) -> Arc<Endpoint> {
+    let endpoint = Endpoint::new(EndpointId(id), address.clone(), None, Origin::Static, Arc::clone(lineage));
+    endpoint.configure(
+        &StaticServer {
+            address: address.into(),
+            weight,
+            priority: 0,
+            max_conns: None,
+            down: false,
+            max_fails: None,
+            fail_timeout: None,
+        },
+        None,
+    );
     Arc::new(endpoint)
 }
 
@@ -39,32 +43,32 @@ fn endpoint(address: Address, weight: u32, id: u64, marks: &Arc<Marks>) -> Arc<E
 struct Table {
     balance: Balance,
     endpoints: Vec<Arc<Endpoint>>,
-    marks: Arc<Marks>,
+    lineage: Arc<Lineage>,
     now: Instant,
     draws: u64,
 }
 
 impl Table {
     fn new(kind: model::Balance, weights: &[u32]) -> Self {
-        let marks = Arc::default();
-        let endpoints = endpoints(weights, &marks);
-        Self::of(kind, endpoints, marks)
+        let lineage = Arc::default();
+        let endpoints = endpoints(weights, &lineage);
+        Self::of(kind, endpoints, lineage)
     }
 
-    fn of(kind: model::Balance, endpoints: Vec<Arc<Endpoint>>, marks: Arc<Marks>) -> Self {
+    fn of(kind: model::Balance, endpoints: Vec<Arc<Endpoint>>, lineage: Arc<Lineage>) -> Self {
         let mut balance = Balance::new(kind);
-        balance.align(members(&endpoints), &marks);
-        Self { balance, endpoints, marks, now: Instant::now(), draws: 0 }
+        balance.align(members(&endpoints), &lineage.marks);
+        Self { balance, endpoints, lineage, now: Instant::now(), draws: 0 }
     }
 
     fn align(&mut self, endpoints: &[Arc<Endpoint>]) {
-        self.balance.align(members(endpoints), &self.marks);
+        self.balance.align(members(endpoints), &self.lineage.marks);
     }
 
     fn pick(&mut self, key: &Key, candidate: impl Fn(&Endpoint) -> bool) -> Option<Arc<Endpoint>> {
         self.draws += 1;
         let choice = Choice { key, draw: mix(self.draws), now: self.now, all: false };
-        self.balance.pick(&choice, &self.marks, candidate)
+        self.balance.pick(&choice, &self.lineage.marks, candidate)
     }
 
     /// The letter of the choice: a for the first endpoint.
@@ -219,10 +223,10 @@ fn a_ring_does_not_grow_with_the_weights() {
 /// A unix socket has no port (`ngx_http_upstream_init_chash`).
 #[test]
 fn a_ring_may_have_sockets() {
-    let marks = Arc::default();
+    let lineage = Arc::default();
     let sockets = ["/run/a", "/run/b"].map(|path| Address::Unix(path.into()));
-    let list = sockets.into_iter().zip(1..).map(|(address, id)| endpoint(address, 1, id, &marks)).collect();
-    let mut table = Table::of(model::Balance::Consistent(vec![Variable::Path]), list, marks);
+    let list = sockets.into_iter().zip(1..).map(|(address, id)| endpoint(address, 1, id, &lineage)).collect();
+    let mut table = Table::of(model::Balance::Consistent(vec![Variable::Path]), list, lineage);
     let letters: HashSet<char> = (0..100).map(|number| table.letter(&key(number))).collect();
     assert_eq!(letters.len(), 2);
 }
@@ -308,7 +312,7 @@ fn requests_without_a_key_go_in_turn() {
 fn least_conn_sees_leases_that_end_elsewhere() {
     let mut table = Table::new(model::Balance::LeastConn, &[1; 5_000]);
     let all = table.endpoints.clone();
-    all.iter().for_each(|endpoint| endpoint.begin_exchange());
+    all.iter().for_each(|endpoint| assert!(endpoint.begin_exchange()));
     // The last two share a mark with others, and are found all the same.
     for place in [4_999, 4_100, 17, 903] {
         all[place].end_exchange();
@@ -320,21 +324,24 @@ fn least_conn_sees_leases_that_end_elsewhere() {
 /// Picks that find the first tier full look at its loads too, and must not lose those of the second.
 #[test]
 fn least_conn_sees_the_loads_of_every_tier() {
-    let marks = Arc::default();
-    let list = endpoints(&[1; 4], &marks);
+    let lineage = Arc::default();
+    let list = endpoints(&[1; 4], &lineage);
     for (endpoint, priority) in list.iter().zip([0, 0, 1, 1]) {
         let address = endpoint.address().clone();
-        endpoint.configure(&StaticServer {
-            address: address.into(),
-            weight: 1,
-            priority,
-            max_conns: None,
-            down: false,
-            max_fails: None,
-            fail_timeout: None,
-        });
+        endpoint.configure(
+            &StaticServer {
+                address: address.into(),
+                weight: 1,
+                priority,
+                max_conns: None,
+                down: false,
+                max_fails: None,
+                fail_timeout: None,
+            },
+            None,
+        );
     }
-    let mut table = Table::of(model::Balance::LeastConn, list.clone(), marks);
+    let mut table = Table::of(model::Balance::LeastConn, list.clone(), lineage);
     for _ in 0..10 {
         let chosen = table.pick(&Key::None, |one| one.priority() == 1).unwrap();
         chosen.begin_exchange();
@@ -350,21 +357,24 @@ fn least_conn_sees_the_loads_of_every_tier() {
 
 #[test]
 fn lower_tiers_wait_until_nobody_above_can_serve() {
-    let marks = Arc::default();
-    let list = endpoints(&[1, 1, 1], &marks);
+    let lineage = Arc::default();
+    let list = endpoints(&[1, 1, 1], &lineage);
     for (endpoint, priority) in list.iter().zip([0, 2, 1]) {
         let address = endpoint.address().clone();
-        endpoint.configure(&StaticServer {
-            address: address.into(),
-            weight: 1,
-            priority,
-            max_conns: None,
-            down: false,
-            max_fails: None,
-            fail_timeout: None,
-        });
+        endpoint.configure(
+            &StaticServer {
+                address: address.into(),
+                weight: 1,
+                priority,
+                max_conns: None,
+                down: false,
+                max_fails: None,
+                fail_timeout: None,
+            },
+            None,
+        );
     }
-    let mut table = Table::of(model::Balance::RoundRobin, list.clone(), marks);
+    let mut table = Table::of(model::Balance::RoundRobin, list.clone(), lineage);
     assert_eq!((0..3).map(|_| table.letter(&Key::None)).collect::<String>(), "aaa");
     let without_first = |one: &Endpoint| one.id() != list[0].id();
     assert_eq!(table.pick(&Key::None, without_first).unwrap().id(), list[2].id());
@@ -379,8 +389,8 @@ proptest! {
         weights in proptest::collection::vec(1..9_u32, 1..12),
         passed in proptest::collection::vec(proptest::collection::hash_set(0..12_usize, 0..4), 0..60),
     ) {
-        let marks = Arc::default();
-        let members: Vec<Member> = members(&endpoints(&weights, &marks));
+        let lineage = Arc::default();
+        let members: Vec<Member> = members(&endpoints(&weights, &lineage));
         let (mut grouped, mut plain) = (RoundRobin::default(), Plain::new(weights.len()));
         grouped.align(&members);
         for (turn, passed) in passed.iter().enumerate() {
@@ -404,7 +414,11 @@ proptest! {
         let all = table.endpoints.clone();
         for (place, begins, passed) in steps {
             if let Some(endpoint) = all.get(place) {
-                if begins { endpoint.begin_exchange() } else if endpoint.in_flight() > 0 { endpoint.end_exchange() }
+                if begins {
+                    endpoint.begin_exchange();
+                } else if endpoint.in_flight() > 0 {
+                    endpoint.end_exchange();
+                }
             }
             let fits = |one: &Endpoint| one.id().0 as usize != passed + 1;
             let load = |one: &Arc<Endpoint>| f64::from(one.in_flight()) / f64::from(one.weight());

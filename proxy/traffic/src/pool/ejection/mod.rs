@@ -113,14 +113,14 @@ impl Pool {
         match outcome {
             Outcome::UpstreamFault(symptom) => {
                 let (endpoint, began) = (Arc::clone(lease.endpoint()), lease.began());
-                lease.finish(outcome);
+                lease.finish(outcome, now);
                 self.failed(&endpoint, symptom, began, now);
             }
             Outcome::Ok if self.watched.successes.load(Ordering::Relaxed) => {
                 lease.endpoint().health().count_good();
-                lease.finish(outcome);
+                lease.finish(outcome, now);
             }
-            Outcome::Ok | Outcome::ClientGone | Outcome::Cancelled => lease.finish(outcome),
+            Outcome::Ok | Outcome::ClientGone | Outcome::Cancelled => lease.finish(outcome, now),
         }
         if let Some(admitted) = admitted {
             let verdict = match outcome {
@@ -142,9 +142,9 @@ impl Pool {
         let is_listed = inner.endpoints.iter().any(|known| known.id() == endpoint.id());
         if is_listed && let Some(reason) = inner.verdict(endpoint, symptom, began, now) {
             inner.eject(endpoint, reason, now);
-            inner.align(&self.marks);
+            inner.align(&self.lineage);
         }
-        self.tell(inner);
+        self.changed(inner);
     }
 }
 

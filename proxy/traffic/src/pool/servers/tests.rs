@@ -62,11 +62,11 @@ fn a_request_waits_for_the_first_answer_and_not_for_a_second() {
     let pool = Pool::new(EndpointIds::default(), &of(vec![server(host("a")), server(host("b"))]));
     let Acquired::Wait(ticket) = acquire(&pool) else { panic!("names are expected") };
     let waker = std::task::Waker::noop();
-    assert!(!ticket.poll(waker));
+    assert!(ticket.poll(waker).is_none());
     pool.resolve(&host("a"), Vec::new());
-    assert!(!ticket.poll(waker), "the other one may still come");
+    assert!(ticket.poll(waker).is_none(), "the other one may still come");
     pool.resolve(&host("b"), Vec::new());
-    assert!(ticket.poll(waker), "nothing is expected any more");
+    assert!(ticket.poll(waker).is_some(), "nothing is expected any more");
     let Acquired::Refuse(_) = acquire(&pool) else { panic!("there is nobody to wait for") };
     pool.resolve(&host("a"), found("a", &[1]));
     assert_eq!(lease(&pool).endpoint().host().map(AsRef::as_ref), Some("a"));

@@ -56,7 +56,7 @@ fn served(pool: &Arc<Pool>, cookie: &str) -> (String, String) {
         Bond::Set(token) => text(&token),
     };
     let address = lease.endpoint().address().to_string();
-    lease.finish(Outcome::Ok);
+    lease.finish(Outcome::Ok, Instant::now());
     (address, after)
 }
 
