@@ -5,7 +5,7 @@ use crate::admin::view::{self, Readiness, ReloadReport, Status};
 use crate::app::Program;
 use crate::discovery::{Discovery, NameStatus};
 use crate::edge::bind;
-use crate::observe::metrics::{LimitSample, PoolSample};
+use crate::observe::metrics::{ConcurrencySample, LimitSample, PoolSample};
 use crate::reload::{Applied, Refused};
 use crate::snapshot::Snapshot;
 use async_trait::async_trait;
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tidegate_config::model::{HostPattern, Transport, UpstreamProtocol};
 use tidegate_supervisor::{GenerationState, LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
+use tidegate_traffic::concurrency::ConcurrencyLimit;
 use tidegate_traffic::limit::Limit;
 use tidegate_traffic::pool::breaker::{BreakerState, BreakerStatus};
 use tidegate_traffic::pool::check::CheckStatus;
@@ -32,7 +33,8 @@ impl Control for Program {
         let workers = self.reloader().supervisor.status();
         let samples: Vec<_> = snapshot.traffic.pools.iter().map(|pool| sample(pool, &workers)).collect();
         let limits: Vec<_> = snapshot.traffic.limits.iter().map(limit_sample).collect();
-        self.reloader().metrics.render(&samples, &limits)
+        let concurrency: Vec<_> = snapshot.traffic.concurrency.iter().map(concurrency_sample).collect();
+        self.reloader().metrics.render(&samples, &limits, &concurrency)
     }
 
     async fn readiness(&self) -> Readiness {
@@ -125,6 +127,7 @@ fn status(program: &Program) -> Status {
         listeners: listeners(program, &snapshot),
         sites: sites(program, &snapshot),
         rate_limits: rate_limits(&snapshot),
+        concurrency_limits: snapshot.traffic.concurrency.iter().map(concurrency_limit).collect(),
         upstreams: pools.map(|pool| upstream(pool, &snapshot, &workers, &reloader.discovery)).collect(),
         last_reload: reloader.last_reload().map(|last| view::LastReload {
             at: view::time(last.at),
@@ -187,6 +190,26 @@ fn limit_sample(limit: &Limit) -> LimitSample {
     LimitSample {
         limit: limit.name().to_string(),
         requests: vec![("delayed", counts.delayed()), ("rejected", counts.rejected()), ("dry_run", counts.dry_run())],
+    }
+}
+
+fn concurrency_limit(limit: &ConcurrencyLimit) -> view::ConcurrencyLimit {
+    view::ConcurrencyLimit {
+        name: limit.name().to_string(),
+        max: limit.max(),
+        in_flight: limit.table().requests(),
+        clients: limit.table().clients() as u64,
+        rejected: limit.counts().rejected(),
+        dry_run: limit.counts().dry_run(),
+    }
+}
+
+fn concurrency_sample(limit: &ConcurrencyLimit) -> ConcurrencySample {
+    let counts = limit.counts();
+    ConcurrencySample {
+        limit: limit.name().to_string(),
+        in_flight: limit.table().requests(),
+        requests: vec![("rejected", counts.rejected()), ("dry_run", counts.dry_run())],
     }
 }
 

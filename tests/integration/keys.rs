@@ -7,6 +7,7 @@
 
 mod breaker;
 mod buffer;
+mod concurrency;
 mod dns;
 mod ejection;
 mod health_check;
@@ -170,6 +171,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
     let tables = [
         breaker::keys(),
         buffer::keys(),
+        concurrency::keys(),
         dns::keys(),
         ejection::keys(),
         health_check::keys(),

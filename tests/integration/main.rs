@@ -9,6 +9,7 @@ mod buffering;
 mod checks;
 mod client_certificates;
 mod clients;
+mod concurrency;
 mod cuts;
 mod differential;
 mod discovery;

@@ -7,6 +7,7 @@ mod balance;
 mod breaker;
 mod buffer;
 mod capacity;
+mod concurrency;
 mod dns;
 mod ejection;
 mod health_check;
@@ -44,8 +45,19 @@ pub(crate) struct Scene<'a> {
 
 /// Compiles a whole file. The model counts only when the report is clean afterwards.
 pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, report: &mut Report) -> Option<Model> {
-    let raw::SiteFile { include, listeners, sites, upstreams, tls_policies, rate_limits, dns, admin, logging, server } =
-        raw;
+    let raw::SiteFile {
+        include,
+        listeners,
+        sites,
+        upstreams,
+        tls_policies,
+        rate_limits,
+        concurrency_limits,
+        dns,
+        admin,
+        logging,
+        server,
+    } = raw;
     // Acted on while reading.
     drop(include);
     let server = process::server(server.unwrap_or_default(), spot.key("server"), report);
@@ -59,6 +71,8 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
     let mut names = Names::collect(spot, &listeners, &sites, &upstreams, &tls_policies, report);
     let root_damaged = spot.is_damaged();
     names.limits.define(rate_limits.unwrap_or_default(), spot.key("rate_limits"), root_damaged, report);
+    let concurrency_limits = concurrency_limits.unwrap_or_default();
+    names.concurrency.define(concurrency_limits, spot.key("concurrency_limits"), root_damaged, report);
 
     names.retries = retry::of_upstreams(&upstreams, spot.key("upstreams"), report);
     let dns = dns::settings(dns.unwrap_or_default(), spot.key("dns"), report);
@@ -75,6 +89,7 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
         upstreams: upstreams.into_iter().collect(),
         tls_policies,
         rate_limits: names.limits.take(),
+        concurrency_limits: names.concurrency.take(),
         admin: admin?,
         logging: logging?,
         server: server?,

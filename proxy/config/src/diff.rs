@@ -5,6 +5,7 @@
 
 mod breaker;
 mod capacity;
+mod concurrency;
 mod dns;
 mod ejection;
 mod health_check;
@@ -41,6 +42,8 @@ pub struct Diff {
     pub tls_policies: Changes<ThingChange>,
     /// Rate limits, by name, or by place where they have none.
     pub rate_limits: Changes<ThingChange>,
+    /// Limits of requests under way by name.
+    pub concurrency_limits: Changes<ThingChange>,
     /// Settings of the admin endpoint.
     pub admin: Vec<Setting>,
     /// Settings of the logs.
@@ -109,13 +112,15 @@ const FIXED: [&str; 5] = ["shards", "user", "state_dir", "runtime_dir", "spool.d
 /// What changes from `old` to `new`.
 #[must_use]
 pub fn diff(old: &Model, new: &Model) -> Diff {
-    let Model { listeners, sites, upstreams, tls_policies, rate_limits, admin, logging, server } = old;
+    let Model { listeners, sites, upstreams, tls_policies, rate_limits, concurrency_limits, admin, logging, server } =
+        old;
     Diff {
         listeners: things(listeners, &new.listeners, |listener| &listener.name, listener),
         sites: things(sites, &new.sites, |site| &site.name, site),
         upstreams: upstream::upstreams(upstreams, &new.upstreams),
         tls_policies: by_name(tls_policies, &new.tls_policies, tls_policy),
         rate_limits: by_name(rate_limits, &new.rate_limits, rate_limit),
+        concurrency_limits: by_name(concurrency_limits, &new.concurrency_limits, concurrency::concurrency_limit),
         admin: self::admin(admin, &new.admin),
         logging: self::logging(logging, &new.logging),
         server: self::server(server, &new.server),
@@ -126,12 +131,14 @@ impl Diff {
     /// Whether nothing changes.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let Self { listeners, sites, upstreams, tls_policies, rate_limits, admin, logging, server } = self;
+        let Self { listeners, sites, upstreams, tls_policies, rate_limits, concurrency_limits, admin, logging, server } =
+            self;
         listeners.is_empty()
             && sites.is_empty()
             && upstreams.is_empty()
             && tls_policies.is_empty()
             && rate_limits.is_empty()
+            && concurrency_limits.is_empty()
             && admin.is_empty()
             && logging.is_empty()
             && server.is_empty()
@@ -154,7 +161,8 @@ impl Diff {
 impl fmt::Display for Diff {
     /// A line for each change, marked `+` (added), `-` (removed) or `~` (changed); `no changes` without any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { listeners, sites, upstreams, tls_policies, rate_limits, admin, logging, server } = self;
+        let Self { listeners, sites, upstreams, tls_policies, rate_limits, concurrency_limits, admin, logging, server } =
+            self;
         if self.is_empty() {
             return writeln!(f, "no changes");
         }
@@ -177,6 +185,10 @@ impl fmt::Display for Diff {
         write_names(f, "rate_limit", rate_limits)?;
         for ThingChange { name, settings } in &rate_limits.changed {
             write_settings(f, &format!("rate_limit {name}: "), settings)?;
+        }
+        write_names(f, "concurrency_limit", concurrency_limits)?;
+        for ThingChange { name, settings } in &concurrency_limits.changed {
+            write_settings(f, &format!("concurrency_limit {name}: "), settings)?;
         }
         write_settings(f, "admin.", admin)?;
         write_settings(f, "logging.", logging)?;
@@ -368,6 +380,7 @@ fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
         max_body,
         buffer,
         rate_limits,
+        concurrency,
         retry,
         deadline,
         forward_path,
@@ -383,6 +396,8 @@ fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
     settings.compare(&format!("{path}.buffer.request"), request, &new.buffer.request, held);
     settings.compare(&format!("{path}.buffer.response"), response, &new.buffer.response, held);
     settings.compare(&format!("{path}.rate_limit"), rate_limits, &new.rate_limits, |uses| describe_limits(uses));
+    let names = |names: &Vec<String>| concurrency::names(names);
+    settings.compare(&format!("{path}.concurrency"), concurrency, &new.concurrency, names);
     retry::retry(&format!("{path}.retry"), retry, &new.retry, settings);
     settings.compare(&format!("{path}.deadline"), deadline, &new.deadline, retry::time_or_off);
     settings.debug(&format!("{path}.forward_path"), forward_path, &new.forward_path);

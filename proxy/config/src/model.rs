@@ -28,6 +28,9 @@ pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
 pub use sticky::{SameSite, Sticky};
 
 mod capacity;
+mod concurrency;
+
+pub use concurrency::ConcurrencyLimit;
 
 pub use capacity::{Capacity, QUEUE_LEAST, QUEUE_MOST, QueueOrder, QueuePolicy};
 
@@ -44,6 +47,8 @@ pub struct Model {
     pub tls_policies: BTreeMap<String, TlsPolicy>,
     /// By name, those without one in the file among them.
     pub rate_limits: BTreeMap<String, RateLimit>,
+    /// By name, those without one in the file among them.
+    pub concurrency_limits: BTreeMap<String, ConcurrencyLimit>,
     /// The admin endpoint.
     pub admin: Admin,
     /// Program log and access log.
@@ -390,6 +395,8 @@ pub struct Route {
     pub buffer: Buffer,
     /// Limits that must all admit a request.
     pub rate_limits: Vec<RateLimitUse>,
+    /// Names of the [`Model::concurrency_limits`] that must all admit a request.
+    pub concurrency: Vec<String>,
     /// When a request is tried again; settled with what the upstream says.
     pub retry: Retry,
     /// The longest time from the head of a request to the end of its answer.

@@ -28,6 +28,19 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("SiteFile", "backends" | "services" | "pools" | "clusters") => Called("upstreams"),
         ("SiteFile", "limit_req_zone" | "rate_limit" | "zones") => Called("rate_limits"),
         ("Site" | "Route", "limit_req" | "rate_limits" | "ratelimit") => Called("rate_limit"),
+        ("SiteFile", "limit_conn_zone" | "concurrency" | "concurrency_limit") => Called("concurrency_limits"),
+        ("Site" | "Route", "limit_conn" | "max_connections" | "max_conns" | "max_in_flight" | "in_flight")
+        | ("Site" | "Route", "concurrency_limit" | "concurrency_limits") => Called("concurrency"),
+        ("ConcurrencyLimit", "limit" | "amount" | "limit_conn" | "max_connections" | "max_in_flight") => Called("max"),
+        ("ConcurrencyLimit", "zone" | "name") => {
+            NotAvailable("a limit with a name stands in concurrency_limits; here write concurrency: NAME")
+        }
+        ("ConcurrencyLimit", "limit_conn_status" | "code") => Called("status"),
+        ("ConcurrencyLimit", "limit_conn_dry_run") => Called("dry_run"),
+        ("ConcurrencyLimit", "exempt" | "except" | "whitelist" | "allowlist") => Called("allow"),
+        ("ConcurrencyLimit", "by") => Called("key"),
+        ("ConcurrencyLimit", "rate" | "burst") => NotAvailable("it stands in rate_limits"),
+        ("ConcurrencyLimit", "queue" | "wait" | "redis" | "shared") => NotAvailable(LATER),
         ("RateLimit", "zone" | "limit" | "cost" | "name") => NotAvailable(
             "a limit with a name stands in rate_limits; here write rate_limit: NAME, or rate_limit: [{ limit: NAME, cost: 5 }]",
         ),

@@ -6,6 +6,7 @@
 //! that its other faults are found in the same run. Nobody but `compile` sees these types.
 
 mod breaker;
+mod concurrency;
 mod dns;
 mod ejection;
 mod health_check;
@@ -29,6 +30,7 @@ use crate::status_range::parse_status_range;
 use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
 pub(crate) use breaker::Breaker;
+pub(crate) use concurrency::{ConcurrencyChoice, ConcurrencyLimit};
 pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
 pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
@@ -63,6 +65,10 @@ pub(crate) struct SiteFile {
     /// refer to one share its levels, and a reload keeps them. Default: none.
     #[schemars(extend("default" = {}))]
     pub(crate) rate_limits: Option<Named<RateLimit>>,
+    /// Limits of requests under way by name (1 to 64 letters, digits, `_`, `.`, `-`), for sites and routes to refer to. All
+    /// that refer to one share what it counts, and a reload keeps it. Default: none.
+    #[schemars(extend("default" = {}))]
+    pub(crate) concurrency_limits: Option<Named<ConcurrencyLimit>>,
     /// How names of servers are resolved, for all upstreams. Default: as the system does.
     pub(crate) dns: Option<Dns>,
     /// The admin endpoint. Default: a private unix socket.
@@ -413,6 +419,9 @@ pub(crate) struct Site {
     /// How often its routes may be asked for, unless they say so themselves: the name of one of `rate_limits`, a limit of this
     /// site alone, or a list of names. Default: without a limit.
     pub(crate) rate_limit: Option<Box<RateLimitChoice>>,
+    /// How many requests to its routes may be under way for a client, unless they say so themselves: the name of one of
+    /// `concurrency_limits`, a limit of this site alone, or a list of names. Default: without a limit.
+    pub(crate) concurrency: Option<Box<ConcurrencyChoice>>,
     /// When requests of its routes are tried again, or `off`. Default: as their upstreams.
     pub(crate) retry: Option<Box<RetryChoice>>,
     /// The longest time from a request's head to the end of its answer, tries and waits included: 504 before the answer has
@@ -486,6 +495,9 @@ pub(crate) struct Route {
     /// How often it may be asked for: the name of one of `rate_limits`, a limit of this route alone, a list of names of
     /// which all must admit a request, or `off` for none. Default: that of the outer route or site.
     pub(crate) rate_limit: Option<Box<RateLimitChoice>>,
+    /// How many requests to it may be under way for a client: the name of one of `concurrency_limits`, a limit of this route
+    /// alone, a list of names of which all must admit a request, or `off` for none. Default: that of the outer route or site.
+    pub(crate) concurrency: Option<Box<ConcurrencyChoice>>,
     /// When requests are tried again, or `off`. Default: as the outer route, site or upstream.
     pub(crate) retry: Option<Box<RetryChoice>>,
     /// The longest time from a request's head to the end of its answer, or `off`. Default: that of the outer route or site.

@@ -5,7 +5,9 @@ mod health;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::view::{Endpoint, LastReload, Listener, Name, Queue, RateLimit, Site, Status, Upstream, Worker, span};
+use super::view::{
+    ConcurrencyLimit, Endpoint, LastReload, Listener, Name, Queue, RateLimit, Site, Status, Upstream, Worker, span,
+};
 
 /// Whether states are coloured: only on a terminal and without `NO_COLOR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +27,7 @@ pub fn print(status: &Status, colours: Colours, out: &mut dyn Write) -> io::Resu
     listeners(&status.listeners).print(colours, out)?;
     sites(&status.sites).print(colours, out)?;
     rate_limits(&status.rate_limits).print(colours, out)?;
+    concurrency_limits(&status.concurrency_limits).print(colours, out)?;
     for upstream in &status.upstreams {
         print_upstream(upstream, colours, out)?;
     }
@@ -116,6 +119,16 @@ fn rate_limits(limits: &[RateLimit]) -> Table {
         row
     });
     Table::new("", &["RATE LIMIT", "RATE", "CLIENTS", "DELAYED", "REJECTED", "DRY RUN"], rows.collect())
+}
+
+fn concurrency_limits(limits: &[ConcurrencyLimit]) -> Table {
+    let rows = limits.iter().map(|limit| {
+        let ConcurrencyLimit { name, max, in_flight, clients, rejected, dry_run } = limit;
+        let mut row = vec![Cell::text(name), Cell::number(u64::from(*max))];
+        row.extend([in_flight, clients, rejected, dry_run].map(Cell::number));
+        row
+    });
+    Table::new("", &["CONCURRENCY LIMIT", "MAX", "IN FLIGHT", "CLIENTS", "REJECTED", "DRY RUN"], rows.collect())
 }
 
 /// What is wrong with a name.

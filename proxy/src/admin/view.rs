@@ -33,6 +33,8 @@ pub struct Status {
     /// By name.
     pub rate_limits: Vec<RateLimit>,
     /// By name.
+    pub concurrency_limits: Vec<ConcurrencyLimit>,
+    /// By name.
     pub upstreams: Vec<Upstream>,
     /// `None` before the first reload.
     pub last_reload: Option<LastReload>,
@@ -83,6 +85,24 @@ pub struct RateLimit {
     /// Requests that were refused.
     pub rejected: u64,
     /// Requests that a dry run would have delayed or refused.
+    pub dry_run: u64,
+}
+
+/// A limit of requests under way.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConcurrencyLimit {
+    /// Its name, or where it stands.
+    pub name: String,
+    /// Most requests of a client that are under way.
+    pub max: u32,
+    /// Requests under way, of all clients.
+    pub in_flight: u64,
+    /// Clients that have requests under way.
+    pub clients: u64,
+    /// Requests that were refused.
+    pub rejected: u64,
+    /// Requests that a dry run would have refused.
     pub dry_run: u64,
 }
 

@@ -57,6 +57,7 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         | RefusalKind::UpstreamBadResponse => 502,
         RefusalKind::NoEndpoint
         | RefusalKind::BreakerOpen
+        | RefusalKind::ConcurrencyLimited
         | RefusalKind::QueueFull
         | RefusalKind::QueueLate
         | RefusalKind::QueueTimeout
@@ -176,7 +177,8 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         RefusalKind::BodyTooLarge
         | RefusalKind::TargetTooLong
         | RefusalKind::HeadTooLarge
-        | RefusalKind::RateLimited => RESOURCE_EXHAUSTED,
+        | RefusalKind::RateLimited
+        | RefusalKind::ConcurrencyLimited => RESOURCE_EXHAUSTED,
         RefusalKind::UnknownHost
         | RefusalKind::NoRoute
         | RefusalKind::MethodNotAllowed
@@ -330,6 +332,7 @@ mod tests {
             (RefusalKind::UpstreamClosed, 14),
             (RefusalKind::HeadTimeout, 4),
             (RefusalKind::BodyTooLarge, 8),
+            (RefusalKind::ConcurrencyLimited, 8),
             (RefusalKind::NoRoute, 12),
             (RefusalKind::BadRequest, 13),
             (RefusalKind::ClientClosed, 1),

@@ -290,6 +290,8 @@ impl Session {
             Driven::Done => {
                 let bytes = Bytes { received: down.bytes_in(), sent: down.bytes_out() };
                 finished.record(&view, &exchange, &request, &account, bytes);
+                // What is left of the upload is not under way any more.
+                drop(exchange);
                 if down.owes_body() {
                     Box::pin(down.drain_body()).await;
                 }

@@ -204,6 +204,17 @@ pub struct LimitSample {
     pub requests: Vec<(&'static str, u64)>,
 }
 
+/// What a limit of requests under way has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConcurrencySample {
+    /// Its name.
+    pub limit: String,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Requests by what became of them.
+    pub requests: Vec<(&'static str, u64)>,
+}
+
 impl Metrics {
     /// All metrics at zero. `version` is that of the program.
     ///
@@ -377,9 +388,9 @@ impl Metrics {
 
     /// The text of `/metrics` (Prometheus text format 0.0.4), with what pools and limits look like right now.
     #[must_use]
-    pub fn render(&self, pools: &[PoolSample], limits: &[LimitSample]) -> String {
+    pub fn render(&self, pools: &[PoolSample], limits: &[LimitSample], concurrency: &[ConcurrencySample]) -> String {
         let mut families = self.registry.gather();
-        families.extend(sampled(pools, limits).map(|samples| samples.gather()).unwrap_or_default());
+        families.extend(sampled(pools, limits, concurrency).map(|samples| samples.gather()).unwrap_or_default());
         let mut text = Vec::new();
         match TextEncoder::new().encode(&families, &mut text) {
             Ok(()) => String::from_utf8_lossy(&text).into_owned(),
@@ -438,7 +449,11 @@ impl RouteKey {
 }
 
 /// What is read only when somebody asks: pools, limits and the process itself.
-fn sampled(pools: &[PoolSample], limits: &[LimitSample]) -> prometheus::Result<Registry> {
+fn sampled(
+    pools: &[PoolSample],
+    limits: &[LimitSample],
+    concurrency: &[ConcurrencySample],
+) -> prometheus::Result<Registry> {
     let registry = Registry::new();
     let endpoints = gauges(&registry, names::ENDPOINTS, &[label::UPSTREAM, label::STATE])?;
     let in_flight = gauges(&registry, names::IN_FLIGHT, &[label::UPSTREAM])?;
@@ -478,6 +493,14 @@ fn sampled(pools: &[PoolSample], limits: &[LimitSample]) -> prometheus::Result<R
     for limit in limits {
         for (result, count) in &limit.requests {
             limited.with_label_values(&[limit.limit.as_str(), result]).inc_by(*count);
+        }
+    }
+    let limited = counters(&registry, names::CONCURRENCY_LIMITED, &[label::LIMIT, label::RESULT])?;
+    let in_flight = gauges(&registry, names::CONCURRENCY_IN_FLIGHT, &[label::LIMIT])?;
+    for ConcurrencySample { limit, in_flight: under_way, requests } in concurrency {
+        in_flight.with_label_values(&[limit]).set(whole(*under_way));
+        for (result, count) in requests {
+            limited.with_label_values(&[limit.as_str(), result]).inc_by(*count);
         }
     }
     sample_process(&registry)?;
@@ -561,7 +584,7 @@ mod tests {
         route.observe(0, Duration::ZERO, 0, 0);
         route.observe(999, Duration::ZERO, 0, 0);
         metrics.route(&key("api", "/v1/", "app")).observe(200, Duration::ZERO, 0, 0);
-        let text = metrics.render(&[], &[]);
+        let text = metrics.render(&[], &[], &[]);
         let labels = r#"route="/v1/",site="api",upstream="app""#;
         for (status, count) in [("2xx", 2), ("5xx", 1), ("other", 2), ("4xx", 0)] {
             let labels = format!(r#"route="/v1/",site="api",status="{status}",upstream="app""#);
@@ -592,7 +615,7 @@ mod tests {
         metrics.config_applied(1, at);
         metrics.config_applied(2, at);
         metrics.config_refused();
-        let text = metrics.render(&[], &[]);
+        let text = metrics.render(&[], &[], &[]);
         for line in [
             r#"tidegate_connections_open{listener=":443"} 1"#,
             r#"tidegate_connections_refused_total{listener=":443",reason="per_address"} 1"#,
@@ -631,7 +654,12 @@ mod tests {
         let limit =
             LimitSample { limit: "site a, route /".to_owned(), requests: vec![("delayed", 7), ("rejected", 0)] };
         let pools = [pool, PoolSample { upstream: "static".to_owned(), ..PoolSample::default() }];
-        let text = metrics().render(&pools, &[limit]);
+        let concurrency = ConcurrencySample {
+            limit: "per_user".to_owned(),
+            in_flight: 6,
+            requests: vec![("rejected", 8), ("dry_run", 0)],
+        };
+        let text = metrics().render(&pools, &[limit], &[concurrency]);
         for line in [
             r#"tidegate_workers{state="starting",upstream="app"} 1"#,
             r#"tidegate_worker_restarts_total{upstream="app"} 4"#,
@@ -647,6 +675,9 @@ mod tests {
             r#"tidegate_sticky_requests_total{result="kept",upstream="app"} 5"#,
             r#"tidegate_rate_limit_requests_total{limit="site a, route /",result="delayed"} 7"#,
             r#"tidegate_rate_limit_requests_total{limit="site a, route /",result="rejected"} 0"#,
+            r#"tidegate_concurrency_limit_in_flight{limit="per_user"} 6"#,
+            r#"tidegate_concurrency_limit_requests_total{limit="per_user",result="rejected"} 8"#,
+            r#"tidegate_concurrency_limit_requests_total{limit="per_user",result="dry_run"} 0"#,
             "# TYPE process_resident_memory_bytes gauge",
         ] {
             check(&text, line);
@@ -668,22 +699,22 @@ mod tests {
         let only = |name: &str| BTreeSet::from([name.to_owned()]);
         let retain = || metrics.retain(&BTreeSet::from([key("kept", "/", "kept")]), &only("kept"), &only("kept"));
         retain();
-        let text = metrics.render(&[], &[]);
+        let text = metrics.render(&[], &[], &[]);
         assert!(!text.contains("\"old\""), "{text}");
         check(&text, r#"tidegate_connections_open{listener="draining"} 1"#);
         check(&text, r#"tidegate_upstream_connections_opened_total{upstream="kept"} 1"#);
         draining.open.dec();
         retain();
-        assert!(!metrics.render(&[], &[]).contains("draining"));
+        assert!(!metrics.render(&[], &[], &[]).contains("draining"));
         metrics.route(&key("kept", "/", "kept")).observe(200, Duration::ZERO, 0, 0);
         let line = r#"tidegate_requests_total{route="/",site="kept",status="2xx",upstream="kept"} 2"#;
-        check(&metrics.render(&[], &[]), line);
+        check(&metrics.render(&[], &[], &[]), line);
     }
 
     #[test]
     fn odd_names_are_escaped() {
         let metrics = metrics();
         let _ = metrics.upstream("a\"b\\c\nd");
-        check(&metrics.render(&[], &[]), r#"tidegate_upstream_connections_opened_total{upstream="a\"b\\c\nd"} 0"#);
+        check(&metrics.render(&[], &[], &[]), r#"tidegate_upstream_connections_opened_total{upstream="a\"b\\c\nd"} 0"#);
     }
 }

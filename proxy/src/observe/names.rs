@@ -70,6 +70,12 @@ pub const STICKY: Metric = metric(
 /// `{limit, result}`, result as `delayed`, `rejected` or `dry_run`
 pub const RATE_LIMITED: Metric =
     metric("tidegate_rate_limit_requests_total", "Requests that a rate limit delayed or refused, or would have");
+/// `{limit, result}`, result as `rejected` or `dry_run`
+pub const CONCURRENCY_LIMITED: Metric =
+    metric("tidegate_concurrency_limit_requests_total", "Requests that a concurrency limit refused, or would have");
+/// `{limit}`
+pub const CONCURRENCY_IN_FLIGHT: Metric =
+    metric("tidegate_concurrency_limit_in_flight", "Requests under way that a concurrency limit counts");
 /// no labels
 pub const ACCESS_LOG_DROPPED: Metric = metric(
     "tidegate_access_log_lines_dropped_total",

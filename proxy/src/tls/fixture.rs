@@ -25,6 +25,7 @@ pub(crate) fn site(name: &str, hosts: &[&str], tls: SiteTls) -> Site {
             max_body: 0,
             buffer: Buffer { request: 0, response: 0 },
             rate_limits: Vec::new(),
+            concurrency: Vec::new(),
             retry: Retry::OFF,
             deadline: None,
             forward_path: ForwardPath::Canonical,
@@ -70,6 +71,7 @@ pub(crate) fn model(sites: Vec<Site>, default_site: Option<&str>) -> Model {
         upstreams: BTreeMap::new(),
         tls_policies: BTreeMap::from([(DEFAULT_TLS_POLICY.to_owned(), TlsPolicy::default())]),
         rate_limits: BTreeMap::new(),
+        concurrency_limits: BTreeMap::new(),
         admin: Admin { listen: Address::Unix("/nowhere".into()), token: None },
         logging: Logging { level: LogLevel::Info, format: LogFormat::Text, access: None },
         server: Server {

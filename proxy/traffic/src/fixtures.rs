@@ -190,6 +190,7 @@ pub(crate) fn route(pattern: &str, action: RouteAction) -> Route {
         max_body: 1 << 20,
         buffer: Buffer { request: 0, response: 0 },
         rate_limits: Vec::new(),
+        concurrency: Vec::new(),
         retry: RETRY,
         deadline: None,
         forward_path: ForwardPath::Canonical,
@@ -286,6 +287,7 @@ pub(crate) fn model(sites: Vec<Site>, upstreams: Vec<Upstream>) -> Model {
         upstreams: upstreams.into_iter().map(|upstream| (upstream.name.clone(), upstream)).collect(),
         tls_policies: BTreeMap::from([(DEFAULT_TLS_POLICY.to_owned(), TlsPolicy::default())]),
         rate_limits: BTreeMap::new(),
+        concurrency_limits: BTreeMap::new(),
         admin: Admin { listen: tcp(1), token: None },
         logging: Logging { level: LogLevel::Info, format: LogFormat::Auto, access: None },
         server: Server {

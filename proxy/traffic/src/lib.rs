@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod body_rate;
+pub mod concurrency;
 pub mod edits;
 pub mod exchange;
 pub mod filter;

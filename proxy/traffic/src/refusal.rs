@@ -137,6 +137,8 @@ refusal_kinds! {
     NoRoute: Client, false, "no_route", "not found";
     /// More requests of this client than a limit of the route admits.
     RateLimited: Client, true, "rate_limited", "too many requests";
+    /// As many requests of this client are under way as a limit of the route admits.
+    ConcurrencyLimited: Client, true, "concurrency_limited", "too many requests at a time";
     /// The body is longer than the route allows.
     BodyTooLarge: Client, false, "body_too_large", "the request body is too large";
     /// The body stopped arriving.

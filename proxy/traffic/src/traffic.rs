@@ -11,6 +11,7 @@ use tidegate_config::model::{
     Balance, EndpointSource, FixedResponse, Model, Parsing, ProxyHeader, Upstream, UpstreamProtocol, UpstreamTimeouts,
 };
 
+use crate::concurrency::ConcurrencyLimits;
 use crate::head::TlsPolicyId;
 use crate::limit::Limits;
 use crate::pool::sticky::Seals;
@@ -28,6 +29,8 @@ pub struct Traffic {
     pub pools: Vec<Arc<Pool>>,
     /// How often routes may be asked for.
     pub limits: Limits,
+    /// How many requests to routes may be under way.
+    pub concurrency: ConcurrencyLimits,
     settings: Vec<PoolSettings>,
     balances: Vec<Balance>,
     sticky: Vec<Option<Stickiness>>,
@@ -125,6 +128,11 @@ impl Traffic {
             router: Router::new(model, identities),
             pools,
             limits: Limits::new(model, previous.map(|traffic| &traffic.limits), &identities.secret),
+            concurrency: ConcurrencyLimits::new(
+                model,
+                previous.map(|traffic| &traffic.concurrency),
+                &identities.secret,
+            ),
             settings: all_settings,
             balances: model.upstreams.values().map(|upstream| upstream.balance.clone()).collect(),
             sticky: all_sticky,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use super::concurrency::ConcurrencyLimits;
 use super::rate_limit::RateLimits;
 use super::retry::Wishes;
 use crate::fault::Code;
@@ -22,6 +23,7 @@ pub(crate) struct Names {
     tls_policies: Vec<(String, Span)>,
     used_tls_policies: BTreeSet<String>,
     pub(crate) limits: RateLimits,
+    pub(crate) concurrency: ConcurrencyLimits,
     /// What the upstreams say of tries.
     pub(crate) retries: HashMap<String, Wishes>,
     /// Some entries were faulty and are missing here, so that an unknown name is no news.
@@ -90,6 +92,7 @@ impl Names {
             // Used where nothing is said.
             used_tls_policies: BTreeSet::from([DEFAULT_TLS_POLICY.to_owned()]),
             limits: RateLimits::default(),
+            concurrency: ConcurrencyLimits::default(),
             retries: HashMap::new(),
             listeners_damaged: root_damaged || listeners_spot.is_damaged(),
             sites_damaged: root_damaged || sites_spot.is_damaged(),
@@ -242,6 +245,7 @@ impl Names {
             report.warning(*span, Code::Unused, problem).hint("write tls_policy in a site, or remove it");
         }
         self.limits.report_unused(report);
+        self.concurrency.report_unused(report);
         if self.sites.is_empty() && !self.sites_damaged {
             let problem = "there are no sites: every request is refused";
             report.warning(spot.key("listeners").key_span(), Code::Unused, problem);

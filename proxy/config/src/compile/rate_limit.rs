@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{check_name, listener, names, variables};
+use crate::Networks;
 use crate::fault::Code;
 use crate::model::{RateLimit, RateLimitHeaders, RateLimitUse, Variable};
 use crate::rate::parse_rate;
@@ -12,7 +13,7 @@ use crate::source::Span;
 use crate::tree::Spot;
 
 /// The word that switches an inherited limit off, so no name.
-const OFF: &str = "off";
+pub(super) const OFF: &str = "off";
 const ENTRIES: u32 = 262_144;
 const STATUS: u16 = 429;
 
@@ -34,7 +35,7 @@ pub(super) enum Place<'a> {
 
 impl Place<'_> {
     /// With a space, so that it is no name of a file.
-    fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         match self {
             Self::Site(site) => format!("site {site}"),
             Self::Route { site, way } => format!("site {site}, route {way}"),
@@ -152,13 +153,7 @@ fn rate_limit(
         Some(key) => variables::variables(key, spot.key("key"), report),
         None => Some(vec![Variable::ClientAddress]),
     };
-    let allow = allow.unwrap_or_default();
-    for (index, _) in allow.iter().enumerate().filter(|(_, text)| *text == "unix") {
-        let problem = "clients of unix sockets cannot be told apart here: they count as 127.0.0.1";
-        let span = spot.key("allow").item(index).span();
-        report.fault(span, Code::BadValue, problem).hint("write loopback");
-    }
-    let allow = listener::networks(allow, spot.key("allow"), report);
+    let allow = allowed(allow, spot.key("allow"), report);
     Some(RateLimit {
         name,
         named,
@@ -172,6 +167,16 @@ fn rate_limit(
         allow: allow?,
         entries: entries.unwrap_or(ENTRIES) as usize,
     })
+}
+
+/// Clients that are never limited.
+pub(super) fn allowed(raw: Option<Vec<String>>, spot: Spot<'_>, report: &mut Report) -> Option<Networks> {
+    let allow = raw.unwrap_or_default();
+    for (index, _) in allow.iter().enumerate().filter(|(_, text)| *text == "unix") {
+        let problem = "clients of unix sockets cannot be told apart here: they count as 127.0.0.1";
+        report.fault(spot.item(index).span(), Code::BadValue, problem).hint("write loopback");
+    }
+    listener::networks(allow, spot, report)
 }
 
 /// Requests ahead of the rate that are served at once; `None` are all.

@@ -23,6 +23,7 @@ pub(crate) struct Inherited<'a> {
     pub(crate) max_body: u64,
     pub(crate) buffer: Wishes,
     pub(crate) rate_limits: Vec<RateLimitUse>,
+    pub(crate) concurrency: Vec<String>,
     pub(crate) retry: retry::Wishes,
     pub(crate) deadline: Option<Duration>,
     pub(crate) forward_path: ForwardPath,
@@ -90,6 +91,7 @@ fn route(
         max_body,
         buffer,
         rate_limit,
+        concurrency,
         retry,
         deadline,
         forward_path,
@@ -118,10 +120,13 @@ fn route(
     let place = Place::Route { site: inherited.site, way: &way };
     let rate_limits = names.limits.chosen(rate_limit, &place, spot.key("rate_limit"), report);
     let rate_limits = rate_limits.unwrap_or_else(|| inherited.rate_limits.clone());
+    let concurrency = names.concurrency.chosen(concurrency, &place, spot.key("concurrency"), report);
+    let concurrency = concurrency.unwrap_or_else(|| inherited.concurrency.clone());
     let inner = Inherited {
         max_body,
         buffer: wishes,
         rate_limits: rate_limits.clone(),
+        concurrency: concurrency.clone(),
         retry: retries,
         deadline,
         forward_path,
@@ -139,6 +144,7 @@ fn route(
         max_body,
         buffer,
         rate_limits,
+        concurrency,
         retry,
         deadline,
         forward_path,

@@ -31,6 +31,7 @@ fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, r
         max_body,
         buffer,
         rate_limit,
+        concurrency,
         retry,
         deadline,
         forward_path,
@@ -53,10 +54,12 @@ fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, r
     check_tls(&listeners, tls.is_some(), spot, names, report);
     let place = Place::Site(name.as_deref().unwrap_or_default());
     let rate_limits = names.limits.chosen(rate_limit, &place, spot.key("rate_limit"), report);
+    let concurrency = names.concurrency.chosen(concurrency, &place, spot.key("concurrency"), report);
     let inherited = Inherited {
         site: name.as_deref().unwrap_or_default(),
         way: None,
         rate_limits: rate_limits.unwrap_or_default(),
+        concurrency: concurrency.unwrap_or_default(),
         max_body: max_body.map_or(DEFAULT_MAX_BODY, |size| size.0),
         buffer: Wishes::default().with(buffer, spot.key("buffer")),
         retry: retry::Wishes::default().with(retry, spot.key("retry"), report),

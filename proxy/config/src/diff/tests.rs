@@ -157,6 +157,11 @@ fn each_change_is_one_line() {
             "{ path: /, rate_limit: { rate: 10/s }, proxy: app }",
             "~ site api: routes[/].rate_limit: off -> site api, route /\n+ rate_limit site api, route /\n",
         ),
+        (
+            "{ path: /, proxy: app }",
+            "{ path: /, concurrency: { max: 2 }, proxy: app }",
+            "~ site api: routes[/].concurrency: off -> site api, route /\n+ concurrency_limit site api, route /\n",
+        ),
         ("upstreams:\n", "logging: { level: debug }\nupstreams:\n", "~ logging.level: info -> debug\n"),
         ("upstreams:\n", "server: { spool: { total: 2GiB } }\nupstreams:\n", "~ server.spool.total: 1GiB -> 2GiB\n"),
         ("upstreams:\n", "server: { drain_timeout: 1s }\nupstreams:\n", "~ server.drain_timeout: 30s -> 1s\n"),
@@ -214,6 +219,23 @@ fn secrets_are_not_printed() {
     let difference = change("A: one", "A: topsecret");
     let json = serde_json::to_string(&difference).unwrap();
     assert!(!json.contains("topsecret") && !difference.to_string().contains("topsecret"), "{json}");
+}
+
+#[test]
+fn concurrency_limits_differ_by_name() {
+    let with = |limits: &str| {
+        let text = BASE.replace("upstreams:\n", &format!("concurrency_limits: {limits}\nupstreams:\n"));
+        model(&text)
+    };
+    let old = with("{ a: { max: 10 }, b: { max: 1 } }");
+    let new = with("{ a: { max: 20, key: [host, header:x-user], status: 429, dry_run: true, allow: [private] } }");
+    assert_eq!(
+        diff(&old, &new).to_string(),
+        "- concurrency_limit b\n~ concurrency_limit a: max: 10 -> 20\n\
+         ~ concurrency_limit a: key: [client_address] -> [host, header:x-user]\n\
+         ~ concurrency_limit a: status: 503 -> 429\n~ concurrency_limit a: dry_run: false -> true\n\
+         ~ concurrency_limit a: allow: [] -> [private]\n"
+    );
 }
 
 #[test]

@@ -51,10 +51,14 @@ impl Exchange {
         }
     }
 
-    /// Asks the limits of the route.
+    /// Asks the limits of the route: those of rates first, since a request that waits for its time is not yet under way.
     pub(super) fn limit(&mut self, traffic: &Traffic, head: &HeadView<'_>, next: Next, now: Instant) -> Action {
         let route = self.route().and_then(|route| traffic.router.info(route));
-        let Some(route) = route.filter(|route| !route.limits.is_empty()) else { return self.go_on(next, now) };
+        let Some(route) = route else { return self.go_on(next, now) };
+        self.places = traffic.concurrency.ask(&route.concurrency, head);
+        if route.limits.is_empty() {
+            return self.go_on(next, now);
+        }
         let Decision { delay, refusal, fields } = traffic.limits.decide(&route.limits, head, now);
         self.limit_fields = fields;
         match refusal {
@@ -68,7 +72,11 @@ impl Exchange {
         }
     }
 
+    /// Takes the places of the request, which it then keeps whatever it is delayed for later.
     pub(super) fn go_on(&mut self, next: Next, now: Instant) -> Action {
+        if let Err(refusal) = self.places.take() {
+            return self.refuse(refusal);
+        }
         match next {
             Next::Respond(answer) => self.respond(answer),
             Next::Collect(most) => {

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::model::{ForwardPath, Retry, UpstreamProtocol};
 
 use crate::body::BodyPlan;
+use crate::concurrency::Places;
 use crate::edits::HeadEdits;
 use crate::filter::{self, RequestContext};
 use crate::head::HeadView;
@@ -68,6 +69,8 @@ pub struct Exchange {
     state: State,
     request: Option<Request>,
     hold: Hold,
+    /// In the limits of requests under way, from the admission to the end of the answer.
+    places: Places,
     /// What follows the delay.
     next: Option<Next>,
     limit_fields: LimitFields,
@@ -123,6 +126,7 @@ impl Exchange {
             state: State::New,
             request: None,
             hold: Hold::Nothing,
+            places: Places::default(),
             next: None,
             limit_fields: LimitFields::default(),
             tried: Vec::new(),
@@ -272,10 +276,11 @@ impl Exchange {
         }
     }
 
-    /// The lease of the tunnel, for the driver to keep beside the two sockets; then the exchange may be dropped.
+    /// The lease of the tunnel, for the driver to keep beside the two sockets; then the exchange may be dropped. The
+    /// request is under way for as long as the lease is kept.
     pub fn take_tunnel(&mut self) -> Option<TunnelLease> {
         match std::mem::replace(&mut self.hold, Hold::Nothing) {
-            Hold::Tunnel(lease) => Some(lease),
+            Hold::Tunnel(lease) => Some(lease.holding(std::mem::take(&mut self.places))),
             other => {
                 self.hold = other;
                 None

@@ -5,8 +5,8 @@ use std::task::Waker;
 use proptest::prelude::*;
 use tidegate_config::Networks;
 use tidegate_config::model::{
-    EndpointSource, ForwardPath, Model, Rate, RateLimit, RateLimitHeaders, RateLimitUse, SameSite, Sticky, Upstream,
-    Variable,
+    ConcurrencyLimit, EndpointSource, ForwardPath, Model, Rate, RateLimit, RateLimitHeaders, RateLimitUse, SameSite,
+    Sticky, Upstream, Variable,
 };
 
 use super::*;
@@ -193,6 +193,50 @@ fn limited() -> Run {
         route.buffer.request = 7;
     }
     Run::new(Traffic::build(&model, None, &Identities::default()))
+}
+
+#[test]
+fn a_request_is_under_way_once_its_time_has_come() {
+    let mut model = app(upstream("app", servers(&[(1, 1)])));
+    let rate = RateLimit {
+        name: "slow".to_owned(),
+        named: true,
+        rate: Rate { requests: 1, per: Duration::from_secs(1) },
+        burst: 1,
+        delay: Some(0),
+        key: vec![Variable::ClientAddress],
+        status: 429,
+        headers: RateLimitHeaders::Off,
+        dry_run: false,
+        allow: Networks::default(),
+        entries: 1024,
+    };
+    let one = ConcurrencyLimit {
+        name: "one".to_owned(),
+        max: 1,
+        key: vec![Variable::Header("x-user".to_owned())],
+        status: 503,
+        dry_run: false,
+        allow: Networks::default(),
+    };
+    model.rate_limits.insert("slow".to_owned(), rate);
+    model.concurrency_limits.insert("one".to_owned(), one);
+    for route in &mut model.sites[0].routes {
+        route.rate_limits = vec![RateLimitUse { limit: "slow".to_owned(), cost: 1 }];
+        route.concurrency = vec!["one".to_owned()];
+    }
+    let mut run = Run::new(Traffic::build(&model, None, &Identities::default()));
+    assert_eq!(run.head(&get("h", "/app").with("x-user", "ann")), "to 1");
+    let first = std::mem::replace(&mut run.exchange, Exchange::new(RequestId(2), run.now));
+    assert_eq!(run.head(&get("h", "/app").with("x-user", "ann")), "delay 1s");
+    let second = std::mem::replace(&mut run.exchange, Exchange::new(RequestId(3), run.now));
+    assert_eq!(run.head(&get("h", "/app").with("x-user", "bob")), "rate_limited", "asked first");
+    run.exchange = second;
+    run.now += Duration::from_secs(1);
+    assert_eq!(under_way(&run), 1, "not while it waits for its time");
+    assert_eq!(run.step(Event::DelayOver), "concurrency_limited", "for whom its head counted it");
+    drop(first);
+    assert_eq!(under_way(&run), 0);
 }
 
 #[test]
@@ -515,6 +559,87 @@ fn a_websocket_becomes_a_tunnel() {
     assert_eq!(run.loads(), [(0, 1)], "the tunnel outlives the exchange");
     drop(tunnel);
     assert_eq!(run.loads(), [(0, 0)]);
+}
+
+/// The usual routes, all under one limit of a request under way.
+fn one_at_a_time(reload_of: Option<&Traffic>) -> Traffic {
+    let mut model = app(upstream("app", servers(&[(1, 1)])));
+    let limit = ConcurrencyLimit {
+        name: "one".to_owned(),
+        max: 1,
+        key: vec![Variable::ClientAddress],
+        status: 503,
+        dry_run: false,
+        allow: Networks::default(),
+    };
+    model.concurrency_limits.insert("one".to_owned(), limit);
+    for route in &mut model.sites[0].routes {
+        route.concurrency = vec!["one".to_owned()];
+        route.buffer.request = 7;
+    }
+    Traffic::build(&model, reload_of, &Identities::default())
+}
+
+fn under_way(run: &Run) -> u64 {
+    run.traffic.concurrency.iter().map(|limit| limit.table().requests()).sum()
+}
+
+/// What another request is told meanwhile.
+fn another(run: &mut Run) -> String {
+    let mut other = std::mem::replace(&mut run.exchange, Exchange::new(RequestId(9), run.now));
+    let word = run.head(&get("h", "/fixed"));
+    std::mem::swap(&mut run.exchange, &mut other);
+    word
+}
+
+#[test]
+fn a_request_is_under_way_from_its_head_to_its_end() {
+    let mut run = Run::new(one_at_a_time(None));
+    assert_eq!(another(&mut run), "fixed 200");
+    let upload = Asked { body: crate::head::BodyLength::Unknown, ..get("h", "/app") };
+    assert_eq!(run.head(&upload), "collect 7");
+    assert_eq!(another(&mut run), "concurrency_limited", "while the body is sent");
+    assert_eq!(run.step(Event::Collected), "to 1");
+    assert_eq!(run.loads(), [(1, 0)]);
+    assert_eq!(another(&mut run), "concurrency_limited", "while the endpoint works");
+    assert_eq!(run.respond(200, &[]), "relay");
+    assert_eq!(run.step(Event::Finished(Outcome::Ok)), "done");
+    assert_eq!(another(&mut run), "concurrency_limited", "while the client takes what is held of the answer");
+    assert_eq!(under_way(&run), 1, "those who are refused hold nothing");
+    run.exchange = Exchange::new(RequestId(2), run.now);
+    assert_eq!(another(&mut run), "fixed 200");
+    assert_eq!(under_way(&run), 0);
+}
+
+#[test]
+fn a_request_that_fails_or_is_left_frees_its_place() {
+    for end in ["fail", "leave", "deadline", "drop"] {
+        let mut run = Run::new(one_at_a_time(None));
+        assert_eq!(run.head(&get("h", "/app")), "to 1");
+        assert_eq!(under_way(&run), 1);
+        match end {
+            "fail" => assert_eq!(run.fail(CLOSED), "upstream_closed"),
+            "leave" => assert_eq!(run.step(Event::Finished(Outcome::ClientGone)), "done"),
+            "deadline" => assert_eq!(run.step(Event::DeadlineOver), "deadline"),
+            _ => {}
+        }
+        run.exchange = Exchange::new(RequestId(2), run.now);
+        assert_eq!(under_way(&run), 0, "{end}");
+    }
+}
+
+#[test]
+fn a_tunnel_is_under_way_until_it_ends() {
+    let mut run = Run::new(one_at_a_time(None));
+    assert_eq!(run.head(&websocket()), "to 1");
+    assert_eq!(run.respond(101, &[("Upgrade", "websocket")]), "tunnel");
+    let tunnel = run.exchange.take_tunnel().unwrap();
+    run.exchange = Exchange::new(RequestId(2), run.now);
+    assert_eq!((another(&mut run).as_str(), under_way(&run)), ("concurrency_limited", 1));
+    run.traffic = one_at_a_time(Some(&run.traffic));
+    assert_eq!(another(&mut run), "concurrency_limited", "after a reload too");
+    drop(tunnel);
+    assert_eq!((another(&mut run).as_str(), under_way(&run)), ("fixed 200", 0));
 }
 
 /// Names everything alike but what differs in its last byte: a port.

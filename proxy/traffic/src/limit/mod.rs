@@ -222,7 +222,7 @@ impl Asked<'_> {
 
 /// Who a request counts for: the value of the first variable that it has, else its client's address. An IPv6 client owns a
 /// network of 64 bits and would otherwise be a new one as often as it likes (RFC 6177 section 2).
-fn client(key: &[Variable], head: &HeadView<'_>, mut hasher: impl Hasher) -> u64 {
+pub(crate) fn client(key: &[Variable], head: &HeadView<'_>, mut hasher: impl Hasher) -> u64 {
     let mut own = key.iter().enumerate().take_while(|(_, variable)| **variable != Variable::ClientAddress);
     // The first byte keeps values of different variables apart, and values from addresses.
     let found = own.find_map(|(place, variable)| {

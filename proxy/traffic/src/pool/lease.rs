@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::breaker::{Admitted, Verdict};
 use super::endpoint::Endpoint;
 use super::symptom::Symptom;
+use crate::concurrency::Places;
 use crate::refusal::RefusalKind;
 
 /// How an exchange with an endpoint ended.
@@ -105,7 +106,7 @@ impl Lease {
         }
         self.end(Outcome::Ok, now);
         self.endpoint.begin_tunnel();
-        TunnelLease { endpoint: Arc::clone(&self.endpoint) }
+        TunnelLease { endpoint: Arc::clone(&self.endpoint), places: Places::default() }
     }
 
     fn end(&mut self, outcome: Outcome, now: Instant) {
@@ -129,9 +130,17 @@ impl Drop for Lease {
 #[derive(Debug)]
 pub struct TunnelLease {
     endpoint: Arc<Endpoint>,
+    /// In the limits of requests under way.
+    places: Places,
 }
 
 impl TunnelLease {
+    /// The same, with the places that its request has.
+    pub(crate) fn holding(mut self, places: Places) -> Self {
+        self.places = places;
+        self
+    }
+
     /// Whose tunnel it is.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
@@ -141,6 +150,7 @@ impl TunnelLease {
 
 impl Drop for TunnelLease {
     fn drop(&mut self) {
+        self.places.give_back();
         self.endpoint.end_tunnel();
     }
 }

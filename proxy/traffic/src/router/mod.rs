@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tidegate_config::model::{self, Buffer, FixedResponse, ForwardPath, Model, Retry, SiteTls};
 
+use crate::concurrency::{ConcurrencyLimitId, ConcurrencyLimits};
 use crate::head::{HeadView, HttpVersion};
 use crate::limit::{LimitUse, Limits};
 use crate::refusal::{Refusal, RefusalKind};
@@ -47,6 +48,8 @@ pub struct RouteInfo {
     pub buffer: Buffer,
     /// Limits that must all admit a request.
     pub limits: Box<[LimitUse]>,
+    /// Limits of requests under way that must all admit a request.
+    pub concurrency: Box<[ConcurrencyLimitId]>,
     /// When a request is tried again.
     pub retry: Retry,
     /// The longest time to the end of an answer.
@@ -231,6 +234,7 @@ impl Layout<'_> {
             max_body: route.max_body,
             buffer: route.buffer,
             limits: Limits::uses(self.model, &route.rate_limits),
+            concurrency: ConcurrencyLimits::uses(self.model, &route.concurrency),
             retry: route.retry,
             deadline: route.deadline,
             forward_path: route.forward_path,
