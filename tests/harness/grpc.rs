@@ -168,7 +168,10 @@ impl StreamingService<String> for Method {
                     Some((Ok("tick".to_owned()), cancelled))
                 })),
                 "Silent" => std::future::pending().await,
-                _ => return Err(Status::unimplemented("no such method")),
+                _ => {
+                    while asked.message().await?.is_some() {}
+                    return Err(Status::unimplemented("no such method"));
+                }
             };
             Ok(Response::new(messages))
         })

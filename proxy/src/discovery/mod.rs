@@ -204,6 +204,11 @@ impl Discovery {
             Vec::new()
         };
         watched.log(&key, settled, &before, now);
+        if settled.changed {
+            // Whichever of two names was answered first: the one that stands behind in the file has no endpoint of its own.
+            let of_upstream = names.by_key.iter().filter(|((upstream, _), _)| *upstream == key.0);
+            of_upstream.for_each(|(key, watched)| watched.log_shared(key));
+        }
         drop(names);
         gone.into_iter().for_each(|endpoint| self.plane.forget(endpoint));
     }
@@ -305,7 +310,6 @@ impl Watched {
             let after = addresses(self.entry.set());
             let (added, removed) = (list(after.difference(before)), list(before.difference(&after)));
             tracing::info!(%upstream, %name, added, removed, "addresses of a name have changed");
-            self.log_shared(key);
         }
     }
 
