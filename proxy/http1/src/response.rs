@@ -147,7 +147,7 @@ impl ResponseHead {
     }
 
     /// All fields as sent: names in their spelling, values trimmed, order kept. A field that `Connection` may name and
-    /// does is about the connection ([`FieldKind::Nominated`]): neither this nor the search by name shows it.
+    /// does is about the connection (`FieldKind::Nominated`): neither this nor the search by name shows it.
     #[inline]
     pub fn fields<'b>(&'b self, buffer: &'b [u8]) -> impl Iterator<Item = (&'b str, &'b [u8])> + 'b {
         self.fields.of_message(buffer)
