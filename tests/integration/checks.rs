@@ -199,6 +199,22 @@ async fn checks_speak_http2_where_requests_do() {
 
 // Once: checks have no client.
 #[tokio::test]
+async fn of_a_long_page_over_http2_the_beginning_is_looked_at() {
+    let page = ["all is well\n".to_owned(), "x".repeat(300_000)].concat();
+    let origin = H2Origin::start(move |_| Reply::Answer(H2Answer::new(200).body(page.clone()))).await;
+    let more = format!("protocol: h2\nhealth_check: {{ http: {{ path: /health, body: is well }}, {EVERY} }}");
+    let edge = Edge::launch(Home::new(&Site::proxy(&app(&[origin.address()], &more))));
+    wait_until("the status", LIMIT, async || edge.admin().status().await.ok()).await;
+    let state = wait_until("a check", LIMIT, async || {
+        let found = endpoint(&edge, 0, 0).await;
+        found["check"].is_object().then_some(found)
+    })
+    .await;
+    assert_eq!(state["check"]["last"], "passed", "{state}");
+}
+
+// Once: checks have no client.
+#[tokio::test]
 async fn checks_begin_with_a_proxy_header_that_names_nobody() {
     let origin = Recorder::start(|_| vec![Step::Send(OK.into())]).await;
     let more = format!("proxy_protocol: v1\nhealth_check: {{ http: {{ path: /health }}, {EVERY} }}");

@@ -131,7 +131,9 @@ pub(super) async fn exchange(
 ) -> Result<(), String> {
     let told = |error: h2::Error| format!("answer: {error}");
     let mut builder = h2::client::Builder::new();
-    builder.initial_window_size(2 * MOST_BODY as u32).max_header_list_size(32 * 1024);
+    // The window of the connection bounds what a stream may send too, and is smaller by default.
+    let window = 2 * MOST_BODY as u32;
+    builder.initial_window_size(window).initial_connection_window_size(window).max_header_list_size(32 * 1024);
     let (mut sender, connection) = builder.handshake::<_, bytes::Bytes>(socket).await.map_err(told)?;
     let asking = async {
         sender = sender.ready().await.map_err(told)?;
