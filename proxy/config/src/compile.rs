@@ -12,6 +12,7 @@ mod dns;
 mod ejection;
 mod health_check;
 mod listener;
+mod named_limits;
 mod names;
 mod process;
 mod rate_limit;
@@ -70,8 +71,7 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
     let tls_policies = tls_policies.unwrap_or_default();
     let mut names = Names::collect(spot, &listeners, &sites, &upstreams, &tls_policies, report);
     let root_damaged = spot.is_damaged();
-    names.limits.define(rate_limits.unwrap_or_default(), spot.key("rate_limits"), root_damaged, report);
-    let concurrency_limits = concurrency_limits.unwrap_or_default();
+    names.limits.define(rate_limits, spot.key("rate_limits"), root_damaged, report);
     names.concurrency.define(concurrency_limits, spot.key("concurrency_limits"), root_damaged, report);
 
     names.retries = retry::of_upstreams(&upstreams, spot.key("upstreams"), report);

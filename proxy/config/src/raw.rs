@@ -10,6 +10,7 @@ mod concurrency;
 mod dns;
 mod ejection;
 mod health_check;
+mod limit_choice;
 mod sticky;
 
 use std::borrow::Cow;
@@ -30,10 +31,11 @@ use crate::status_range::parse_status_range;
 use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
 pub(crate) use breaker::Breaker;
-pub(crate) use concurrency::{ConcurrencyChoice, ConcurrencyLimit};
+pub(crate) use concurrency::ConcurrencyLimit;
 pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
 pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
+pub(crate) use limit_choice::LimitChoice;
 pub(crate) use queue::{Queue, QueueChoice, QueueOrder, QueueWord};
 pub(crate) use sticky::{SameSite, Secrets, Sticky};
 
@@ -418,10 +420,10 @@ pub(crate) struct Site {
     pub(crate) buffer: Option<Box<Buffer>>,
     /// How often its routes may be asked for, unless they say so themselves: the name of one of `rate_limits`, a limit of this
     /// site alone, or a list of names. Default: without a limit.
-    pub(crate) rate_limit: Option<Box<RateLimitChoice>>,
+    pub(crate) rate_limit: Option<Box<LimitChoice<RateLimit, RateLimitUse>>>,
     /// How many requests to its routes may be under way for a client, unless they say so themselves: the name of one of
     /// `concurrency_limits`, a limit of this site alone, or a list of names. Default: without a limit.
-    pub(crate) concurrency: Option<Box<ConcurrencyChoice>>,
+    pub(crate) concurrency: Option<Box<LimitChoice<ConcurrencyLimit, String>>>,
     /// When requests of its routes are tried again, or `off`. Default: as their upstreams.
     pub(crate) retry: Option<Box<RetryChoice>>,
     /// The longest time from a request's head to the end of its answer, tries and waits included: 504 before the answer has
@@ -494,10 +496,10 @@ pub(crate) struct Route {
     pub(crate) buffer: Option<Box<Buffer>>,
     /// How often it may be asked for: the name of one of `rate_limits`, a limit of this route alone, a list of names of
     /// which all must admit a request, or `off` for none. Default: that of the outer route or site.
-    pub(crate) rate_limit: Option<Box<RateLimitChoice>>,
+    pub(crate) rate_limit: Option<Box<LimitChoice<RateLimit, RateLimitUse>>>,
     /// How many requests to it may be under way for a client: the name of one of `concurrency_limits`, a limit of this route
     /// alone, a list of names of which all must admit a request, or `off` for none. Default: that of the outer route or site.
-    pub(crate) concurrency: Option<Box<ConcurrencyChoice>>,
+    pub(crate) concurrency: Option<Box<LimitChoice<ConcurrencyLimit, String>>>,
     /// When requests are tried again, or `off`. Default: as the outer route, site or upstream.
     pub(crate) retry: Option<Box<RetryChoice>>,
     /// The longest time from a request's head to the end of its answer, or `off`. Default: that of the outer route or site.
@@ -528,18 +530,6 @@ pub(crate) struct Buffer {
     /// is always passed on at once. Event streams and answers with `X-Accel-Buffering: no` are not held. Default: on
     /// with HTTP/1.1 endpoints. Unit: size.
     pub(crate) response: Option<Holding>,
-}
-
-/// Which limits hold for a route.
-#[derive(Debug, DeriveDeserialize, JsonSchema)]
-#[serde(untagged)]
-pub(crate) enum RateLimitChoice {
-    /// A name, or `off`.
-    Name(String),
-    /// A limit without a name: its levels belong to the site or route where it stands.
-    Own(RateLimit),
-    /// Several, which must all admit a request.
-    Several(#[schemars(length(min = 1, max = 8))] Vec<RateLimitUse>),
 }
 
 /// One of several limits of a route.

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::concurrency::ConcurrencyLimits;
-use super::rate_limit::RateLimits;
+use super::named_limits::NamedLimits;
 use super::retry::Wishes;
 use crate::fault::Code;
-use crate::model::DEFAULT_TLS_POLICY;
+use crate::model::{ConcurrencyLimit, DEFAULT_TLS_POLICY, RateLimit};
 use crate::raw;
 use crate::report::Report;
 use crate::source::Span;
@@ -22,8 +21,8 @@ pub(crate) struct Names {
     used_upstreams: BTreeSet<String>,
     tls_policies: Vec<(String, Span)>,
     used_tls_policies: BTreeSet<String>,
-    pub(crate) limits: RateLimits,
-    pub(crate) concurrency: ConcurrencyLimits,
+    pub(super) limits: NamedLimits<RateLimit>,
+    pub(super) concurrency: NamedLimits<ConcurrencyLimit>,
     /// What the upstreams say of tries.
     pub(crate) retries: HashMap<String, Wishes>,
     /// Some entries were faulty and are missing here, so that an unknown name is no news.
@@ -91,8 +90,8 @@ impl Names {
             tls_policies: Vec::new(),
             // Used where nothing is said.
             used_tls_policies: BTreeSet::from([DEFAULT_TLS_POLICY.to_owned()]),
-            limits: RateLimits::default(),
-            concurrency: ConcurrencyLimits::default(),
+            limits: NamedLimits::default(),
+            concurrency: NamedLimits::default(),
             retries: HashMap::new(),
             listeners_damaged: root_damaged || listeners_spot.is_damaged(),
             sites_damaged: root_damaged || sites_spot.is_damaged(),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::buffer::Wishes;
+use super::named_limits::Place;
 use super::names::{Names, Unique};
-use super::rate_limit::Place;
 use super::{keep, retry};
 use crate::fault::Code;
 use crate::model::{

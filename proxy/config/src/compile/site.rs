@@ -1,8 +1,8 @@
 //! Sites: hosts, the listeners they are on, and certificates.
 
 use super::buffer::Wishes;
+use super::named_limits::Place;
 use super::names::{Names, Unique};
-use super::rate_limit::Place;
 use super::route::{self, Inherited};
 use super::{file_path, keep, retry};
 use crate::fault::Code;

@@ -5,18 +5,6 @@ use serde::Deserialize;
 
 use super::Variables;
 
-/// Which limits of requests under way hold for a route.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(crate) enum ConcurrencyChoice {
-    /// A name, or `off`.
-    Name(String),
-    /// A limit without a name: what it counts belongs to the site or route where it stands.
-    Own(ConcurrencyLimit),
-    /// Several, which must all admit a request.
-    Several(#[schemars(length(min = 1, max = 8))] Vec<String>),
-}
-
 /// How many requests of one client may be under way at a time, as nginx's `limit_conn` counts them: from the head to the end
 /// of the answer, and a WebSocket until it ends. One more is refused.
 #[derive(Debug, Deserialize, JsonSchema)]
