@@ -74,11 +74,11 @@ impl ConcurrencyLimits {
     /// What a route goes by, those that only rehearse behind the others.
     pub(crate) fn uses(model: &Model, names: &[String]) -> Box<[ConcurrencyLimitId]> {
         let limits = &model.concurrency_limits;
-        let rehearses = |name: &&String| limits.get(*name).is_some_and(|limit| limit.dry_run);
-        let (dry, strict): (Vec<_>, Vec<_>) = names.iter().partition(rehearses);
+        let mut names: Vec<_> = names.iter().collect();
+        names.sort_by_key(|name| limits.get(*name).is_some_and(|limit| limit.dry_run));
         // A checked model has them all.
         let place = |name: &String| limits.keys().position(|known| known == name);
-        let known = strict.into_iter().chain(dry).filter_map(|name| u32::try_from(place(name)?).ok());
+        let known = names.into_iter().filter_map(|name| u32::try_from(place(name)?).ok());
         known.map(ConcurrencyLimitId).collect()
     }
 

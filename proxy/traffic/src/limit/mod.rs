@@ -96,11 +96,11 @@ impl Limits {
 
     /// What a route goes by, those that only rehearse behind the others.
     pub(crate) fn uses(model: &Model, uses: &[model::RateLimitUse]) -> Box<[LimitUse]> {
-        let place = |name: &String| model.rate_limits.keys().position(|known| known == name);
-        let rehearses =
-            |one: &&model::RateLimitUse| model.rate_limits.get(&one.limit).is_some_and(|limit| limit.dry_run);
-        let (dry, strict): (Vec<_>, Vec<_>) = uses.iter().partition(rehearses);
-        let known = strict.into_iter().chain(dry).filter_map(|one| {
+        let limits = &model.rate_limits;
+        let place = |name: &String| limits.keys().position(|known| known == name);
+        let mut uses: Vec<_> = uses.iter().collect();
+        uses.sort_by_key(|one| limits.get(&one.limit).is_some_and(|limit| limit.dry_run));
+        let known = uses.into_iter().filter_map(|one| {
             // A checked model has them all.
             let place = u32::try_from(place(&one.limit)?).ok()?;
             Some(LimitUse { limit: LimitId(place), cost: one.cost })
