@@ -204,7 +204,7 @@ impl<D: Downstream> Driver<'_, D> {
                     Attempted::Tunnel(connection) => return Driven::Tunnel(connection),
                     Attempted::Refused(refusal) => {
                         self.account.end_attempt();
-                        self.finish(blame(&refusal));
+                        self.finish(Outcome::of_refusal(refusal.kind));
                         Action::Respond(Answer::Refused(refusal))
                     }
                     Attempted::Failed(failure) => {
@@ -451,7 +451,7 @@ impl<D: Downstream> Driver<'_, D> {
                 if self.down.take_back() {
                     return Attempted::Refused(refusal);
                 }
-                self.finish(blame(&refusal));
+                self.finish(Outcome::of_refusal(refusal.kind));
                 self.truncate(&refusal);
                 Attempted::Over
             }
@@ -491,7 +491,7 @@ impl<D: Downstream> Driver<'_, D> {
             }
             HeldEnd::Truncated(refusal) => {
                 drop(connection);
-                self.finish(blame(&refusal));
+                self.finish(Outcome::of_refusal(refusal.kind));
                 (false, Some(refusal))
             }
         };
@@ -553,7 +553,8 @@ impl<D: Downstream> Driver<'_, D> {
             ClientFault::BadAnswer(_) => RefusalKind::UpstreamBadResponse,
         };
         let refusal = Refusal::new(kind, fault.to_string());
-        self.finish(if refusal.fault() == Fault::Client { Outcome::ClientGone } else { blame(&refusal) });
+        let is_clients = refusal.fault() == Fault::Client;
+        self.finish(if is_clients { Outcome::ClientGone } else { Outcome::of_refusal(kind) });
         if kind == RefusalKind::ClientClosed || self.down.response_started() {
             self.account.reason = Some(refusal.reason());
             self.account.status = self.account.upstream_status.unwrap_or(failure::status(kind));
@@ -611,11 +612,6 @@ pub(crate) async fn send_own<D: Downstream>(
         rest = &rest[sent..];
     }
     poll_fn(|cx| down.poll_finish(cx)).await
-}
-
-/// What an end that we caused says about the endpoint: nothing, unless it was the endpoint's fault.
-fn blame(refusal: &Refusal) -> Outcome {
-    Outcome::of_refusal(refusal.kind)
 }
 
 fn connect_failure(cause: Cause) -> Failure {
