@@ -315,9 +315,10 @@ impl<'s> Walker<'s, '_> {
 
     fn shape_hint(&self, node: &Node, schema: &'s Schema, kind: Kind) -> Option<String> {
         match (&node.content, kind) {
-            (Content::Scalar(scalar), Kind::Scalar) if has_items(self.root, schema) && scalar.shown().len() <= 200 => {
-                let words: Vec<&str> = scalar.shown().split_whitespace().collect();
-                let quoted: Vec<String> = words.iter().map(|word| list_item(word)).collect();
+            (Content::Scalar(scalar), Kind::Scalar) if scalar.shown().len() <= 200 => {
+                let items = items(self.root, schema)?;
+                let words = scalar.shown().split_whitespace();
+                let quoted: Vec<String> = words.map(|word| list_item(word, takes_numbers(self.root, items))).collect();
                 Some(format!("write a list: [{}]", quoted.join(", ")))
             }
             (_, Kind::Mapping) if has_items(self.root, schema) => {
@@ -394,6 +395,20 @@ fn accepts(root: &Schema, schema: &Schema, kind: Kind) -> bool {
 
 fn has_items(root: &Schema, schema: &Schema) -> bool {
     accepts(root, schema, Kind::Sequence)
+}
+
+/// What the elements are, where a list may be.
+fn items<'s>(root: &'s Schema, schema: &'s Schema) -> Option<&'s Schema> {
+    let (schema, _) = resolve(root, schema);
+    let mut branches = alternatives(schema).iter().map(|branch| resolve(root, branch).0);
+    branches.find_map(|branch| branch.get("items"))
+}
+
+/// Whether a number may stand there without quotes: as one, or in a format that looks at what is written.
+fn takes_numbers(root: &Schema, schema: &Schema) -> bool {
+    let (schema, _) = resolve(root, schema);
+    let mut branches = alternatives(schema).iter().map(|branch| resolve(root, branch).0);
+    branches.any(|branch| branch.get("type").is_some_and(|kind| kind == "integer") || branch.get("format").is_some())
 }
 
 /// The alternative that takes any text.
@@ -514,9 +529,10 @@ fn example(name: &str, key: &str) -> Option<&'static str> {
 }
 
 /// An element of a flow list, quoted where YAML needs it.
-fn list_item(word: &str) -> String {
+fn list_item(word: &str, numbers: bool) -> String {
     let plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./*".contains(&byte));
-    let plain = plain && meaning(word) == Meaning::Text && !word.starts_with('*');
+    let found = meaning(word);
+    let plain = plain && (found == Meaning::Text || numbers && found.is_number()) && !word.starts_with('*');
     if plain { word.to_owned() } else { format!("\"{}\"", word.replace('\\', "\\\\").replace('"', "\\\"")) }
 }
 
