@@ -15,6 +15,7 @@ use super::ejection::Ejected;
 use super::health::Health;
 use super::latency::Latency;
 use super::lineage::Lineage;
+use super::usage::Usage;
 
 /// Names an endpoint within the process: never given twice, so a stale name meets nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,7 +65,7 @@ pub type OnIdle = Box<dyn FnOnce() + Send>;
 #[repr(C)]
 pub struct Endpoint {
     id: EndpointId,
-    in_flight: AtomicU32,
+    usage: Usage,
     /// Most exchanges at a time; 0 is no limit.
     max_conns: AtomicU32,
     state: AtomicU8,
@@ -74,7 +75,6 @@ pub struct Endpoint {
     unwell: AtomicBool,
     /// Where its tier lists it.
     place: AtomicUsize,
-    requests: AtomicU64,
     lineage: Arc<Lineage>,
     address: Address,
     host: Option<Arc<str>>,
@@ -115,10 +115,9 @@ impl Endpoint {
             latency: Latency::default(),
             health: Health::default(),
             state: AtomicU8::new(EndpointState::Ready as u8),
-            in_flight: AtomicU32::new(0),
+            usage: Usage::default(),
             tunnels: AtomicU32::new(0),
             connections: AtomicU32::new(0),
-            requests: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
             on_idle: Mutex::new(Vec::new()),
@@ -221,12 +220,13 @@ impl Endpoint {
     /// Exchanges that hold a lease on it now.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::SeqCst)
+        self.usage.under_way()
     }
 
     /// All figures, for people.
     #[must_use]
     pub fn status(&self) -> EndpointStatus {
+        let (in_flight, requests) = self.usage.both();
         EndpointStatus {
             id: self.id,
             address: self.address.clone(),
@@ -239,10 +239,10 @@ impl Endpoint {
             state: self.state(),
             ejected: self.health.out(),
             check: self.health.check(),
-            in_flight: self.in_flight(),
+            in_flight,
             tunnels: self.tunnels.load(Ordering::Relaxed),
             connections: self.connections.load(Ordering::Relaxed),
-            requests: self.requests.load(Ordering::Relaxed),
+            requests,
             failures: self.failures.load(Ordering::Relaxed),
             abandoned: self.abandoned.load(Ordering::Relaxed),
         }
@@ -302,32 +302,20 @@ impl Endpoint {
 
     /// Takes a place, unless all are taken.
     pub(super) fn begin_exchange(&self) -> bool {
-        match self.max_conns() {
-            None => {
-                self.in_flight.fetch_add(1, Ordering::SeqCst);
-            }
-            Some(most) => {
-                let next = |count| (count < most).then_some(count + 1);
-                if self.in_flight.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_err() {
-                    return false;
-                }
-            }
+        let begins = self.usage.begin(self.max_conns());
+        if begins {
+            self.mark_load();
         }
-        self.mark_load();
-        true
-    }
-
-    pub(super) fn count_request(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
+        begins
     }
 
     /// A lease was given to nobody.
     pub(super) fn discount_request(&self) {
-        self.requests.fetch_sub(1, Ordering::Relaxed);
+        self.usage.discount();
     }
 
     pub(super) fn end_exchange(&self) {
-        let last = self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1;
+        let last = self.usage.end();
         self.mark_load();
         if last && !self.is_ready() {
             self.call_on_idle();

@@ -107,6 +107,7 @@ impl After {
     pub(super) fn run(self, lineage: &Lineage) {
         self.wakers.into_iter().for_each(Waker::wake);
         for endpoint in self.undone {
+            endpoint.discount_request();
             endpoint.end_exchange();
             lineage.call(None);
         }

@@ -50,7 +50,6 @@ impl Lease {
     /// For an exchange that endpoint and lineage have counted. `alternative`: another endpoint that the request has not tried
     /// was in service too.
     pub(super) fn new(endpoint: Arc<Endpoint>, now: Instant, alternative: bool, admitted: Option<Admitted>) -> Self {
-        endpoint.count_request();
         Self { endpoint, began: now, alternative, ended: None, status: None, admitted, outcome: None }
     }
 

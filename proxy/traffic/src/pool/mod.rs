@@ -24,6 +24,7 @@ mod health;
 mod latency;
 mod lineage;
 mod median;
+mod usage;
 mod warming;
 
 use std::collections::{HashMap, HashSet};
