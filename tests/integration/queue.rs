@@ -27,6 +27,7 @@ every_client! {
     beyond_its_bounds_the_queue_refuses,
     the_limit_of_all_endpoints_holds,
     a_retry_waits_for_the_endpoint_that_it_has_not_tried,
+    an_endpoint_that_comes_back_serves_who_waits,
     under_overload_late_requests_are_refused_and_new_ones_served,
 }
 
@@ -248,6 +249,25 @@ async fn a_retry_waits_for_the_endpoint_that_it_has_not_tried(kind: Kind) {
         held.abort();
         failing.await.expect("it was sent").assert(200, b"ok\n");
         assert_eq!(scene.origins[0].targets(), ["/stall", "/failing"], "{protocol}");
+    }
+}
+
+async fn an_endpoint_that_comes_back_serves_who_waits(kind: Kind) {
+    for protocol in Origin::PROTOCOLS {
+        let extra = "max_in_flight_per_endpoint: 1\nejection: { max_fails: 1, fail_timeout: 2s }\nqueue: { wait: 20s }";
+        let scene = Scene::start(kind, protocol, &[2, 1], extra).await;
+        let held = scene.occupy().await;
+        let failing = scene.send("/failing");
+        scene.waiting(1).await;
+        let began = Instant::now();
+        let waits = scene.send("/waits");
+        scene.waiting(2).await;
+        // Nothing happens but that time passes: not even a look at the status, which would do what is due.
+        waits.await.expect("it was sent").assert(200, b"ok\n");
+        assert!(began.elapsed() < LIMIT, "before anybody's wait was over: {:?}", began.elapsed());
+        assert_eq!(scene.origins[1].targets(), ["/failing", "/waits"], "{protocol}");
+        held.abort();
+        failing.await.expect("it was sent").assert(200, b"ok\n");
     }
 }
 

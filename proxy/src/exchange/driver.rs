@@ -8,6 +8,7 @@ use super::failure::{self, Form};
 use super::held::Held;
 use super::parsing;
 use super::relay::{HeldEnd, Relay, RelayEnd, RequestShape, lost};
+use super::waiting::Waiting;
 use crate::edge::shard::{Shard, View};
 use crate::edge::timer::Timer;
 use crate::observe::metrics::UpstreamMetrics;
@@ -242,14 +243,11 @@ impl<D: Downstream> Driver<'_, D> {
     /// Waits for an endpoint; `None` when the client has left.
     async fn wait(&mut self, ticket: Ticket, until: Instant, collected: Option<&Collected>) -> Option<Event<'static>> {
         let _queued = self.exchange.pool().and_then(|pool| self.view.upstream_metrics(pool)).map(|all| all.queued());
-        let mut timer = Timer::default();
+        let mut waiting = Waiting::new(ticket, until);
         let watch_client = !self.has_body() || collected.is_some_and(|body| body.complete);
         poll_fn(|cx| {
-            if let Some(called) = ticket.poll(cx.waker()) {
-                return Poll::Ready(Some(Event::Called(called)));
-            }
-            if timer.poll_expired(cx, until.into()) {
-                return Poll::Ready(Some(Event::WaitExpired));
+            if let Poll::Ready(event) = waiting.poll(cx) {
+                return Poll::Ready(Some(event));
             }
             let gone = if watch_client { self.down.poll_gone(cx) } else { self.down.poll_hung_up(cx) };
             gone.map(|_| None)

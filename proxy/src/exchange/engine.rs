@@ -9,6 +9,7 @@ use super::engine_socket::EngineSocket;
 use super::failure::{self, Form};
 use super::finish::{self, Bytes as Passed, Finished, Labels};
 use super::serve_http2::Ending;
+use super::waiting::Waiting;
 use crate::edge::conn::Conn;
 use crate::edge::listener::Settings;
 use crate::edge::shard::{Shard, Shared, View};
@@ -30,7 +31,6 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime};
 use tidegate_config::model::{Address, ClientTimeouts};
 use tidegate_traffic::body::{BodyPipe, BodyPlan};
@@ -328,16 +328,15 @@ impl Job {
         let Some(Queued { ticket, until }) = self.state().queued.take() else { return Ok(()) };
         let _queued =
             self.state().exchange.pool().and_then(|pool| self.view.upstream_metrics(pool)).map(|all| all.queued());
-        let called = poll_fn(|cx| ticket.poll(cx.waker()).map_or(Poll::Pending, Poll::Ready));
+        let mut waiting = Waiting::new(ticket, until);
         let event = tokio::select! {
-            called = called => Event::Called(called),
-            () = tokio::time::sleep_until(until.into()) => Event::WaitExpired,
+            event = poll_fn(|cx| waiting.poll(cx)) => event,
             // Only who has sent everything can be watched: the rest of a body is the engine's to read.
             _ = session.as_downstream_mut().read_body_or_idle(true), if !self.has_body => {
                 return Err(Error::explain(ErrorType::ConnectionClosed, "the client left the queue").into_down());
             }
         };
-        drop(ticket);
+        drop(waiting);
         let mut state = self.state();
         let action = state.exchange.step(&self.view.traffic, event, Instant::now());
         state.take(action);

@@ -19,6 +19,7 @@ mod serve_http1;
 mod serve_http2;
 pub(crate) mod spool;
 mod tunnel;
+mod waiting;
 
 pub(crate) use serve_http1::{Resting, serve_http1};
 pub(crate) use serve_http2::serve_http2;

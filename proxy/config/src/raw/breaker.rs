@@ -5,7 +5,8 @@ use serde::Deserialize as DeriveDeserialize;
 
 use super::{Percent, PositiveTime};
 
-/// When nobody is sent to an upstream for a while: after too many failures, whichever endpoints had them.
+/// When nobody is sent to an upstream for a while: after too many failures, whichever endpoints had them. Requests that wait for
+/// an endpoint are refused as well.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Breaker {

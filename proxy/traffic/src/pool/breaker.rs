@@ -159,6 +159,10 @@ impl Breaker {
         }
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        self.state == BreakerState::Open
+    }
+
     /// An attempt that was admitted begins.
     fn begin(&mut self) -> Phase {
         if self.state == BreakerState::HalfOpen {
@@ -278,8 +282,11 @@ impl Pool {
     /// Not to be called with the pool's lock held.
     fn attempt_ended(&self, phase: Phase, verdict: Verdict, now: Instant) {
         let mut inner = self.lock_at(now);
+        inner.gate.see(now);
         inner.with_breaker(|breaker| breaker.end(phase, verdict, now));
-        self.tell(inner);
+        if !inner.news.is_empty() {
+            self.changed(inner);
+        }
     }
 
     /// What an attempt needs of the breaker, once an endpoint is chosen.

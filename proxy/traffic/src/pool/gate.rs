@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tidegate_config::model::{Capacity, QUEUE_LEAST, QUEUE_MOST, QueuePolicy};
 
 use super::balance::Choice;
+use super::breaker::Breaker;
 use super::codel;
 use super::endpoint::{Endpoint, EndpointId};
 use super::lease::Lease;
@@ -68,7 +69,7 @@ impl Gate {
         Self { limits, places: None, holding: None, boot: Duration::ZERO, now: None, counts: QueueCounts::default() }
     }
 
-    fn see(&mut self, now: Instant) {
+    pub(super) fn see(&mut self, now: Instant) {
         self.now = self.now.max(Some(now));
     }
 
@@ -204,7 +205,9 @@ impl Pool {
                 |entry: &Entry| prospect(in_service.iter().copied(), expectation, entry.tried()) == Prospect::Nothing;
             for entry in inner.queue.take_where(hopeless) {
                 self.lineage.end_waiting();
-                after.call(&entry, Called::Refuse(self.no_endpoint(&inner)));
+                let lease = inner.gate.now.and_then(|now| inner.last_lease(self, &entry.wanted(now), &mut after));
+                let called = lease.map_or_else(|| Called::Refuse(self.no_endpoint(&inner)), Called::Lease);
+                after.call(&entry, called);
             }
             inner.serve(self, &mut after);
         }
@@ -222,6 +225,18 @@ impl Pool {
         inner.serve(self, &mut after);
         drop(inner);
         after.run(&self.lineage);
+    }
+
+    /// Does what time alone has brought by now; when it brings something again.
+    pub(super) fn look(&self, now: Instant) -> Option<Instant> {
+        let next = self.lock().ejections.due();
+        if next.is_none_or(|next| next > now) {
+            return next;
+        }
+        let mut inner = self.lock_at(now);
+        inner.gate.see(now);
+        self.changed(inner);
+        self.lock().ejections.due()
     }
 
     pub(super) fn leave_queue(&self, number: u64) {
@@ -332,6 +347,7 @@ impl Inner {
         let (Some(now), Some(policy)) = (self.gate.now, self.queue_policy()) else { return };
         let mut free: Option<Vec<EndpointId>> = None;
         let mut passed = None;
+        self.drop_broken(pool, now, after);
         self.drop_late(pool, now, after);
         while pool.lineage.has_room(self.gate.limits.max_in_flight)
             && let Some((number, entry)) = self.queue.after(passed, &policy)
@@ -345,7 +361,7 @@ impl Inner {
                 }
             }
             let ends = entry.tried().is_empty();
-            // Nobody is sent while the breaker is open, not even who waited for this place.
+            // Half-open, it lets a few pass.
             if let Some(refusal) = pool.broken(self, now) {
                 if let Some(entry) = self.queue.remove(number) {
                     pool.lineage.end_waiting();
@@ -381,6 +397,18 @@ impl Inner {
     fn hold(&mut self, holds: bool) {
         if std::mem::replace(&mut self.held, holds) && !holds {
             self.queue.restart();
+        }
+    }
+
+    /// Nobody is sent while the breaker is open, so nobody need wait.
+    fn drop_broken(&mut self, pool: &Pool, now: Instant, after: &mut After) {
+        if !self.breaker.as_ref().is_some_and(Breaker::is_open) {
+            return;
+        }
+        for entry in self.queue.take_where(|_| true) {
+            pool.lineage.end_waiting();
+            let refusal = pool.broken(self, now).unwrap_or_else(|| pool.no_endpoint(self));
+            after.call(&entry, Called::Refuse(refusal));
         }
     }
 

@@ -31,6 +31,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::task::Waker;
 use std::time::Instant;
 
 use tidegate_config::model::{self, Address, EndpointSource, ServerAddress, Upstream};
@@ -417,7 +418,10 @@ impl Pool {
     /// Tells the news once the lock is free.
     fn tell(&self, mut inner: MutexGuard<'_, Inner>) {
         let news = std::mem::take(&mut inner.news);
+        // What has changed may change what time alone brings to those who wait.
+        let wakers = if news.is_empty() { Vec::new() } else { inner.queue.wakers() };
         drop(inner);
+        wakers.into_iter().for_each(Waker::wake);
         if let Some(observer) = self.observer.get() {
             transitions(&self.name, news).for_each(|transition| observer.hear(&transition));
         }

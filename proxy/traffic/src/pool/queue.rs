@@ -48,6 +48,13 @@ impl Ticket {
         self.waiter.poll(waker)
     }
 
+    /// Does what time alone has brought by now, of which the request may be called. Returns when to look again, as far as is
+    /// known: whoever changes that wakes the kept waker.
+    #[must_use]
+    pub fn look(&self, now: Instant) -> Option<Instant> {
+        self.pool.look(now)
+    }
+
     /// How long the request may wait in all.
     #[must_use]
     pub fn longest(&self) -> Duration {
@@ -192,6 +199,11 @@ impl Queue {
             (true, Some(place)) => self.entries.range(..place).next_back(),
         };
         found.map(|(number, entry)| (*number, entry))
+    }
+
+    /// Wakers of all who wait, for news that are no call.
+    pub(super) fn wakers(&self) -> Vec<Waker> {
+        self.entries.values().filter_map(|entry| entry.waiter.lock().waker.take()).collect()
     }
 
     /// Takes out those for whom this is true.

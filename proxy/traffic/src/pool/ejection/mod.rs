@@ -92,6 +92,11 @@ impl Ejections {
         self.policy = policy.cloned();
     }
 
+    /// When there is something to do next.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
     /// Whether there is something to do by now.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         self.clock = self.clock.max(Some(now));
@@ -109,26 +114,26 @@ impl Pool {
     /// failure too many.
     pub fn end(&self, mut lease: Lease, outcome: Outcome, now: Instant) {
         let outcome = self.watched.outcome(&lease, outcome);
-        let admitted = lease.take_admitted();
-        match outcome {
-            Outcome::UpstreamFault(symptom) => {
-                let (endpoint, began) = (Arc::clone(lease.endpoint()), lease.began());
-                lease.finish(outcome, now);
-                self.failed(&endpoint, symptom, began, now);
-            }
-            Outcome::Ok if self.watched.successes.load(Ordering::Relaxed) => {
-                lease.endpoint().health().count_good();
-                lease.finish(outcome, now);
-            }
-            Outcome::Ok | Outcome::ClientGone | Outcome::Cancelled => lease.finish(outcome, now),
-        }
-        if let Some(admitted) = admitted {
+        // Before its place is given back: whoever gets that is to know.
+        if let Some(admitted) = lease.take_admitted() {
             let verdict = match outcome {
                 Outcome::Ok => Verdict::Good,
                 Outcome::UpstreamFault(_) => Verdict::Bad,
                 Outcome::ClientGone | Outcome::Cancelled => Verdict::Nothing,
             };
             admitted.end(verdict, now);
+        }
+        match outcome {
+            Outcome::UpstreamFault(symptom) => {
+                // Nobody who waits is to get the place that an endpoint leaves with.
+                self.failed(lease.endpoint(), symptom, lease.began(), now);
+                lease.finish(outcome, now);
+            }
+            Outcome::Ok if self.watched.successes.load(Ordering::Relaxed) => {
+                lease.endpoint().health().count_good();
+                lease.finish(outcome, now);
+            }
+            Outcome::Ok | Outcome::ClientGone | Outcome::Cancelled => lease.finish(outcome, now),
         }
     }
 

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use tidegate_config::model::{EndpointSource, QueueOrder, Upstream};
+use tidegate_config::model::{self, EndpointSource, QueueOrder, Upstream};
 
 use super::*;
 use crate::fixtures::{servers, tcp, upstream, worker_spec};
 use crate::mix::mix;
 use crate::pool::EndpointIds;
+use crate::pool::breaker::BreakerState;
 use crate::pool::endpoint::WorkerKey;
 use crate::pool::key::Key;
 use crate::pool::lease::{Outcome, TunnelLease};
+use crate::pool::symptom::Symptom;
 
 const MILLI: Duration = Duration::from_millis(1);
 
@@ -454,6 +456,132 @@ fn a_pool_and_its_successor_share_the_places_of_their_workers() {
     assert_eq!(second.iter().flatten().count(), 1, "the place of one goes to the other: {second:?}");
 }
 
+/// Two servers with one place each; the second one is out for ten seconds, the first one is busy.
+fn one_is_out() -> (Scene, Lease) {
+    let mut upstream = limited(2, 1);
+    upstream.ejection = Some(model::Ejection { max_fails: 1, max_ejected: 50, ..Default::default() });
+    let scene = Scene::new(&upstream);
+    let (first, second) = (scene.lease(), scene.lease());
+    scene.pool.end(second, Outcome::UpstreamFault(Symptom::Closed), scene.now);
+    (scene, first)
+}
+
+#[test]
+fn who_waits_gets_an_endpoint_that_comes_back_by_the_clock_alone() {
+    let (mut scene, _held) = one_is_out();
+    let ticket = scene.ticket();
+    let back = ticket.look(scene.now).expect("it comes back");
+    assert_eq!(back - scene.now, Duration::from_secs(10));
+    scene.now = back - MILLI;
+    assert_eq!(ticket.look(scene.now), Some(back));
+    assert!(poll(&ticket).is_none());
+    scene.pass(MILLI);
+    assert_eq!(ticket.look(scene.now), None, "nothing more to come");
+    assert_eq!(leased(&ticket).endpoint().address(), &tcp(2));
+}
+
+#[test]
+fn who_waits_hears_of_a_new_time_to_look() {
+    let mut upstream = limited(2, 2);
+    upstream.ejection = Some(model::Ejection { max_fails: 1, max_ejected: 50, ..Default::default() });
+    let mut scene = Scene::new(&upstream);
+    let mut held = [(); 4].map(|()| Some(scene.lease()));
+    let mut waiting = Waiting::new(scene.ticket());
+    assert!(waiting.run(scene.now).is_none());
+    assert_eq!(waiting.look_at, None, "nothing comes by the clock alone");
+    let failed = held[1].take().expect("held");
+    scene.pass(MILLI);
+    scene.pool.end(failed, Outcome::UpstreamFault(Symptom::Closed), scene.now);
+    assert!(waiting.woken.0.load(Ordering::SeqCst));
+    assert!(waiting.run(scene.now).is_none());
+    assert_eq!(waiting.look_at, Some(scene.now + Duration::from_secs(10)));
+}
+
+#[test]
+fn nobody_waits_while_the_breaker_is_open() {
+    let mut upstream = limited(1, 1);
+    upstream.breaker = Some(model::Breaker { failures: 1, ..BREAKER });
+    let mut scene = Scene::new(&upstream);
+    let held = scene.lease();
+    let tickets = [scene.ticket(), scene.ticket()];
+    scene.pool.end(held, Outcome::UpstreamFault(Symptom::Closed), scene.now);
+    for ticket in tickets {
+        assert_eq!(refused(&ticket).kind, RefusalKind::BreakerOpen);
+    }
+    assert_eq!(scene.refusal().kind, RefusalKind::BreakerOpen);
+    scene.pass(20 * MILLI);
+    scene.finish(scene.lease());
+}
+
+#[test]
+fn who_has_failed_everywhere_else_need_not_wait_for_the_clock() {
+    let (scene, held) = one_is_out();
+    let busy = held.endpoint().id();
+    let out = scene.pool.endpoints().iter().find(|one| one.id() != busy).expect("two").id();
+    // What it waits for leaves: the other one is out of service, and better than none.
+    let third = WorkerKey { slot: 0, spawn: 1 };
+    scene.pool.add_worker(third, 1, tcp(3));
+    let taken = scene.lease();
+    let Acquired::Wait(ticket) = scene.acquire(&[busy]) else { panic!("the worker is busy") };
+    scene.pool.remove_worker(third);
+    assert_eq!(leased(&ticket).endpoint().id(), out);
+    drop(taken);
+}
+
+/// Endpoints leave and come back within a walk.
+fn ejection() -> model::Ejection {
+    let fail_timeout = 30 * MILLI;
+    model::Ejection { max_fails: 2, fail_timeout, max_time: 3 * fail_timeout, max_ejected: 80, ..Default::default() }
+}
+
+const BREAKER: model::Breaker = model::Breaker {
+    failures: 3,
+    share: 50,
+    window: Duration::from_millis(100),
+    min_requests: 10,
+    cool_down: Duration::from_millis(20),
+    max_cool_down: Duration::from_millis(60),
+    probes: 2,
+    successes: 2,
+};
+
+/// A request that waits as the drivers have it wait.
+struct Waiting {
+    ticket: Ticket,
+    tried: Vec<EndpointId>,
+    woken: Arc<Woken>,
+    look_at: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl std::task::Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Waiting {
+    fn new(ticket: Ticket) -> Self {
+        Self { ticket, tried: Vec::new(), woken: Arc::default(), look_at: None }
+    }
+
+    fn run(&mut self, now: Instant) -> Option<Called> {
+        loop {
+            self.woken.0.store(false, Ordering::SeqCst);
+            let called = self.ticket.poll(&Waker::from(Arc::clone(&self.woken)));
+            if called.is_some() {
+                return called;
+            }
+            self.look_at = self.ticket.look(now);
+            if !self.woken.0.load(Ordering::SeqCst) {
+                return None;
+            }
+        }
+    }
+}
+
 /// What a random walk holds, and what must be true after every step of it.
 struct Walk {
     upstream: Upstream,
@@ -462,8 +590,7 @@ struct Walk {
     now: Instant,
     leases: Vec<Lease>,
     tunnels: Vec<TunnelLease>,
-    /// With what each has tried.
-    tickets: Vec<(Ticket, Vec<EndpointId>)>,
+    tickets: Vec<Waiting>,
     spawn: u64,
     /// Queue entries that came to an end, by how.
     ends: [u64; 3],
@@ -475,6 +602,7 @@ impl Walk {
         let mut upstream = limited(4, 2);
         upstream.capacity.max_in_flight = Some(6);
         queue(&mut upstream).size = Some(12);
+        upstream.ejection = Some(ejection());
         let pool = pool(&upstream);
         Self {
             upstream,
@@ -518,6 +646,7 @@ impl Walk {
             94..97 => {
                 let passed = self.below(40) as u32;
                 self.now += MILLI * passed;
+                self.run_timers();
             }
             97 => self.reload(),
             98 => self.workers(),
@@ -538,7 +667,9 @@ impl Walk {
             Acquired::Lease(lease) => self.take(lease, &tried),
             Acquired::Wait(ticket) => {
                 self.begun += 1;
-                self.tickets.push((ticket, tried));
+                let mut waiting = Waiting { tried, ..Waiting::new(ticket) };
+                assert!(waiting.run(self.now).is_none(), "nobody came in between");
+                self.tickets.push(waiting);
             }
             Acquired::Refuse(_) => {}
         }
@@ -552,16 +683,44 @@ impl Walk {
     fn finish(&mut self) {
         let place = self.below(self.leases.len());
         if place < self.leases.len() {
-            self.leases.swap_remove(place).finish(Outcome::Ok, self.now);
+            let outcome = match self.below(6) {
+                0 => Outcome::UpstreamFault(Symptom::Closed),
+                _ => Outcome::Ok,
+            };
+            self.pool.end(self.leases.swap_remove(place), outcome, self.now);
+        }
+    }
+
+    /// Whoever waits looks when it was to look, or was woken. Then nobody waits for what the clock has brought.
+    fn run_timers(&mut self) {
+        let now = self.now;
+        for place in (0..self.tickets.len()).rev() {
+            let waiting = &mut self.tickets[place];
+            if (waiting.woken.0.load(Ordering::SeqCst) || waiting.look_at.is_some_and(|at| at <= now))
+                && let Some(called) = waiting.run(now)
+            {
+                self.end_wait(place, called);
+            }
+        }
+        if self.pool.status().queue.waiting > 0 {
+            let endpoints = self.pool.endpoints();
+            let ready = endpoints.iter().filter(|endpoint| endpoint.is_ready());
+            let out: Vec<_> = ready.filter_map(|one| one.health().out()).collect();
+            assert!(out.iter().all(|out| out.until > now), "some wait although others are to come back: {out:?}");
         }
     }
 
     /// Takes what somebody was called with.
     fn poll(&mut self) {
         let place = self.below(self.tickets.len());
-        let Some((ticket, _)) = self.tickets.get(place) else { return };
-        let Some(called) = poll(ticket) else { return };
-        let (ticket, tried) = self.tickets.swap_remove(place);
+        let Some(waiting) = self.tickets.get_mut(place) else { return };
+        if let Some(called) = waiting.run(self.now) {
+            self.end_wait(place, called);
+        }
+    }
+
+    fn end_wait(&mut self, place: usize, called: Called) {
+        let Waiting { ticket, tried, .. } = self.tickets.swap_remove(place);
         assert!(poll(&ticket).is_none(), "called twice");
         drop(ticket);
         match called {
@@ -587,6 +746,8 @@ impl Walk {
         self.upstream.capacity.max_in_flight = Some(places).filter(|places| *places > 0);
         let target = self.below(3) as u32;
         queue(&mut self.upstream).target = Some(MILLI * target).filter(|target| !target.is_zero());
+        self.upstream.ejection = (self.below(3) > 0).then(ejection);
+        self.upstream.breaker = (self.below(3) == 0).then_some(BREAKER);
         self.pool.reconfigure(&self.upstream);
     }
 
@@ -609,6 +770,8 @@ impl Walk {
         let held = status.in_flight as usize - self.leases.len();
         assert!(held <= called, "{held} leases lie in {called} tickets");
         assert!(status.queue.waiting <= 12 && self.begun >= self.ends[0] + self.ends[1]);
+        let open = status.breaker.is_some_and(|breaker| breaker.state == BreakerState::Open);
+        assert!(!open || status.queue.waiting == 0, "nobody waits for what an open breaker would refuse");
         // Whatever is free now, nobody waits for it.
         let free = |endpoint: &&Arc<Endpoint>| endpoint.is_in_service() && endpoint.has_room();
         let free: Vec<_> = self.pool.endpoints().iter().filter(free).map(|endpoint| endpoint.id()).collect();
