@@ -29,6 +29,7 @@ every_client! {
     statuses_take_a_server_out_where_the_file_says_so,
     an_http2_server_is_held_to_the_same,
     a_breaker_opens_refuses_and_closes,
+    a_breaker_opens_by_statuses_without_ejection,
 }
 
 /// A switch that an origin looks at with each request.
@@ -230,6 +231,21 @@ async fn a_breaker_opens_refuses_and_closes(kind: Kind) {
     .await;
     assert_eq!(metric(&edge, "tidegate_upstream_breaker_state{upstream=\"app\"}").await, Some(0));
     all_is_well(&mut connect(&edge, kind).await, 5).await;
+}
+
+async fn a_breaker_opens_by_statuses_without_ejection(kind: Kind) {
+    let server = Recorder::start(|_| vec![Step::Send(OK.replacen("200 OK", "503 Busy", 1).into())]).await;
+    let rule = "ejection: off\nbreaker: { failures: 3 }";
+    let edge = Edge::start(site(&[server.socket_address()], rule)).await;
+    for _ in 0..3 {
+        let answer = edge.client(kind).get("/").await;
+        assert_eq!((answer.status.as_u16(), answer.header("x-tidegate-reason")), (503, None), "the server's own");
+    }
+    wait_until("the breaker to open", LIMIT, async || {
+        let answer = edge.client(kind).get("/").await;
+        (answer.header("x-tidegate-reason") == Some("breaker_open")).then_some(())
+    })
+    .await;
 }
 
 // Once: workers and their signals are the same for every client.

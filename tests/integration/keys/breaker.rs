@@ -15,6 +15,12 @@ use super::{Place, Row, check, value};
 
 const ROWS: &[Row<Origins>] = &[
     Row {
+        key: "upstreams.<name>.breaker.statuses",
+        values: ["ejection: off, breaker: { failures: 2 }", "ejection: off, breaker: { failures: 2, statuses: [418] }"],
+        observe: |origins| Box::pin(met(origins, &["teapot"; 10])),
+        expected: ["10", "2"],
+    },
+    Row {
         key: "upstreams.<name>.breaker.failures",
         values: ["breaker: { failures: 2 }", "breaker: { failures: 4 }"],
         observe: |origins| Box::pin(met(origins, &["bad"; 10])),
@@ -93,6 +99,7 @@ pub(super) fn keys() -> Vec<&'static str> {
 async fn keys_of_breakers_act() {
     let answer = |seen: &Seen| match seen.target() {
         "/bad" => vec![Step::Close],
+        "/teapot" => vec![Step::Send(OK.replacen("200 OK", "418 I'm a teapot", 1).into())],
         "/slow" => vec![Step::Pause(Duration::from_secs(1)), Step::Send(OK.into())],
         _ => vec![Step::Send(OK.into())],
     };

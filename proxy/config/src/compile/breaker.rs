@@ -11,7 +11,8 @@ use crate::units::format_duration;
 
 /// Compiles `breaker`.
 pub(super) fn breaker(raw: raw::Breaker, spot: Spot<'_>, report: &mut Report) -> Breaker {
-    let raw::Breaker { failures, share, window, min_requests, cool_down, max_cool_down, probes, successes } = raw;
+    let raw::Breaker { statuses, failures, share, window, min_requests, cool_down, max_cool_down, probes, successes } =
+        raw;
     let cool_down = cool_down.map_or(Duration::from_secs(5), |time| time.0);
     let longest = max_cool_down.map_or(cool_down, |time| time.0);
     if longest < cool_down {
@@ -20,6 +21,7 @@ pub(super) fn breaker(raw: raw::Breaker, spot: Spot<'_>, report: &mut Report) ->
         finding.hint("raise max_cool_down, or lower cool_down");
     }
     Breaker {
+        statuses: statuses.unwrap_or_else(|| vec![502, 503, 504]),
         failures: failures.unwrap_or(5),
         share: share.map_or(50, |share| share.0),
         window: window.map_or(Duration::from_secs(10), |time| time.0),

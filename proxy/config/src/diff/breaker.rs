@@ -9,7 +9,8 @@ pub(super) fn breaker(old: &Option<Breaker>, new: &Option<Breaker>, settings: &m
         settings.compare("breaker", old, new, |breaker| word(breaker).to_owned());
         return;
     };
-    let Breaker { failures, share, window, min_requests, cool_down, max_cool_down, probes, successes } = old;
+    let Breaker { statuses, failures, share, window, min_requests, cool_down, max_cool_down, probes, successes } = old;
+    settings.statuses("breaker.statuses", statuses, &new.statuses);
     settings.compare("breaker.failures", failures, &new.failures, ToString::to_string);
     settings.compare("breaker.share", share, &new.share, |share| format!("{share}%"));
     settings.time("breaker.window", window, &new.window);

@@ -1,6 +1,6 @@
 //! Changes of when endpoints that fail are taken out: all apply live.
 
-use super::settings::{Settings, list};
+use super::settings::Settings;
 use crate::model::Ejection;
 
 pub(super) fn ejection(old: &Option<Ejection>, new: &Option<Ejection>, settings: &mut Settings) {
@@ -13,8 +13,7 @@ pub(super) fn ejection(old: &Option<Ejection>, new: &Option<Ejection>, settings:
     settings.compare("ejection.max_fails", max_fails, &new.max_fails, ToString::to_string);
     settings.time("ejection.fail_timeout", fail_timeout, &new.fail_timeout);
     settings.time("ejection.max_time", max_time, &new.max_time);
-    let statuses_text = |statuses: &Vec<u16>| list(statuses.iter().map(ToString::to_string));
-    settings.compare("ejection.statuses", statuses, &new.statuses, statuses_text);
+    settings.statuses("ejection.statuses", statuses, &new.statuses);
     settings.compare("ejection.max_ejected", max_ejected, &new.max_ejected, |share| format!("{share}%"));
     settings.debug("ejection.success_rate", success_rate, &new.success_rate);
 }

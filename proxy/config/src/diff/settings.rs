@@ -46,6 +46,11 @@ impl Settings {
         self.compare(name, old, new, |value| plain(&format!("{value:?}")));
     }
 
+    /// Compares statuses of answers.
+    pub(super) fn statuses(&mut self, key: &str, old: &Vec<u16>, new: &Vec<u16>) {
+        self.compare(key, old, new, |statuses| list(statuses.iter().map(ToString::to_string)));
+    }
+
     /// Adds the duration if it differs.
     pub(super) fn time(&mut self, name: &str, old: &Duration, new: &Duration) {
         self.compare(name, old, new, |&time| format_duration(time));

@@ -5,6 +5,8 @@ use std::time::Duration;
 /// When nobody is sent to an upstream for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaker {
+    /// Statuses of answers that are failures, besides those without an answer.
+    pub statuses: Vec<u16>,
     /// Failures in a row that open it; 0 is never by these.
     pub failures: u32,
     /// Share of failures within `window` that opens it, in percent.

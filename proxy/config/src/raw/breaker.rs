@@ -10,8 +10,11 @@ use super::{Percent, PositiveTime};
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Breaker {
-    /// Failures in a row that open it; 0 is never by these. What counts is what counts for `ejection`. Default: 5. Unit:
-    /// failures.
+    /// Statuses of answers that are failures, 400 to 599, whatever `ejection` makes of them. With 500 among them one
+    /// broken route closes all others. Default: 502, 503 and 504.
+    #[schemars(inner(range(min = 400, max = 599)))]
+    pub(crate) statuses: Option<Vec<u16>>,
+    /// Failures in a row that open it; 0 is never by these. Default: 5. Unit: failures.
     #[schemars(range(min = 0, max = 100_000), extend("default" = 5))]
     pub(crate) failures: Option<u32>,
     /// Share of failures within `window` that opens it. Default: 50%. Unit: share.

@@ -2,13 +2,17 @@
 //!
 //! Closed, everybody passes, and what becomes of them counts: failures in a row, and their share within a window. Open, nobody
 //! passes until the cool-down is over. Half-open, as many as the quota are under way at a time; so many successes close
-//! it, one failure opens it again. Every attempt counts, retries too; what began in an earlier phase does not.
+//! it, one failure opens it again. Every attempt counts, retries too; what began in an earlier phase does not. Closed, it costs
+//! those that go well no lock: they are counted aside, and looked at by whoever takes the lock next.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tidegate_config::model;
 
+use super::lease::Outcome;
+use super::status_set::StatusSet;
 use super::transition::Change;
 use super::{Inner, Pool};
 use crate::refusal::{Refusal, RefusalKind};
@@ -56,7 +60,7 @@ pub struct BreakerStatus {
 
 /// What an attempt says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+enum Verdict {
     Good,
     Bad,
     /// The client left, say.
@@ -65,12 +69,60 @@ pub(super) enum Verdict {
 
 /// The phase that an attempt began in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Phase(u64);
+struct Phase(u64);
+
+/// What is known of attempts, and of what they count for, without the pool's lock.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// Statuses that are failures.
+    statuses: StatusSet,
+    /// The breaker's phase while it is closed, else [`Attempts::NOT_CLOSED`].
+    closed: AtomicU64,
+    /// Those of this phase that went well and were not counted yet.
+    good: AtomicU32,
+}
+
+impl Attempts {
+    const NOT_CLOSED: u64 = u64::MAX;
+
+    /// Another phase begins.
+    fn begin(&self, phase: u64, state: BreakerState) {
+        let closed = if state == BreakerState::Closed { phase } else { Self::NOT_CLOSED };
+        self.closed.store(closed, Ordering::Release);
+        self.good.store(0, Ordering::Relaxed);
+    }
+
+    fn verdict(&self, outcome: Outcome, status: Option<u16>) -> Verdict {
+        match (outcome, status) {
+            (Outcome::Ok, Some(status)) if self.statuses.contains(status) => Verdict::Bad,
+            (Outcome::Ok, _) => Verdict::Good,
+            (Outcome::UpstreamFault(_), _) => Verdict::Bad,
+            (Outcome::ClientGone | Outcome::Cancelled, _) => Verdict::Nothing,
+        }
+    }
+
+    /// Counts what takes no lock; whether that was all.
+    fn note(&self, phase: Phase, verdict: Verdict) -> bool {
+        if verdict == Verdict::Bad || self.closed.load(Ordering::Acquire) != phase.0 {
+            return false;
+        }
+        if verdict == Verdict::Good {
+            self.good.fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    }
+
+    fn take_good(&self) -> u32 {
+        // Mostly there are none, and a look is cheaper than a change.
+        if self.good.load(Ordering::Relaxed) == 0 { 0 } else { self.good.swap(0, Ordering::Relaxed) }
+    }
+}
 
 /// See the module's text.
 #[derive(Debug)]
 pub(super) struct Breaker {
     rule: model::Breaker,
+    attempts: Arc<Attempts>,
     state: BreakerState,
     /// Number of the phase: what began in an earlier one counts nothing.
     phase: u64,
@@ -121,9 +173,12 @@ impl Window {
 }
 
 impl Breaker {
-    fn new(rule: model::Breaker, phase: u64) -> Self {
+    fn new(rule: model::Breaker, phase: u64, attempts: Arc<Attempts>) -> Self {
+        attempts.statuses.set(&rule.statuses);
+        attempts.begin(phase, BreakerState::Closed);
         Self {
             rule,
+            attempts,
             state: BreakerState::Closed,
             phase,
             since: None,
@@ -142,8 +197,14 @@ impl Breaker {
         BreakerStatus { state: *state, since: *since, until: *until, reason: reason.clone(), trips: *trips }
     }
 
-    /// An open breaker whose cool-down is over is half-open.
+    /// Counts what went well of late; an open breaker whose cool-down is over is half-open.
     fn look(&mut self, now: Instant) {
+        let good = self.attempts.take_good();
+        if good > 0 && self.state == BreakerState::Closed {
+            let part = self.window.advance(self.rule.window, now);
+            part.0 = part.0.saturating_add(good);
+            self.row = 0;
+        }
         if self.state == BreakerState::Open && self.until.is_none_or(|until| until <= now) {
             self.turn(BreakerState::HalfOpen, now);
         }
@@ -245,6 +306,7 @@ impl Breaker {
         self.phase += 1;
         (self.since, self.until) = (Some(now), None);
         (self.row, self.probing, self.window) = (0, 0, Window::default());
+        self.attempts.begin(self.phase, state);
     }
 }
 
@@ -262,15 +324,21 @@ impl std::fmt::Debug for Admitted {
 }
 
 impl Admitted {
-    pub(super) fn end(mut self, verdict: Verdict, now: Instant) {
+    /// The attempt is over. `status`: that of its answer, if there was one. Not to be called with the pool's lock held.
+    pub(super) fn end(mut self, outcome: Outcome, status: Option<u16>, now: Instant) {
         self.ended = true;
-        self.pool.attempt_ended(self.phase, verdict, now);
+        let attempts = &self.pool.watched.attempts;
+        let verdict = attempts.verdict(outcome, status);
+        if !attempts.note(self.phase, verdict) {
+            self.pool.attempt_ended(self.phase, verdict, now);
+        }
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         if !self.ended
+            && !self.pool.watched.attempts.note(self.phase, Verdict::Nothing)
             && let Some(breaker) = &mut self.pool.lock().breaker
         {
             breaker.release(self.phase);
@@ -279,7 +347,6 @@ impl Drop for Admitted {
 }
 
 impl Pool {
-    /// Not to be called with the pool's lock held.
     fn attempt_ended(&self, phase: Phase, verdict: Verdict, now: Instant) {
         let mut inner = self.lock_at(now);
         inner.gate.see(now);
@@ -308,14 +375,14 @@ impl Pool {
 
 impl Inner {
     /// Takes over a rule; another one begins closed.
-    pub(super) fn set_breaker(&mut self, rule: Option<&model::Breaker>) {
+    pub(super) fn set_breaker(&mut self, rule: Option<&model::Breaker>, attempts: &Arc<Attempts>) {
         if self.breaker.as_ref().map(|breaker| &breaker.rule) == rule {
             return;
         }
         // What began under another rule counts in no phase of this one.
         let last = self.breaker.as_ref().map(|breaker| breaker.phase + 1);
         self.phases = self.phases.max(last.unwrap_or(0));
-        self.breaker = rule.map(|rule| Breaker::new(rule.clone(), self.phases));
+        self.breaker = rule.map(|rule| Breaker::new(rule.clone(), self.phases, Arc::clone(attempts)));
     }
 
     /// Does what time alone brings.
@@ -341,13 +408,14 @@ mod tests {
     use super::*;
     use crate::fixtures::{servers, upstream};
     use crate::pool::key::Key;
-    use crate::pool::lease::{Lease, Outcome};
+    use crate::pool::lease::Lease;
     use crate::pool::symptom::Symptom;
     use crate::pool::{Acquired, EndpointIds, Wanted};
     use proptest::prelude::*;
     use tidegate_config::model::Upstream;
 
     const RULE: model::Breaker = model::Breaker {
+        statuses: Vec::new(),
         failures: 3,
         share: 50,
         window: Duration::from_secs(10),
@@ -375,7 +443,8 @@ mod tests {
         use BreakerState::{Closed, Open};
         use Verdict::{Bad, Good, Nothing};
         let now = Instant::now();
-        let new = || Breaker::new(RULE, 0);
+        let breaker = |rule| Breaker::new(rule, 0, Arc::default());
+        let new = || breaker(RULE);
         assert_eq!(all(&mut new(), &[Bad, Bad, Good, Bad, Bad, Nothing], now), Closed);
         assert_eq!(all(&mut new(), &[Bad, Nothing, Bad, Nothing, Bad], now), Open);
         assert_eq!(
@@ -389,7 +458,7 @@ mod tests {
             let verdict = if second % 2 == 0 { Good } else { Bad };
             assert_eq!(all(&mut slow, &[verdict], at(now, 2 * second)), Closed, "five in ten seconds");
         }
-        let mut never = Breaker::new(model::Breaker { failures: 0, ..RULE }, 0);
+        let mut never = breaker(model::Breaker { failures: 0, ..RULE });
         assert_eq!(all(&mut never, &[Bad; 9], now), Closed);
         assert_eq!(all(&mut never, &[Bad], now), Open, "by their share");
     }
@@ -398,7 +467,7 @@ mod tests {
     fn it_cools_down_longer_each_time_and_closes_by_successes() {
         use Verdict::{Bad, Good};
         let start = Instant::now();
-        let mut breaker = Breaker::new(RULE, 0);
+        let mut breaker = Breaker::new(RULE, 0, Arc::default());
         let mut now = start;
         for seconds in [5, 10, 15, 15] {
             let verdicts: &[_] = if breaker.state == BreakerState::Closed { &[Bad; 3] } else { &[Bad] };
@@ -471,6 +540,42 @@ mod tests {
         bench.pool.end(bench.ask(now).unwrap(), Outcome::Ok, now);
         assert_eq!(bench.state(), BreakerState::Closed);
         assert_eq!(bench.pool.status().breaker.unwrap().trips, 1);
+    }
+
+    /// Whatever `ejection` says of statuses, or nothing.
+    #[test]
+    fn statuses_count_on_its_own_terms() {
+        let plain = upstream("app", servers(&[(1, 1)]));
+        let rule = model::Breaker { statuses: vec![503], ..RULE };
+        for ejection in [None, Some(model::Ejection { statuses: vec![500], max_fails: 0, ..Default::default() })] {
+            let upstream = Upstream { breaker: Some(rule.clone()), ejection, ..plain.clone() };
+            let (bench, now) = (Bench { pool: Pool::new(EndpointIds::default(), &upstream), upstream }, Instant::now());
+            let answer = |status| {
+                let mut lease = bench.ask(now).unwrap();
+                lease.answered(status);
+                bench.pool.end(lease, Outcome::Ok, now);
+            };
+            [500, 500, 500, 503, 503, 200, 503, 503, 500].into_iter().for_each(answer);
+            assert_eq!(bench.state(), BreakerState::Closed);
+            answer(503);
+            assert_eq!(bench.state(), BreakerState::Open, "five of ten");
+        }
+    }
+
+    #[test]
+    fn what_went_well_is_counted_before_what_did_not() {
+        let (bench, start) = (Bench::new(), Instant::now());
+        let all = |ends: &[Outcome], now| {
+            ends.iter().for_each(|end| bench.pool.end(bench.ask(now).unwrap(), *end, now));
+        };
+        let (good, bad) = (Outcome::Ok, Outcome::UpstreamFault(Symptom::Closed));
+        all(&[bad, bad, good, bad, bad, good, good, good, bad], start);
+        assert_eq!(bench.state(), BreakerState::Closed, "five of nine");
+        all(&[good], at(start, 30));
+        all(&[bad, good, bad, good, bad, good, bad, good], at(start, 30));
+        assert_eq!(bench.state(), BreakerState::Closed, "four of nine: the first ones are forgotten");
+        all(&[bad], at(start, 30));
+        assert_eq!(bench.pool.status().breaker.unwrap().reason.as_deref(), Some("5 of 10 requests failed"));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::breaker::{Admitted, Verdict};
+use super::breaker::Admitted;
 use super::endpoint::Endpoint;
 use super::symptom::Symptom;
 use crate::concurrency::Places;
@@ -101,7 +101,7 @@ impl Lease {
     #[must_use]
     pub fn into_tunnel(mut self, now: Instant) -> TunnelLease {
         if let Some(admitted) = self.admitted.take() {
-            admitted.end(Verdict::Good, now);
+            admitted.end(Outcome::Ok, self.status, now);
         }
         self.end(Outcome::Ok, now);
         self.endpoint.begin_tunnel();

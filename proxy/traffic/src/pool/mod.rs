@@ -24,6 +24,7 @@ mod health;
 mod latency;
 mod lineage;
 mod median;
+mod status_set;
 mod usage;
 mod warming;
 
@@ -223,7 +224,7 @@ impl Pool {
         inner.warming.set_time(upstream.slow_start);
         inner.ejections.configure(upstream.ejection.as_ref());
         inner.set_check(upstream.health_check.as_ref());
-        inner.set_breaker(upstream.breaker.as_ref());
+        inner.set_breaker(upstream.breaker.as_ref(), &self.watched.attempts);
         self.watched.configure(upstream.ejection.as_ref());
         let endpoints = match &upstream.source {
             EndpointSource::Servers(servers) => {

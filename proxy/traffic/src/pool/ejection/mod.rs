@@ -10,14 +10,15 @@ mod record;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tidegate_config::model;
 
-use super::breaker::Verdict;
+use super::breaker::Attempts;
 use super::endpoint::{Endpoint, EndpointId};
 use super::lease::{Lease, Outcome};
+use super::status_set::StatusSet;
 use super::symptom::Symptom;
 use super::transition::{Change, Transition};
 use super::{Inner, Pool};
@@ -31,44 +32,27 @@ pub(super) use record::{Record, Rule};
 pub(super) struct Watched {
     /// Whether endpoints are compared, so that successes count.
     successes: AtomicBool,
-    /// Whether any status is a failure.
-    any_status: AtomicBool,
-    /// Statuses that are failures: bits from 100 on.
-    statuses: [AtomicU64; 8],
+    /// Statuses that are failures.
+    statuses: StatusSet,
+    /// What the breaker is told of.
+    pub(super) attempts: Arc<Attempts>,
 }
 
 impl Watched {
     pub(super) fn configure(&self, policy: Option<&model::Ejection>) {
-        let statuses = policy.map_or(&[][..], |policy| &policy.statuses);
-        for (word, bits) in self.statuses.iter().enumerate() {
-            let of_word = statuses.iter().map(|status| bit(*status)).filter(|(place, _)| *place == word);
-            bits.store(of_word.fold(0, |bits, (_, bit)| bits | bit), Ordering::Relaxed);
-        }
-        self.any_status.store(!statuses.is_empty(), Ordering::Relaxed);
+        self.statuses.set(policy.map_or(&[][..], |policy| &policy.statuses));
         self.successes.store(policy.is_some_and(|policy| policy.success_rate.is_some()), Ordering::Relaxed);
     }
 
     /// What an exchange's end is: an answer may be whole and a failure all the same.
     fn outcome(&self, lease: &Lease, outcome: Outcome) -> Outcome {
-        if outcome != Outcome::Ok || !self.any_status.load(Ordering::Relaxed) {
-            return outcome;
-        }
         match lease.status() {
-            Some(status) if self.is_failure(status) => Outcome::UpstreamFault(Symptom::Status(status)),
+            Some(status) if outcome == Outcome::Ok && self.statuses.contains(status) => {
+                Outcome::UpstreamFault(Symptom::Status(status))
+            }
             Some(_) | None => outcome,
         }
     }
-
-    fn is_failure(&self, status: u16) -> bool {
-        let (word, bit) = bit(status);
-        self.statuses.get(word).is_some_and(|bits| bits.load(Ordering::Relaxed) & bit != 0)
-    }
-}
-
-/// Word and bit of a status.
-fn bit(status: u16) -> (usize, u64) {
-    let place = usize::from(status.saturating_sub(100));
-    (place / 64, 1 << (place % 64))
 }
 
 /// Who is out of a pool, and when that changes.
@@ -113,16 +97,11 @@ impl Pool {
     /// Ends an exchange with one of its endpoints, and takes the endpoint out of service for a time where that was one
     /// failure too many.
     pub fn end(&self, mut lease: Lease, outcome: Outcome, now: Instant) {
-        let outcome = self.watched.outcome(&lease, outcome);
         // Before its place is given back: whoever gets that is to know.
         if let Some(admitted) = lease.take_admitted() {
-            let verdict = match outcome {
-                Outcome::Ok => Verdict::Good,
-                Outcome::UpstreamFault(_) => Verdict::Bad,
-                Outcome::ClientGone | Outcome::Cancelled => Verdict::Nothing,
-            };
-            admitted.end(verdict, now);
+            admitted.end(outcome, lease.status(), now);
         }
+        let outcome = self.watched.outcome(&lease, outcome);
         match outcome {
             Outcome::UpstreamFault(symptom) => {
                 // Nobody who waits is to get the place that an endpoint leaves with.

@@ -535,6 +535,7 @@ fn ejection() -> model::Ejection {
 }
 
 const BREAKER: model::Breaker = model::Breaker {
+    statuses: Vec::new(),
     failures: 3,
     share: 50,
     window: Duration::from_millis(100),
