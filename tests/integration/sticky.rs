@@ -87,6 +87,7 @@ impl Browser {
     async fn stays(&mut self) -> String {
         let answer = self.visit().await;
         assert_eq!(set_cookie(&answer), None, "a cookie is set when it changes");
+        assert_eq!(answer.header("cache-control"), None, "without it a cache may have the answer");
         answer.text()
     }
 
@@ -126,6 +127,7 @@ async fn a_client_stays_where_it_came(kind: Kind) {
         let expected = format!("stay={cookie}; Path=/; HttpOnly; SameSite=Lax{secure}");
         assert_eq!(set_cookie(&answer).as_deref(), Some(expected.as_str()));
         assert!(answer.headers.get_all("set-cookie").iter().any(|value| value == "app=1"), "the server's own stays");
+        assert_eq!(answer.header("cache-control"), Some("private"), "for no shared cache");
         let port = trio.0[0].socket_address().port().to_string();
         assert!(cookie.len() == 33 && !cookie.contains(&port), "{cookie}");
         let server = answer.text();

@@ -22,7 +22,7 @@ impl Exchange {
                 self.status = Some(response.status);
                 let mut edits = filter::response_edits(self.id, false);
                 self.limit_fields.set(&mut edits);
-                self.bind(&mut edits);
+                self.bind(response, &mut edits);
                 Action::Relay { edits, tunnel: false }
             }
         }
@@ -49,7 +49,7 @@ impl Exchange {
                 self.hold = Hold::Tunnel(lease.into_tunnel(now));
                 let mut edits = filter::response_edits(self.id, true);
                 self.limit_fields.set(&mut edits);
-                self.bind(&mut edits);
+                self.bind(response, &mut edits);
                 Action::Relay { edits, tunnel: true }
             }
             hold => {

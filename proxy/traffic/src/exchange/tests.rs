@@ -652,8 +652,8 @@ impl Seal for LastByte {
     }
 }
 
-#[test]
-fn answers_bind_clients_and_interim_ones_do_not() {
+/// A pool of two whose clients stay by a cookie.
+fn sticky_run() -> Run {
     let sticky = Sticky {
         cookie: "stay".to_owned(),
         secrets: Vec::new(),
@@ -667,8 +667,14 @@ fn answers_bind_clients_and_interim_ones_do_not() {
     let model = app(Upstream { sticky: Some(sticky), ..upstream("app", servers(&[(1, 1), (2, 1)])) });
     let seals: Seals = Arc::new([Arc::new(LastByte) as Arc<dyn Seal>]);
     let identities = Identities { seals: [("app".to_owned(), seals)].into(), ..Identities::default() };
-    let mut run = Run::new(Traffic::build(&model, None, &identities));
+    let run = Run::new(Traffic::build(&model, None, &identities));
     run.traffic.commit(&model);
+    run
+}
+
+#[test]
+fn answers_bind_clients_and_interim_ones_do_not() {
+    let mut run = sticky_run();
     let mut answer = |request: Asked, status: u16, cookie: Option<&str>| {
         run.exchange = Exchange::new(RequestId(u128::from(status)), run.now);
         let request = cookie.into_iter().fold(request, |request, cookie| request.with("cookie", cookie));
@@ -677,7 +683,7 @@ fn answers_bind_clients_and_interim_ones_do_not() {
         let event = Event::ResponseHead(ResponseView { status, fields: &upgrade, replayable: true });
         let Action::Relay { edits, .. } = run.exchange.step(&run.traffic, event, run.now) else { panic!("{status}") };
         let told = fixtures::rendered(&edits, &fields(&[("set-cookie", "app=1")]));
-        let set = told.split_once("set-cookie=stay=").map(|(_, rest)| rest.to_owned());
+        let set = told.split_once("set-cookie=stay=").map(|(_, rest)| rest.replace(" cache-control=private", ""));
         assert!(told.contains("set-cookie=app=1"), "{told}");
         (to, set)
     };
@@ -691,6 +697,33 @@ fn answers_bind_clients_and_interim_ones_do_not() {
     assert_eq!(answer(get("h", "/app"), 200, Some(&format!("stay={two}"))), ("to 2".to_owned(), None));
     assert_eq!(answer(websocket(), 101, Some(&format!("stay={two}"))), ("to 2".to_owned(), None));
     assert_eq!(answer(get("h", "/app"), 200, Some("stay=other")), ("to 2".to_owned(), bound(two)));
+}
+
+#[test]
+fn an_answer_that_binds_a_client_is_for_no_shared_cache() {
+    let mut run = sticky_run();
+    let mut answer = |status: u16, said: &[(&str, &str)]| {
+        run.exchange = Exchange::new(RequestId(1), run.now);
+        run.head(&if status == 101 { websocket() } else { get("h", "/app") });
+        let given: Vec<_> = said.iter().copied().chain([("upgrade", "websocket")]).collect();
+        let given = fields(&given);
+        let event = Event::ResponseHead(ResponseView { status, fields: &given, replayable: true });
+        let Action::Relay { edits, .. } = run.exchange.step(&run.traffic, event, run.now) else { panic!("{status}") };
+        let told = fixtures::rendered(&edits, &given);
+        assert!(told.contains("set-cookie=stay="), "{told}");
+        told.contains("cache-control=private")
+    };
+    assert!(answer(200, &[]) && answer(404, &[]) && answer(500, &[]));
+    let shared =
+        ["max-age=60", "public, s-maxage=9", "no-cache", "private=\"x\"", "privately", "no-cache=\"set-cookie\""];
+    for said in shared {
+        assert!(answer(200, &[("Cache-Control", said)]), "{said}");
+    }
+    for said in ["private", "max-age=60, Private ,x", "no-store", "NO-STORE"] {
+        assert!(!answer(200, &[("Cache-Control", said)]), "{said}");
+    }
+    assert!(!answer(200, &[("Cache-Control", "max-age=1"), ("Cache-Control", "private")]));
+    assert!(!answer(101, &[]), "nothing to cache");
 }
 
 #[test]
