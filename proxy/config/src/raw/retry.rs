@@ -46,7 +46,8 @@ pub(crate) struct Retry {
     /// How long a further try waits. Where this stands, `{}` included, endpoints in service that failed may be asked again
     /// once all were, as long as tries are left: not after a timeout. Default: absent, each endpoint is asked once.
     pub(crate) backoff: Option<Backoff>,
-    /// Whether a try after an answer with `Retry-After` waits as many seconds as that says: the longest such wait, or `off`.
+    /// Whether a try after an answer with `Retry-After` waits as long as that says, in seconds or by a date: the longest such
+    /// wait, or `off`.
     /// An answer that asks for more is passed on. Default: off. Unit: duration.
     #[schemars(extend("default" = "off"))]
     pub(crate) respect_retry_after: Option<Text>,

@@ -83,7 +83,7 @@ impl Exchange {
             return false;
         }
         let asked = match self.policy().retry_after {
-            Some(most) => match response.fields.first("retry-after").and_then(backoff::asked_for) {
+            Some(most) => match asked_for(response) {
                 Some(time) if time > most => return false,
                 time => time,
             },
@@ -182,4 +182,9 @@ impl Exchange {
         self.retry_denied |= !paid;
         paid
     }
+}
+
+/// The wait that an answer asks for.
+fn asked_for(response: &ResponseView<'_>) -> Option<Duration> {
+    backoff::asked_for(response.fields.first("retry-after")?, response.fields.first("date"))
 }

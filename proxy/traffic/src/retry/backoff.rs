@@ -19,11 +19,15 @@ pub fn delay(backoff: &Backoff, retry: u32, draw: u64) -> Duration {
     Duration::from_nanos(((u128::from(nanos) * u128::from(draw)) >> 64) as u64)
 }
 
-/// The wait that an answer asks for by `Retry-After`, in seconds. A date (RFC 9110 section 10.2.3) is not understood: it would
-/// need the clocks of both sides to agree.
+/// The wait that an answer asks for by `Retry-After`: seconds, or until a date (RFC 9110 section 10.2.3), which is understood
+/// by the answer's own `Date`, so that no clocks need to agree. A date that has passed is no wait.
 #[must_use]
-pub fn asked_for(retry_after: &[u8]) -> Option<Duration> {
+pub fn asked_for(retry_after: &[u8], date: Option<&[u8]>) -> Option<Duration> {
     let text = std::str::from_utf8(retry_after).ok()?.trim_ascii();
-    let digits = !text.is_empty() && text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit());
-    digits.then(|| text.parse().ok().map(Duration::from_secs)).flatten()
+    if !text.is_empty() && text.len() <= 9 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok().map(Duration::from_secs);
+    }
+    let date = std::str::from_utf8(date?).ok()?.trim_ascii();
+    let (until, now) = (httpdate::parse_http_date(text).ok()?, httpdate::parse_http_date(date).ok()?);
+    Some(until.duration_since(now).unwrap_or_default())
 }

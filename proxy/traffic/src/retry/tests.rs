@@ -251,15 +251,25 @@ fn threads_never_spend_one_retry_twice() {
 
 #[test]
 fn waits_that_answers_ask_for() {
-    for (text, seconds) in [
-        ("0", Some(0)),
-        (" 120 ", Some(120)),
-        ("", None),
-        ("1.5", None),
-        ("-1", None),
-        ("Fri, 31 Dec 1999 23:59:59 GMT", None),
-        ("99999999999", None),
+    const NOON: Option<&str> = Some("Sun, 06 Nov 1994 12:00:00 GMT");
+    for (text, date, seconds) in [
+        ("0", None, Some(0)),
+        (" 120 ", NOON, Some(120)),
+        ("", NOON, None),
+        ("1.5", NOON, None),
+        ("-1", NOON, None),
+        ("99999999999", NOON, None),
+        ("Sun, 06 Nov 1994 12:01:00 GMT", NOON, Some(60)),
+        (" Sunday, 06-Nov-94 12:00:07 GMT ", NOON, Some(7)),
+        ("Sun Nov  6 12:00:08 1994", NOON, Some(8)),
+        ("Mon, 07 Nov 1994 12:00:00 GMT", NOON, Some(86_400)),
+        ("Sun, 06 Nov 1994 11:59:59 GMT", NOON, Some(0)),
+        ("Sun, 06 Nov 1994 12:01:00 CET", NOON, None),
+        ("tomorrow", NOON, None),
+        ("Sun, 06 Nov 1994 12:01:00 GMT", None, None),
+        ("Sun, 06 Nov 1994 12:01:00 GMT", Some("noon"), None),
     ] {
-        assert_eq!(backoff::asked_for(text.as_bytes()), seconds.map(Duration::from_secs), "{text}");
+        let asked = backoff::asked_for(text.as_bytes(), date.map(str::as_bytes));
+        assert_eq!(asked, seconds.map(Duration::from_secs), "{text} at {date:?}");
     }
 }
