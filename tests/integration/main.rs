@@ -21,6 +21,7 @@ mod fastapi;
 mod forwarding;
 mod grpc;
 mod h2_upstream;
+mod halved_answers;
 mod health;
 mod http2_attacks;
 mod http2_frames;

@@ -22,6 +22,7 @@ use tidegate_http1::{Asked, BodyDecoder, BodyEncoder, HeadLimits, ParsePolicy, R
 use tidegate_traffic::body::{BodyPipe, MEMORY, ResponseBody as ResponsePlan, response_hold};
 use tidegate_traffic::edits::HeadEdits;
 use tidegate_traffic::retry::{Cause, Failure, Heard, Sent, Stage};
+use tidegate_traffic::whole;
 use tidegate_traffic::{Action, Answer, Event, Exchange, Fields, Refusal, RefusalKind, ResponseView, Traffic};
 use tokio::time::Instant;
 
@@ -109,6 +110,13 @@ enum Receiving {
     Finishing,
 }
 
+/// A head at the front of the read buffer whose body has not come.
+#[derive(Debug, Clone, Copy)]
+struct WaitingHead {
+    length: usize,
+    since: Instant,
+}
+
 /// One request and its answer on one connection; see the module's text.
 pub(crate) struct Relay<'a, D> {
     pub(crate) down: &'a mut D,
@@ -130,6 +138,8 @@ pub(crate) struct Relay<'a, D> {
     encoder: BodyEncoder,
     pipe: Option<BodyPipe>,
     receiving: Receiving,
+    /// A final head that waits for its body.
+    waiting: Option<WaitingHead>,
     asked: Asked,
     policy: ParsePolicy,
     sent: bool,
@@ -192,6 +202,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             encoder: request.encoder,
             pipe: request.pipe,
             receiving: Receiving::Head,
+            waiting: None,
             asked: request.asked,
             policy: request.policy,
             sent: false,
@@ -410,8 +421,8 @@ impl<'a, D: Downstream> Relay<'a, D> {
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Option<RelayEnd>> {
         loop {
             match self.up.head.parse(&self.up.read, &RESPONSE_HEAD, self.asked, self.policy) {
-                Ok(Some(length)) => return Poll::Ready(self.take_head(length)),
-                Ok(None) => {}
+                Ok(Some(length)) if !self.waits_for_body(length) => return Poll::Ready(self.take_head(length)),
+                Ok(_) => {}
                 Err(error) => {
                     tracing::debug!(%error, "endpoint's answer is malformed");
                     return Poll::Ready(Some(self.fail(Cause::Malformed)));
@@ -421,6 +432,11 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Some(self.fail(Cause::Closed))),
                 Poll::Ready(Ok(_)) => self.response_bytes = true,
                 Poll::Pending => {
+                    if let Some(WaitingHead { length, since }) = self.waiting
+                        && self.up.timer.poll_expired(cx, since + whole::PATIENCE)
+                    {
+                        return Poll::Ready(self.take_head(length));
+                    }
                     // An interim answer must not wait for the final one.
                     if let Err(fault) = ready!(self.down.poll_flush(cx)) {
                         return Poll::Ready(Some(RelayEnd::ClientFault(fault)));
@@ -442,10 +458,25 @@ impl<'a, D: Downstream> Relay<'a, D> {
         filled
     }
 
+    /// It stood there before we asked: a farewell to the connection, not an answer to this request.
+    fn is_farewell(&self) -> bool {
+        self.up.reused && !self.sent
+    }
+
+    /// Whether the head of this length is kept back until its body has come. A worker that dies between the two then costs
+    /// a try instead of the answer.
+    fn waits_for_body(&mut self, length: usize) -> bool {
+        let ResponseFraming::Length(body) = self.up.head.framing() else { return false };
+        if !whole::is_worth_a_wait(body, self.up.read.len() - length) || self.is_farewell() {
+            return false;
+        }
+        self.waiting.get_or_insert_with(|| WaitingHead { length, since: Instant::now() });
+        true
+    }
+
     /// A complete head stands at the front of the read buffer.
     fn take_head(&mut self, length: usize) -> Option<RelayEnd> {
-        if self.up.reused && !self.sent {
-            // It stood there before we asked: a farewell to the connection, not an answer to this request.
+        if self.is_farewell() {
             self.response_bytes = false;
             return Some(self.fail(Cause::Closed));
         }
@@ -457,7 +488,8 @@ impl<'a, D: Downstream> Relay<'a, D> {
         let replayable = !self.body_taken;
         let view = ResponseView { status: up.head.status(), fields: &fields, replayable };
         self.status = Some(view.status);
-        let action = exchange.step(traffic, Event::ResponseHead(view), std::time::Instant::now());
+        let came = self.waiting.take().map_or_else(std::time::Instant::now, |head| head.since.into_std());
+        let action = exchange.step(traffic, Event::ResponseHead(view), came);
         let (mut edits, tunnel) = match action {
             Action::Relay { edits, tunnel } => (edits, tunnel),
             Action::Discard => return Some(RelayEnd::Discarded { reusable: self.discard(length) }),
@@ -560,7 +592,11 @@ impl<'a, D: Downstream> Relay<'a, D> {
 
     /// A failure before the answer's head was passed on.
     fn fail(&self, cause: Cause) -> RelayEnd {
-        let stage = if self.request_left() { Stage::Head } else { Stage::Send };
+        let stage = match self.waiting {
+            Some(_) => Stage::Body,
+            None if self.request_left() => Stage::Head,
+            None => Stage::Send,
+        };
         RelayEnd::Failed(Failure {
             stage,
             cause,
@@ -735,8 +771,10 @@ impl<'a, D: Downstream> Relay<'a, D> {
             // Until it has the whole request the endpoint owes nothing, though it may have begun to answer.
             let owes = self.request_left() || self.sending == Sending::Broken;
             let limit = if in_head { self.timeouts.head } else { self.timeouts.read };
-            let read = self.read_since.filter(|_| owes).map(|since| since + limit);
-            let try_until = self.try_until.filter(|_| in_head);
+            // A head that waits for its body came in time, and does not wait for long.
+            let awaits_head = in_head && self.waiting.is_none();
+            let read = self.read_since.filter(|_| owes && (awaits_head || !in_head)).map(|since| since + limit);
+            let try_until = self.try_until.filter(|_| awaits_head);
             let Some(deadline) = [write, read, try_until].into_iter().flatten().min() else { return Poll::Pending };
             if !self.up.timer.poll_expired(cx, deadline) {
                 return Poll::Pending;

@@ -28,6 +28,7 @@ pub mod target;
 pub mod traffic;
 pub mod trusted;
 pub mod variable;
+pub mod whole;
 
 #[cfg(test)]
 mod fixtures;

@@ -33,9 +33,9 @@ pub(crate) struct Retry {
     /// are asked within `total_connect`. Default: 2. Unit: tries, 1 to 10.
     #[schemars(range(min = 1, max = 10), extend("default" = 2))]
     pub(crate) tries: Option<u32>,
-    /// What is tried again: `connect` (no connection), `closed` (it closed before it answered), `timeout` (no head of an
-    /// answer in time), `invalid` (the answer is not HTTP), and statuses of an answer, 400 to 599. When no other try can
-    /// follow, such an answer is passed on as it is. Default: [connect, closed, timeout].
+    /// What is tried again: `connect` (no connection), `closed` (it closed before it answered, or within a small
+    /// answer of which the client has nothing yet), `timeout` (no head of an answer in time), `invalid` (the answer is not
+    /// HTTP), and statuses of an answer, 400 to 599. When no other try can follow, such an answer is passed on as it is. Default: [connect, closed, timeout].
     #[schemars(length(min = 1, max = 32))]
     pub(crate) on: Option<Vec<Text>>,
     /// How long one try may take to connect and to the head of its answer, as long as another one can follow: a time, `off`,

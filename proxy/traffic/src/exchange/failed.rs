@@ -87,7 +87,8 @@ fn refusal_of(failure: &Failure, endpoint: &Endpoint) -> Refusal {
         (Stage::Connect, Cause::Closed) => RefusalKind::ConnectFailed,
         (Stage::Send, Cause::TimedOut) => RefusalKind::UpstreamWriteTimeout,
         (Stage::Head, Cause::TimedOut) => RefusalKind::HeadTimeout,
-        (Stage::Send | Stage::Head, Cause::Closed) => RefusalKind::UpstreamClosed,
+        (Stage::Body, Cause::TimedOut) => RefusalKind::UpstreamReadTimeout,
+        (Stage::Send | Stage::Head | Stage::Body, Cause::Closed) => RefusalKind::UpstreamClosed,
     };
     Refusal::new(kind, format!("endpoint: {}, {:?} while in {:?}", endpoint.address(), failure.cause, failure.stage))
 }

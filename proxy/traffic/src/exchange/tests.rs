@@ -341,6 +341,18 @@ fn failures_walk_the_endpoints() {
             &["to 1", "upstream_closed"],
         ),
         (
+            "an answer that died behind its head is repeated",
+            "GET",
+            &[Failure { stage: Stage::Body, heard: Heard::Some, ..STALE }],
+            &["to 1", "to 2"],
+        ),
+        (
+            "but not for a post",
+            "POST",
+            &[Failure { stage: Stage::Body, heard: Heard::Some, ..STALE }],
+            &["to 1", "upstream_closed"],
+        ),
+        (
             "a slow write is told apart",
             "POST",
             &[Failure { stage: Stage::Send, ..SLOW }],
@@ -774,7 +786,7 @@ fn events_out_of_order_are_answered() {
 }
 
 pub(super) fn any_failure() -> impl Strategy<Value = Failure> {
-    let stage = prop_oneof![Just(Stage::Connect), Just(Stage::Send), Just(Stage::Head)];
+    let stage = prop_oneof![Just(Stage::Connect), Just(Stage::Send), Just(Stage::Head), Just(Stage::Body)];
     let cause = prop_oneof![5 => Just(Cause::Closed), 2 => Just(Cause::TimedOut), 1 => Just(Cause::Malformed), 1 => Just(Cause::Local), 1 => Just(Cause::Full)];
     (stage, cause, any::<bool>(), prop_oneof![4 => Just(true), 1 => Just(false)], any::<bool>()).prop_map(
         |(stage, cause, reused, body_replayable, written)| Failure {
@@ -783,7 +795,7 @@ pub(super) fn any_failure() -> impl Strategy<Value = Failure> {
             reused,
             sent: if written && stage != Stage::Connect { Sent::Some } else { Sent::Nothing },
             body_replayable,
-            heard: Heard::Nothing,
+            heard: if stage == Stage::Body { Heard::Some } else { Heard::Nothing },
         },
     )
 }

@@ -39,6 +39,8 @@ pub enum Stage {
     Send,
     /// The request was sent, and the response head had not arrived.
     Head,
+    /// The head had arrived and was kept back for a body that did not follow.
+    Body,
 }
 
 /// What ended an attempt.

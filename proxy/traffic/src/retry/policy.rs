@@ -59,6 +59,8 @@ pub fn decide(failure: &Failure, history: &History, policy: &Retry) -> Verdict {
 /// Which of the things that are tried again this failure is.
 fn reason(failure: &Failure, on: &RetryOn) -> Option<Reason> {
     let (asked_for, reason) = match (failure.cause, failure.heard) {
+        // Sound as far as it came: whoever answered so has died since.
+        (Cause::Closed, Heard::Some) if failure.stage == Stage::Body => (on.closed, Reason::Closed),
         // An answer that breaks off in its head is none.
         (Cause::Malformed, _) | (Cause::Closed, Heard::Some) => (on.invalid, Reason::Invalid),
         (Cause::Closed, _) => (on.closed, Reason::Closed),

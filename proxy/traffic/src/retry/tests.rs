@@ -39,6 +39,9 @@ fn verdicts() {
     let only_statuses = Retry { on: RetryOn::NOTHING, ..RETRY };
     let nonsense = Failure { cause: Cause::Malformed, heard: Heard::Some, ..FAILURE };
     let cut = Failure { heard: Heard::Some, ..FAILURE };
+    let halved = Failure { stage: Stage::Body, ..cut };
+    let halved_and_gone = Failure { body_replayable: false, ..halved };
+    let reused = Failure { reused: true, ..halved };
     let passed = Failure { heard: Heard::Passed, ..FAILURE };
     let slow = Failure { cause: Cause::TimedOut, ..FAILURE };
     let rows = [
@@ -75,6 +78,19 @@ fn verdicts() {
         ("cut in its head", cut, GET, RETRY, GiveUp),
         ("cut in its head, asked for", cut, GET, invalid, Again(Reason::Invalid)),
         ("cut in its head on a reused connection", Failure { reused: true, ..cut }, GET, RETRY, GiveUp),
+        ("cut between head and body", halved, GET, RETRY, Again(Reason::Closed)),
+        ("cut between head and body, post", halved, POST, RETRY, GiveUp),
+        ("cut between head and body, the last try", halved, SECOND, RETRY, GiveUp),
+        ("cut between head and body, body of the request gone", halved_and_gone, GET, RETRY, GiveUp),
+        ("cut between head and body on a reused connection", reused, GET, RETRY, Again(Reason::Closed)),
+        ("cut between head and body, not asked for", halved, GET, only_statuses, GiveUp),
+        (
+            "cut behind its head, and the client has that",
+            Failure { heard: Heard::Passed, ..halved },
+            GET,
+            RETRY,
+            GiveUp,
+        ),
         ("the client has some of it", passed, GET, invalid, GiveUp),
         ("the client has some of it, reused", Failure { reused: true, ..passed }, GET, invalid, GiveUp),
         ("stale connection, get", STALE, GET, RETRY, Replay),
