@@ -38,6 +38,7 @@ mod slow;
 mod start;
 mod sticky;
 mod tidy;
+mod times;
 mod tls;
 mod truncation;
 mod upstream_tls;

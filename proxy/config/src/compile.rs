@@ -20,6 +20,7 @@ mod retry;
 mod route;
 mod site;
 mod sticky;
+mod timing;
 mod tls_policy;
 mod upstream;
 mod variables;

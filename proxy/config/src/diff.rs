@@ -12,6 +12,7 @@ mod health_check;
 mod retry;
 mod settings;
 mod sticky;
+mod timing;
 mod upstream;
 
 use std::collections::BTreeMap;

@@ -9,6 +9,7 @@ mod discovery;
 mod ejection;
 mod health_check;
 mod sticky;
+mod timing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,6 +27,7 @@ pub use ejection::{Ejection, SuccessRate};
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
 pub use sticky::{SameSite, Sticky};
+pub use timing::Timing;
 
 mod capacity;
 mod concurrency;
@@ -614,6 +616,8 @@ pub struct Upstream {
     pub retry_budget: Option<RetryBudget>,
     /// When nobody is sent for a while; `None` is never.
     pub breaker: Option<Breaker>,
+    /// What endpoints and clients are told of times.
+    pub timing: Timing,
 }
 
 /// A version of the PROXY protocol.

@@ -695,6 +695,14 @@ pub(crate) struct Upstream {
     pub(crate) retry_budget: Option<RetryBudgetChoice>,
     /// After too many failures nobody is sent for a while, and then a few to see. Default: absent, none.
     pub(crate) breaker: Option<Breaker>,
+    /// Tell endpoints when a request began, by `X-Request-Start: t=` and microseconds since 1970; monitoring of applications
+    /// makes the time in the queue of it. What clients send under this name is taken out then. Default: true for workers,
+    /// false for servers.
+    pub(crate) request_start: Option<bool>,
+    /// Tell clients how long a request waited for an endpoint, by `Server-Timing: queue;dur=` and milliseconds, beside what
+    /// the endpoint says there. Default: false.
+    #[schemars(extend("default" = false))]
+    pub(crate) server_timing: Option<bool>,
 }
 
 /// A version of the PROXY protocol.

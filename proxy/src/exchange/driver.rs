@@ -2,6 +2,7 @@
 //!
 //! It decides nothing: what happens next is always the answer to an event.
 
+use super::began::began;
 use super::collected::Collected;
 use super::downstream::{ClientFault, Downstream, ResponseBody};
 use super::failure::{self, Form};
@@ -395,7 +396,7 @@ impl<D: Downstream> Driver<'_, D> {
         };
         let mut writer = HeadWriter::new(&mut connection.write);
         writer.request_line(request.method, &self.exchange.forward_target(request));
-        self.exchange.request_edits(request).apply(request.fields, &mut |name, value| {
+        self.exchange.request_edits(request, began(self.exchange)).apply(request.fields, &mut |name, value| {
             writer.field(name, value);
         });
         if framing != BodyFraming::None {

@@ -4,6 +4,7 @@
 //! context for an HTTP/1 client (whose head does not exist yet when the engine takes over). Each hook is a short
 //! call into the same `Exchange::step` that our own driver uses, so nothing is decided twice.
 
+use super::began::began;
 use super::driver::Account;
 use super::engine_socket::EngineSocket;
 use super::failure::{self, Form};
@@ -152,7 +153,7 @@ impl Job {
     ) -> Self {
         account.begin_attempt(&attempt.endpoint);
         let mut fields = Vec::new();
-        exchange.request_edits(request).apply(request.fields, &mut |name, value| {
+        exchange.request_edits(request, began(&exchange)).apply(request.fields, &mut |name, value| {
             fields.push((name.to_owned(), value.to_vec()));
         });
         let length = match request.body {

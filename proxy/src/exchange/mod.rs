@@ -4,6 +4,7 @@
 //! speaks HTTP/1.1 with endpoints, `engine` hands requests for HTTP/2 endpoints to the engine; `failure` alone
 //! turns refusals into answers; `finish` alone accounts for what happened.
 
+mod began;
 mod collected;
 pub(crate) mod downstream;
 pub(crate) mod driver;

@@ -9,7 +9,7 @@ use tidegate_config::model::{
     Address, Admin, Backoff, Balance, Buffer, Capacity, ClientTimeouts, ConnectionLimits, DEFAULT_TLS_POLICY, Ejection,
     EndpointSource, EnvInherit, FixedResponse, ForwardPath, HalfClose, HeadLimits, HostPattern, Http2, Listener,
     LogFormat, LogLevel, Logging, Model, Parsing, PathPattern, Readiness, Retry, RetryOn, Route, RouteAction, Server,
-    ShardCount, Site, SpoolSettings, StaticServer, Statuses, TlsPolicy, Transport, Upstream, UpstreamProtocol,
+    ShardCount, Site, SpoolSettings, StaticServer, Statuses, Timing, TlsPolicy, Transport, Upstream, UpstreamProtocol,
     UpstreamTimeouts, WorkerCount, WorkerSpec, WorkerTransport,
 };
 
@@ -242,6 +242,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         health_check: None,
         retry_budget: None,
         breaker: None,
+        timing: Timing::default(),
     }
 }
 

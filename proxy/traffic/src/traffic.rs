@@ -8,7 +8,8 @@ use std::collections::hash_map::RandomState;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tidegate_config::model::{
-    Balance, EndpointSource, FixedResponse, Model, Parsing, ProxyHeader, Upstream, UpstreamProtocol, UpstreamTimeouts,
+    Balance, EndpointSource, FixedResponse, Model, Parsing, ProxyHeader, Timing, Upstream, UpstreamProtocol,
+    UpstreamTimeouts,
 };
 
 use crate::concurrency::ConcurrencyLimits;
@@ -89,6 +90,8 @@ pub struct PoolSettings {
     pub parsing: Parsing,
     /// Whether the balance goes by the times of answers.
     pub timed: bool,
+    /// What endpoints and clients are told of times.
+    pub timing: Timing,
 }
 
 impl Traffic {
@@ -198,6 +201,7 @@ impl PoolSettings {
             transport: identities.transports.get(&upstream.name).copied().unwrap_or_default(),
             parsing: upstream.parsing,
             timed: upstream.balance == Balance::Ewma,
+            timing: upstream.timing,
         }
     }
 

@@ -33,6 +33,18 @@ const ROWS: &[Row<Origins>] = &[
         expected: ["GET", "PROXY"],
     },
     Row {
+        key: "upstreams.<name>.request_start",
+        values: ["", "request_start: true"],
+        observe: |origins| Box::pin(request_start(origins)),
+        expected: ["the client's", "ours"],
+    },
+    Row {
+        key: "upstreams.<name>.server_timing",
+        values: ["", "server_timing: true"],
+        observe: |origins| Box::pin(server_timing(origins)),
+        expected: ["nothing", "queue;dur=0.0"],
+    },
+    Row {
         key: "upstreams.<name>.balance",
         values: [BOTH, "servers: [{ address: \"@first@\" }, { address: \"@second@\" }], balance: least_conn"],
         observe: |origins| Box::pin(beside_a_slow_request(origins)),
@@ -336,6 +348,19 @@ const LIMIT: Duration = Duration::from_secs(10);
 const BIG: usize = 16 << 20;
 
 /// What the connection of a request begins with.
+async fn request_start(origins: Origins) -> String {
+    origins.place.ask(Ask::get("/").header("x-request-start", "t=1")).await;
+    let name = Some(origins.place.name.as_str());
+    let requests = origins.first.requests();
+    let seen = requests.iter().find(|seen| seen.header("x-place") == name).expect("the request came");
+    if seen.header("x-request-start") == Some("t=1") { "the client's" } else { "ours" }.to_owned()
+}
+
+async fn server_timing(origins: Origins) -> String {
+    let answer = origins.place.ask(Ask::get("/")).await;
+    answer.header("server-timing").unwrap_or("nothing").to_owned()
+}
+
 async fn first_word(origins: Origins) -> String {
     origins.place.ask(Ask::get("/")).await;
     let name = Some(origins.place.name.as_str());

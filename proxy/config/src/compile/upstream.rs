@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::names::Unique;
 use super::{
-    Scene, balance, breaker, capacity, dns, ejection, file_path, health_check, keep, retry as retries, worker,
+    Scene, balance, breaker, capacity, dns, ejection, file_path, health_check, keep, retry as retries, timing, worker,
 };
 use crate::fault::Code;
 use crate::model::{
@@ -61,6 +61,8 @@ fn upstream(
         retry,
         retry_budget,
         breaker,
+        request_start,
+        server_timing,
     } = raw;
     // Of the routes that use it.
     drop(retry);
@@ -116,6 +118,7 @@ fn upstream(
         health_check,
         retry_budget: retries::budget(retry_budget, spot.key("retry_budget"), report),
         breaker: breaker.map(|raw| breaker::breaker(raw, spot.key("breaker"), report)),
+        timing: timing::timing(request_start, server_timing, has_workers),
     })
 }
 

@@ -106,6 +106,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         health_check,
         retry_budget,
         breaker,
+        timing,
     } = old;
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
@@ -125,6 +126,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         budget.map_or_else(|| "off".to_owned(), |budget| budget.to_string())
     });
     super::breaker::breaker(breaker, &new.breaker, &mut settings);
+    super::timing::timing(timing, &new.timing, &mut settings);
     let mut change = UpstreamChange {
         name: name.clone(),
         settings: Vec::new(),

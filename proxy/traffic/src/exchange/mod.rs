@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tidegate_config::model::{ForwardPath, Retry, UpstreamProtocol};
 
@@ -252,9 +252,16 @@ impl Exchange {
         &self.timings
     }
 
-    /// Changes of the request head for the attempt under way; `head` is the one the exchange began with.
+    /// Whether endpoints are told when the request began.
     #[must_use]
-    pub fn request_edits<'a>(&'a self, head: &HeadView<'a>) -> HeadEdits<'a> {
+    pub fn tells_start(&self) -> bool {
+        self.proxied().is_some_and(|proxied| proxied.settings.timing.request_start)
+    }
+
+    /// Changes of the request head for the attempt under way; `head` is the one the exchange began with. `began`: when that
+    /// was, for an endpoint that is told.
+    #[must_use]
+    pub fn request_edits<'a>(&'a self, head: &HeadView<'a>, began: Option<SystemTime>) -> HeadEdits<'a> {
         let proxied = self.proxied();
         let context = RequestContext {
             id: self.id,
@@ -263,6 +270,7 @@ impl Exchange {
             worker: self.endpoint().is_some_and(|endpoint| matches!(endpoint.origin(), Origin::Worker { .. })),
             own_cookie: proxied.and_then(|proxied| proxied.sticky.as_ref()).map(StickyRequest::name),
             default_host: self.request.as_ref().and_then(|request| request.default_host.as_deref()),
+            began,
         };
         filter::request_edits(head, &context)
     }

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{Action, Exchange, Hold, State};
+use super::{Action, Exchange, Hold, State, Timings};
+use crate::edits::HeadEdits;
 use crate::filter;
 use crate::head::ResponseView;
 use crate::pool::lease::Outcome;
@@ -23,6 +24,7 @@ impl Exchange {
                 let mut edits = filter::response_edits(self.id, false);
                 self.limit_fields.set(&mut edits);
                 self.bind(response, &mut edits);
+                self.tell_queue(&mut edits);
                 Action::Relay { edits, tunnel: false }
             }
         }
@@ -35,6 +37,15 @@ impl Exchange {
         lease.answered(status);
         if let (true, Some(began)) = (timed, self.timings.last_attempt) {
             lease.endpoint().observe(now.saturating_duration_since(began), now);
+        }
+    }
+
+    /// How long the request waited for its first endpoint, for a client that is told.
+    fn tell_queue(&self, edits: &mut HeadEdits<'_>) {
+        if self.proxied().is_some_and(|proxied| proxied.settings.timing.server_timing) {
+            let Timings { queued, first_attempt, .. } = self.timings;
+            let waited = queued.zip(first_attempt).map(|(from, to)| to.saturating_duration_since(from));
+            filter::server_timing::add(waited.unwrap_or_default(), edits);
         }
     }
 

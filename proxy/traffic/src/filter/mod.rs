@@ -7,6 +7,10 @@ mod cookie;
 mod forwarded;
 mod hop_by_hop;
 mod request_id;
+mod request_start;
+pub(crate) mod server_timing;
+
+use std::time::SystemTime;
 
 use tidegate_config::model::UpstreamProtocol;
 
@@ -30,6 +34,8 @@ pub struct RequestContext<'a> {
     pub own_cookie: Option<&'a str>,
     /// `Host` for a request that came without one.
     pub default_host: Option<&'a str>,
+    /// When the request began, for an endpoint that is told.
+    pub began: Option<SystemTime>,
 }
 
 /// Refuses a request head whose fields cannot be forwarded safely. One pass over the fields.
@@ -50,6 +56,9 @@ pub fn request_edits<'a>(head: &HeadView<'a>, context: &RequestContext<'a>) -> H
     cookie::pass_on(head, context, &mut edits);
     forwarded::add(head, context, &mut edits);
     request_id::add(context.id, &mut edits);
+    if let Some(began) = context.began {
+        request_start::set(began, &mut edits);
+    }
     if let Some(certificate) = head.client.tls().and_then(|tls| tls.certificate.as_deref()) {
         edits.add("client-cert", certificate);
     }

@@ -15,6 +15,7 @@ const PLAIN: RequestContext<'static> = RequestContext {
     worker: false,
     own_cookie: None,
     default_host: None,
+    began: None,
 };
 const OURS: &str = "x-forwarded-for=192.0.2.7 x-forwarded-proto=http x-forwarded-host=h x-real-ip=192.0.2.7";
 const ID: &str = "x-request-id=000000000000000000000000000000ab";
@@ -31,6 +32,15 @@ fn refused(request: &Request) -> Option<RefusalKind> {
 fn a_plain_request_gets_our_fields_and_keeps_its_own() {
     let request = get("h", "/").with("Accept", "*/*").with("X-Custom", "1").with("x-custom", "2");
     assert_eq!(forwarded(&request, &PLAIN), format!("Host=h Accept=*/* X-Custom=1 x-custom=2 {OURS} {ID}"));
+}
+
+#[test]
+fn an_endpoint_that_is_told_when_a_request_began_hears_it_from_us_alone() {
+    let request = get("h", "/").with("X-Request-Start", "t=1");
+    assert_eq!(forwarded(&request, &PLAIN), format!("Host=h X-Request-Start=t=1 {OURS} {ID}"));
+    let began = Some(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(1_700_000_000_123_456_789));
+    let told = RequestContext { began, ..PLAIN };
+    assert_eq!(forwarded(&request, &told), format!("Host=h {OURS} {ID} x-request-start=t=1700000000123456"));
 }
 
 #[test]
