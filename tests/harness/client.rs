@@ -294,6 +294,11 @@ impl Ask {
         Self::new("POST", target).body(Full::new(body.into()))
     }
 
+    /// `PUT target` with a body of known length.
+    pub fn put(target: &str, body: impl Into<Bytes>) -> Self {
+        Self::new("PUT", target).body(Full::new(body.into()))
+    }
+
     /// `POST target` with a body that comes in pieces and does not say how long it will be.
     pub fn post_pieces(target: &str, pieces: Vec<Bytes>) -> Self {
         Self::post_stream(target, stream::iter(pieces))

@@ -14,7 +14,7 @@ use tidegate_tests::{
     pattern::pattern,
     recorder::{OK, Recorder, Step},
     site::{Site, free_port},
-    wait::wait_for,
+    wait::{wait_for, wait_until},
     websocket::WebSocket,
 };
 
@@ -31,6 +31,8 @@ every_client! {
     a_deadline_breaks_an_answer_off,
     http2_endpoints_give_way_too,
     http2_endpoints_are_asked_again_after_a_wait,
+    a_body_goes_to_another_http2_endpoint_whole,
+    a_client_that_leaves_before_the_next_try_ends_it,
     a_deadline_holds_for_http2_endpoints,
 }
 
@@ -347,9 +349,13 @@ async fn a_budget_ends_retries() {
 
 /// An edge before HTTP/2 servers; `more` stands in the upstream beside them.
 async fn edge_before_h2(servers: &[SocketAddr], more: &str, route: &str) -> Edge {
+    Edge::start(site_before_h2(servers, more, route)).await
+}
+
+fn site_before_h2(servers: &[SocketAddr], more: &str, route: &str) -> Site {
     let servers: Vec<String> = servers.iter().map(|address| format!("{{ address: \"{address}\" }}")).collect();
     let upstreams = format!("app: {{ protocol: h2, servers: [{}]{more} }}", servers.join(", "));
-    Edge::start(Site::usual(&format!("- {{ path: /, proxy: app{route} }}"), &upstreams)).await
+    Site::usual(&format!("- {{ path: /, proxy: app{route} }}"), &upstreams)
 }
 
 fn busy_h2() -> Reply {
@@ -387,6 +393,45 @@ async fn http2_endpoints_are_asked_again_after_a_wait(kind: Kind) {
     let edge = edge_before_h2(&[origin.address()], more, "").await;
     edge.client(kind).get("/").await.assert(200, b"third");
     assert_eq!(retries(&edge, "status").await, 2);
+}
+
+/// As long as the engine holds it.
+async fn a_body_goes_to_another_http2_endpoint_whole(kind: Kind) {
+    let (busy, echo) = (H2Origin::start(|_| busy_h2()).await, H2Origin::echo().await);
+    let edge = edge_before_h2(&[busy.address(), echo.address()], ", retry: { on: [503] }", "").await;
+    for (length, expected) in [(1, [200, 200]), (60_000, [200, 200]), (200_000, [200, 503])] {
+        let mut statuses = [0; 2];
+        for status in &mut statuses {
+            let body = pattern(length);
+            let answer = edge.client(kind).ask(Ask::put("/", body.clone())).await;
+            assert!(answer.status == 503 || answer.body == body, "{length}");
+            *status = answer.status.as_u16();
+        }
+        statuses.sort_unstable();
+        assert_eq!(statuses, expected, "{length}");
+    }
+}
+
+async fn a_client_that_leaves_before_the_next_try_ends_it(kind: Kind) {
+    let busy = || Reply::Answer(H2Answer::new(503).header("retry-after", "8"));
+    let retry = ", retry: { on: [503], backoff: {}, respect_retry_after: 1m }";
+    for body in ["", "body"] {
+        let origin = H2Origin::start(move |_| busy()).await;
+        // Otherwise a client of HTTP/1.1 that leaves looks like one that has only said all it had to say.
+        let site = ["plain", "h2c", "tls"].iter().fold(site_before_h2(&[origin.address()], retry, ""), |site, name| {
+            site.replace(&format!("name: {name},"), &format!("name: {name}, half_close: abort,"))
+        });
+        let edge = Edge::start(site).await;
+        let began = Instant::now();
+        let client = edge.client(kind);
+        let asking = tokio::spawn(async move { client.send(Ask::put("/", body)).await });
+        origin.requests_at_least(1).await;
+        asking.abort();
+        let gone = "tidegate_refusals_total{reason=\"client_closed\"}";
+        wait_until("its end", LIMIT, async || (metric(&edge, gone).await == 1).then_some(())).await;
+        assert!(began.elapsed() < Duration::from_secs(7), "'{body}', not after the wait: {:?}", began.elapsed());
+        assert_eq!(origin.requests().len(), 1);
+    }
 }
 
 async fn a_deadline_holds_for_http2_endpoints(kind: Kind) {

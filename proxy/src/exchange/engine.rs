@@ -133,7 +133,6 @@ struct State {
     queued: Option<Queued>,
     refusal: Option<Refusal>,
     pipe: Option<BodyPipe>,
-    body_taken: bool,
     /// When the body's last piece came.
     body_moved: Instant,
     response_passed: bool,
@@ -182,7 +181,6 @@ impl Job {
                 delayed: None,
                 queued: None,
                 refusal: None,
-                body_taken: false,
                 body_moved: Instant::now(),
                 response_passed: false,
                 outcome: Outcome::Ok,
@@ -203,14 +201,14 @@ impl Job {
 
     /// Tells the exchange of a failure; whether another attempt follows. `untouched`: the endpoint says that it did
     /// nothing with the request (RFC 9113 section 8.7).
-    fn attempt_failed(&self, stage: Stage, cause: Cause, reused: bool, untouched: bool) -> bool {
+    fn attempt_failed(&self, session: &Session, stage: Stage, cause: Cause, reused: bool, untouched: bool) -> bool {
         let mut state = self.state();
         let failure = Failure {
             stage,
             cause,
             reused,
             sent: if untouched || stage == Stage::Connect { Sent::Nothing } else { Sent::Some },
-            body_replayable: !state.body_taken,
+            body_replayable: is_replayable(session),
             heard: if state.response_passed { Heard::Passed } else { Heard::Nothing },
         };
         state.account.end_attempt();
@@ -250,14 +248,25 @@ impl Job {
         self.state().exchange.deadline()
     }
 
+    /// The body comes from its beginning: what was sent to another endpoint comes again.
+    fn begin_body(&self) {
+        let mut state = self.state();
+        state.pipe = state.exchange.body_plan().map(BodyPlan::request_pipe);
+        state.bytes.received = 0;
+    }
+
     /// Waits where the next attempt is to wait, and then asks for it.
-    async fn wait_for_turn(&self) {
-        let Some(until) = self.state().delayed.take() else { return };
-        tokio::time::sleep_until(until.into()).await;
+    async fn wait_for_turn(&self, session: &mut Session) -> Result<()> {
+        let Some(until) = self.state().delayed.take() else { return Ok(()) };
+        tokio::select! {
+            () = tokio::time::sleep_until(until.into()) => {}
+            () = client_gone(session) => return Err(left()),
+        }
         let mut state = self.state();
         state.attempt = None;
         let action = state.exchange.step(&self.view.traffic, Event::DelayOver, Instant::now());
         state.take(action);
+        Ok(())
     }
 
     async fn watch_body<T>(&self, serving: impl Future<Output = T>) -> Option<T> {
@@ -332,10 +341,7 @@ impl Job {
         let mut waiting = Waiting::new(ticket, until);
         let event = tokio::select! {
             event = poll_fn(|cx| waiting.poll(cx)) => event,
-            // Only who has sent everything can be watched: the rest of a body is the engine's to read.
-            _ = session.as_downstream_mut().read_body_or_idle(true), if !self.has_body => {
-                return Err(Error::explain(ErrorType::ConnectionClosed, "the client left the queue").into_down());
-            }
+            () = client_gone(session) => return Err(left()),
         };
         drop(waiting);
         let mut state = self.state();
@@ -496,7 +502,7 @@ impl ProxyHttp for Bridge {
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
         let job = ctx.job()?;
-        job.wait_for_turn().await;
+        job.wait_for_turn(session).await?;
         job.wait(session).await?;
         let state = job.state();
         let Some(attempt) = &state.attempt else {
@@ -540,7 +546,6 @@ impl ProxyHttp for Bridge {
         }
         let Some(data) = body else { return Ok(()) };
         let mut state = job.state();
-        state.body_taken = true;
         state.body_moved = Instant::now();
         state.bytes.received += data.len() as u64;
         let pushed = state.pipe.as_mut().map_or(Ok(()), |pipe| pipe.push(data.len()));
@@ -561,6 +566,7 @@ impl ProxyHttp for Bridge {
         ctx: &mut Context,
     ) -> Result<()> {
         let job = ctx.job()?;
+        job.begin_body();
         let mut fresh = RequestHeader::build(request.method.clone(), job.target.as_bytes(), Some(job.fields.len()))?;
         fresh.set_version(http::Version::HTTP_2);
         for (name, value) in &job.fields {
@@ -584,7 +590,7 @@ impl ProxyHttp for Bridge {
     ) -> Result<()> {
         let job = ctx.job()?;
         let mut state = job.state();
-        let replayable = !state.body_taken && session.response_written().is_none();
+        let replayable = is_replayable(session) && session.response_written().is_none();
         let view = ResponseView { status: response.status.as_u16(), fields: &response.headers, replayable };
         let action = state.exchange.step(&job.view.traffic, Event::ResponseHead(view), Instant::now());
         if matches!(action, Action::Discard) {
@@ -640,8 +646,15 @@ impl ProxyHttp for Bridge {
         Ok(())
     }
 
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-        let retry = ctx.job.as_ref().is_some_and(|job| job.attempt_failed(Stage::Connect, cause(&error), false, true));
+    fn fail_to_connect(
+        &self,
+        session: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        let retry =
+            ctx.job.as_ref().is_some_and(|job| job.attempt_failed(session, Stage::Connect, cause(&error), false, true));
         error.set_retry(retry);
         error
     }
@@ -669,7 +682,7 @@ impl ProxyHttp for Bridge {
         let retry = !ours
             && !refused
             && session.response_written().is_none()
-            && ctx.job.as_ref().is_some_and(|job| job.attempt_failed(Stage::Head, cause, reused, untouched));
+            && ctx.job.as_ref().is_some_and(|job| job.attempt_failed(session, Stage::Head, cause, reused, untouched));
         error.set_retry(retry);
         error
     }
@@ -730,6 +743,27 @@ impl ProxyHttp for Bridge {
         }
         state.bytes.sent = session.body_bytes_sent() as u64;
     }
+}
+
+/// Whether all that was taken of the request's body can be sent again: the engine holds the first 64 KiB of it.
+fn is_replayable(session: &Session) -> bool {
+    !session.as_downstream().retry_buffer_truncated()
+}
+
+/// Waits until the client has left. Of an HTTP/1 client that still sends only its body would tell, and that is the engine's to
+/// read.
+async fn client_gone(session: &mut Session) {
+    let client = session.as_downstream_mut();
+    if !client.is_http2() && !client.is_body_done() {
+        return std::future::pending().await;
+    }
+    // Nothing else ends it.
+    let _ = client.read_body_or_idle(true).await;
+}
+
+/// The client is gone before it was its turn.
+fn left() -> Box<Error> {
+    Error::explain(ErrorType::ConnectionClosed, "the client left while it waited").into_down()
 }
 
 async fn write_own(session: &mut Session, own: &failure::OwnResponse) -> Result<()> {
