@@ -10,7 +10,7 @@ use tidegate_tests::{
     client::{Answer, Ask, Kind},
     edge::Edge,
     every_client,
-    h2_origin::{Break, H2Answer, H2Origin, Reply},
+    h2_origin::{Break, H2Answer, H2Origin, H2Seen, Reply},
     pattern::pattern,
     recorder::{OK, Recorder, Step},
     site::{Site, free_port},
@@ -32,6 +32,7 @@ every_client! {
     http2_endpoints_give_way_too,
     http2_endpoints_are_asked_again_after_a_wait,
     a_body_goes_to_another_http2_endpoint_whole,
+    a_call_that_ended_at_once_is_made_again,
     a_client_that_leaves_before_the_next_try_ends_it,
     a_deadline_holds_for_http2_endpoints,
 }
@@ -410,6 +411,39 @@ async fn a_body_goes_to_another_http2_endpoint_whole(kind: Kind) {
         statuses.sort_unstable();
         assert_eq!(statuses, expected, "{length}");
     }
+}
+
+async fn a_call_that_ended_at_once_is_made_again(kind: Kind) {
+    let ended = |code: &'static str| {
+        move |_: &H2Seen| {
+            let answer = H2Answer::new(200).header("content-type", "application/grpc");
+            Reply::Answer(answer.header("grpc-status", code).header("grpc-message", "not now"))
+        }
+    };
+    let echo = H2Origin::echo().await;
+    let call = |length| Ask::post("/test.Echo/Each", pattern(length)).header("content-type", "application/grpc");
+    for (code, retried) in [("14", true), ("13", false)] {
+        let origin = H2Origin::start(ended(code)).await;
+        let edge = edge_before_h2(&[origin.address(), echo.address()], ", retry: { grpc: [unavailable] }", "").await;
+        for length in [5, 50_000] {
+            let mut codes = Vec::new();
+            for _ in 0..2 {
+                let answer = edge.client(kind).ask(call(length)).await;
+                match answer.header("grpc-status") {
+                    Some(code) => codes.push(code.to_owned()),
+                    None => answer.assert(200, &pattern(length)),
+                }
+            }
+            assert_eq!(codes.len(), usize::from(!retried), "{code}, {length}: {codes:?}");
+        }
+        assert_eq!(retries(&edge, "grpc").await, if retried { 2 } else { 0 }, "{code}");
+    }
+    // The last answer is passed on as it is.
+    let origin = H2Origin::start(ended("14")).await;
+    let edge = edge_before_h2(&[origin.address()], ", retry: { grpc: [unavailable], backoff: {} }", "").await;
+    let answer = edge.client(kind).ask(call(5)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("grpc-status")), (200, Some("14")));
+    assert_eq!((answer.header("grpc-message"), origin.requests().len()), (Some("not now"), 2));
 }
 
 async fn a_client_that_leaves_before_the_next_try_ends_it(kind: Kind) {

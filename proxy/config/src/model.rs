@@ -21,9 +21,11 @@ use std::time::Duration;
 use crate::network::Networks;
 pub use breaker::Breaker;
 
+mod grpc_codes;
 mod retry;
 pub use discovery::{Dns, Families, ServerAddress};
 pub use ejection::{Ejection, SuccessRate};
+pub use grpc_codes::GrpcCodes;
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
 pub use sticky::{SameSite, Sticky};

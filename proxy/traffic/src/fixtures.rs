@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tidegate_config::model::{
     Address, Admin, Backoff, Balance, Buffer, Capacity, ClientTimeouts, ConnectionLimits, DEFAULT_TLS_POLICY, Ejection,
-    EndpointSource, EnvInherit, FixedResponse, ForwardPath, HalfClose, HeadLimits, HostPattern, Http2, Listener,
-    LogFormat, LogLevel, Logging, Model, Parsing, PathPattern, Readiness, Retry, RetryOn, Route, RouteAction, Server,
-    ShardCount, Site, SpoolSettings, StaticServer, Statuses, Timing, TlsPolicy, Transport, Upstream, UpstreamProtocol,
-    UpstreamTimeouts, WorkerCount, WorkerSpec, WorkerTransport,
+    EndpointSource, EnvInherit, FixedResponse, ForwardPath, GrpcCodes, HalfClose, HeadLimits, HostPattern, Http2,
+    Listener, LogFormat, LogLevel, Logging, Model, Parsing, PathPattern, Readiness, Retry, RetryOn, Route, RouteAction,
+    Server, ShardCount, Site, SpoolSettings, StaticServer, Statuses, Timing, TlsPolicy, Transport, Upstream,
+    UpstreamProtocol, UpstreamTimeouts, WorkerCount, WorkerSpec, WorkerTransport,
 };
 
 use crate::edits::HeadEdits;
@@ -201,6 +201,7 @@ pub(crate) fn route(pattern: &str, action: RouteAction) -> Route {
 pub(crate) const RETRY: Retry = Retry {
     tries: 2,
     on: RetryOn { connect: true, closed: true, timeout: true, invalid: false, statuses: Statuses::NONE },
+    grpc: GrpcCodes::NONE,
     try_timeout: Some(Duration::from_secs(2)),
     backoff: Backoff { base: Duration::from_millis(25), max: Duration::from_millis(250) },
     start_over: false,

@@ -8,7 +8,7 @@ use std::{
 use tidegate_tests::{
     client::Ask,
     edge::Edge,
-    recorder::{Recorder, Step},
+    recorder::{Recorder, Seen, Step},
     site::{CERTIFICATE, LISTENERS, Site},
 };
 
@@ -16,6 +16,10 @@ use super::{Place, Row, check, mapping, value};
 
 /// Asked again as long as the file says so.
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\r\n";
+
+/// A gRPC call that did not happen.
+const UNAVAILABLE: &[u8] =
+    b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 14\r\ncontent-length: 0\r\n\r\n";
 
 /// The keys of `retry` under this one. What a value leaves out is as in [`DEFAULTS`].
 macro_rules! retry {
@@ -38,6 +42,12 @@ macro_rules! retry {
                 values: ["", "on: [closed, 502]"],
                 observe: |place| Box::pin(times_asked(place)),
                 expected: ["2", "1"],
+            },
+            Row {
+                key: concat!($prefix, ".grpc"),
+                values: ["", "grpc: [unavailable]"],
+                observe: |place| Box::pin(times_called(place)),
+                expected: ["1", "2"],
             },
             Row {
                 key: concat!($prefix, ".try_timeout"),
@@ -124,11 +134,19 @@ struct Asked {
     busy: Arc<Recorder>,
 }
 
+impl Asked {
+    fn count(&self) -> String {
+        let asked = |seen: &&Seen| seen.header("x-place") == Some(self.place.name.as_str());
+        self.busy.requests().iter().filter(asked).count().to_string()
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_of_retries_act() {
     let (hung, friendly) = (Recorder::start(|_| vec![Step::Stall]).await, Recorder::friendly().await);
     for rows in TABLES {
-        let busy = Arc::new(Recorder::start(|_| vec![Step::Send(BUSY.to_vec())]).await);
+        let answer = |seen: &Seen| if seen.target() == "/call" { UNAVAILABLE } else { BUSY };
+        let busy = Arc::new(Recorder::start(move |seen| vec![Step::Send(answer(seen).to_vec())]).await);
         let site =
             site(rows).with("busy", busy.address()).with("hung", hung.address()).with("friendly", friendly.address());
         let edge = Arc::new(Edge::start(site).await);
@@ -181,10 +199,15 @@ fn missing(value: &str) -> Vec<&'static str> {
 }
 
 /// How often the busy server is asked for one request.
-async fn times_asked(Asked { place, busy }: Asked) -> String {
-    place.ask(Ask::get("/")).await.assert(503, b"");
-    let asked = |seen: &&tidegate_tests::recorder::Seen| seen.header("x-place") == Some(place.name.as_str());
-    busy.requests().iter().filter(asked).count().to_string()
+async fn times_asked(asked: Asked) -> String {
+    asked.place.ask(Ask::get("/")).await.assert(503, b"");
+    asked.count()
+}
+
+/// How often it is called for one call.
+async fn times_called(asked: Asked) -> String {
+    asked.place.ask(Ask::post("/call", "x")).await.assert(200, b"");
+    asked.count()
 }
 
 /// Whether an answer comes at once.

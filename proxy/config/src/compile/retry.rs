@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::names::EndpointKind;
 use super::{each, keep};
 use crate::fault::Code;
-use crate::model::{Backoff, Rate, Retry, RetryBudget, RetryOn, Statuses};
+use crate::model::{Backoff, GrpcCodes, Rate, Retry, RetryBudget, RetryOn, Statuses};
 use crate::raw::{self, OffWord};
 use crate::report::Report;
 use crate::source::Span;
@@ -30,6 +30,7 @@ pub(crate) struct Wishes {
     said: bool,
     tries: Option<u32>,
     on: Option<RetryOn>,
+    grpc: Option<GrpcCodes>,
     try_timeout: Option<(TryTimeout, Span)>,
     /// `backoff` stands somewhere.
     waits: bool,
@@ -66,7 +67,7 @@ impl Wishes {
             Some(raw::RetryChoice::Word(OffWord::Off)) => return Self { off: true, ..Self::default() },
             Some(raw::RetryChoice::Policy(raw)) => raw,
         };
-        let raw::Retry { tries, on, try_timeout, backoff, respect_retry_after } = raw;
+        let raw::Retry { tries, on, grpc, try_timeout, backoff, respect_retry_after } = raw;
         let waits = backoff.is_some();
         let (base, max) = match backoff {
             Some(raw::Backoff { base, max }) => (base.map(|time| time.0), max.map(|time| time.0)),
@@ -83,6 +84,7 @@ impl Wishes {
             said: true,
             tries: tries.or(self.tries),
             on: on.map(|words| parse_on(words, spot.key("on"), report)).or(self.on),
+            grpc: grpc.map(|codes| codes.into_iter().collect()).or(self.grpc),
             try_timeout: try_timeout.or(self.try_timeout),
             waits: waits || self.waits,
             base: base.or(self.base),
@@ -131,6 +133,7 @@ impl Wishes {
         Retry {
             tries: all.tries.unwrap_or(TRIES),
             on: all.on.unwrap_or(DEFAULT_ON),
+            grpc: all.grpc.unwrap_or_default(),
             try_timeout: settle_try_timeout(all.try_timeout, kind, spot, report),
             backoff: Backoff { base, max },
             start_over: all.waits,
@@ -147,6 +150,7 @@ impl Wishes {
             said: self.said || outer.said,
             tries: self.tries.or(outer.tries),
             on: self.on.or(outer.on),
+            grpc: self.grpc.or(outer.grpc),
             try_timeout: self.try_timeout.or(outer.try_timeout),
             waits: self.waits || outer.waits,
             base: self.base.or(outer.base),
@@ -215,6 +219,20 @@ fn parse_on(words: Vec<raw::Text>, spot: Spot<'_>, report: &mut Report) -> Retry
         Some(())
     });
     on
+}
+
+impl FromIterator<raw::GrpcCode> for GrpcCodes {
+    fn from_iter<I: IntoIterator<Item = raw::GrpcCode>>(codes: I) -> Self {
+        codes.into_iter().fold(Self::NONE, |all, code| {
+            all.with(match code {
+                raw::GrpcCode::Cancelled => Self::CANCELLED,
+                raw::GrpcCode::DeadlineExceeded => Self::DEADLINE_EXCEEDED,
+                raw::GrpcCode::ResourceExhausted => Self::RESOURCE_EXHAUSTED,
+                raw::GrpcCode::Internal => Self::INTERNAL,
+                raw::GrpcCode::Unavailable => Self::UNAVAILABLE,
+            })
+        })
+    }
 }
 
 fn no_trigger(word: &str) -> Reason {

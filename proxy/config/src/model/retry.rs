@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Rate;
+use super::{GrpcCodes, Rate};
 
 /// When a request of a route is tried again. Small and `Copy`: every request takes it along.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub struct Retry {
     pub tries: u32,
     /// What is tried again.
     pub on: RetryOn,
+    /// Calls of gRPC that are tried again when they end with one of these before they have brought anything.
+    pub grpc: GrpcCodes,
     /// How long one try may take to the head of its answer while another one can follow; `None` is as long as any.
     pub try_timeout: Option<Duration>,
     /// Waits between tries.
@@ -27,6 +29,7 @@ impl Retry {
     pub const OFF: Self = Self {
         tries: 1,
         on: RetryOn::NOTHING,
+        grpc: GrpcCodes::NONE,
         try_timeout: None,
         backoff: Backoff { base: Duration::ZERO, max: Duration::ZERO },
         start_over: false,

@@ -38,6 +38,11 @@ pub(crate) struct Retry {
     /// HTTP), and statuses of an answer, 400 to 599. When no other try can follow, such an answer is passed on as it is. Default: [connect, closed, timeout].
     #[schemars(length(min = 1, max = 32))]
     pub(crate) on: Option<Vec<Text>>,
+    /// Codes of gRPC calls that are tried again, as long as the endpoint has answered nothing but the code: all calls are POST,
+    /// so whoever names a code says that a call which ended with it may run twice. What was sent is held for that, up to 64
+    /// KiB. Default: none.
+    #[schemars(extend("default" = []))]
+    pub(crate) grpc: Option<Vec<GrpcCode>>,
     /// How long one try may take to connect and to the head of its answer, as long as another one can follow: a time, `off`,
     /// or `auto`, which is 2s for servers and off for workers, whose slow pages must not run twice. Not for upstreams with
     /// `protocol: h2`. Default: auto. Unit: duration.
@@ -47,10 +52,25 @@ pub(crate) struct Retry {
     /// once all were, as long as tries are left: not after a timeout. Default: absent, each endpoint is asked once.
     pub(crate) backoff: Option<Backoff>,
     /// Whether a try after an answer with `Retry-After` waits as long as that says, in seconds or by a date: the longest such
-    /// wait, or `off`.
-    /// An answer that asks for more is passed on. Default: off. Unit: duration.
+    /// wait, or `off`. An answer that asks for more is passed on. Default: off. Unit: duration.
     #[schemars(extend("default" = "off"))]
     pub(crate) respect_retry_after: Option<Text>,
+}
+
+/// How a gRPC call ended.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GrpcCode {
+    /// 1: by whoever asked, mostly.
+    Cancelled,
+    /// 4: too late.
+    DeadlineExceeded,
+    /// 8: a quota, or no room.
+    ResourceExhausted,
+    /// 13: broken.
+    Internal,
+    /// 14: not now.
+    Unavailable,
 }
 
 /// Waits between tries: any time, by chance, up to one that doubles with each. A first retry at an endpoint that was not

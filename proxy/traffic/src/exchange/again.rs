@@ -10,7 +10,7 @@ use crate::pool::endpoint::EndpointId;
 use crate::pool::lease::{Lease, Outcome};
 use crate::pool::{Acquired, Rest, Wanted};
 use crate::refusal::{Refusal, RefusalKind};
-use crate::retry::{self, Reason, backoff};
+use crate::retry::{self, Reason, backoff, grpc};
 
 /// Told apart from the draw that chooses the endpoint.
 const JITTER: u64 = 0x6a69_7474_6572;
@@ -79,9 +79,7 @@ impl Exchange {
     /// for nothing.
     pub(super) fn gives_way(&mut self, response: &ResponseView<'_>, now: Instant) -> bool {
         let (Hold::Lease(lease), Some(proxied)) = (&self.hold, self.proxied()) else { return false };
-        if !retry::takes(response.status, response.replayable, &self.history(), self.policy()) {
-            return false;
-        }
+        let Some(reason) = self.speaks_for_another(response) else { return false };
         let asked = match self.policy().retry_after {
             Some(most) => match asked_for(response) {
                 Some(time) if time > most => return false,
@@ -93,7 +91,7 @@ impl Exchange {
         let rest = proxied.pool.rest(&self.tried, Some(id));
         // An endpoint that failed others is no better than an answer.
         let certain = matches!(rest, Rest::Untried | Rest::Tried);
-        let Some(plan) = self.plan(rest, Reason::Status, asked, now).filter(|_| certain) else {
+        let Some(plan) = self.plan(rest, reason, asked, now).filter(|_| certain) else {
             return false;
         };
         let mut tried = if plan.start_over { Vec::new() } else { self.tried.clone() };
@@ -104,9 +102,19 @@ impl Exchange {
             return false;
         }
         self.tried = tried;
-        self.state = State::Discarding { wait: plan.wait };
+        self.state = State::Discarding { wait: plan.wait, reason };
         self.observe(response.status, now);
         true
+    }
+
+    /// Why an answer might give way.
+    fn speaks_for_another(&self, response: &ResponseView<'_>) -> Option<Reason> {
+        let (history, policy) = (self.history(), self.policy());
+        if retry::takes(response.status, response.replayable, &history, policy) {
+            return Some(Reason::Status);
+        }
+        let code = if policy.grpc.is_empty() { None } else { grpc::code(response) };
+        code.is_some_and(|code| retry::takes_call(code, response.replayable, &history, policy)).then_some(Reason::Grpc)
     }
 
     /// Takes a lease on another endpoint for the try that is to follow, if the budget pays for it. Whatever there is now is
@@ -131,7 +139,7 @@ impl Exchange {
     }
 
     /// The answer that gave way is gone.
-    pub(super) fn discarded(&mut self, wait: Duration, now: Instant) -> Action {
+    pub(super) fn discarded(&mut self, wait: Duration, reason: Reason, now: Instant) -> Action {
         if let Hold::Lease(lease) = std::mem::replace(&mut self.hold, Hold::Nothing) {
             // What its status says of the endpoint is for the ejection to judge, as of any answer.
             self.end(lease, Outcome::Ok, now);
@@ -140,7 +148,7 @@ impl Exchange {
             return self.refuse(Refusal::new(RefusalKind::Internal, "an answer was dropped for nothing"));
         };
         self.retries += 1;
-        self.reason = Some(Reason::Status);
+        self.reason = Some(reason);
         self.later(next, wait, now)
     }
 

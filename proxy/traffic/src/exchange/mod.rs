@@ -105,6 +105,7 @@ enum State {
     /// An answer gives way to another try, which begins after this time.
     Discarding {
         wait: Duration,
+        reason: Reason,
     },
     Relaying,
     Answered,
@@ -176,7 +177,7 @@ impl Exchange {
             (State::Waiting, Event::WaitExpired) => self.wait_expired(now),
             (State::Attempting, Event::AttemptFailed(failure)) => self.attempt_failed(&failure, now),
             (State::Attempting, Event::ResponseHead(response)) => self.response_head(&response, now),
-            (State::Discarding { wait }, Event::Discarded) => self.discarded(wait, now),
+            (State::Discarding { wait, reason }, Event::Discarded) => self.discarded(wait, reason, now),
             (State::Relaying, _) => Action::Done,
             (state, _) => self.refuse(Refusal::new(RefusalKind::Internal, format!("event out of order in {state:?}"))),
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tidegate_config::model::{Backoff, EndpointSource, Rate, Retry, RetryBudget, RetryOn, Statuses};
+use tidegate_config::model::{Backoff, EndpointSource, GrpcCodes, Rate, Retry, RetryBudget, RetryOn, Statuses};
 
 use super::tests::{CLOSED, REFUSED, Run, SLOW, any_failure};
 use super::*;
@@ -204,6 +204,7 @@ fn any_policy() -> impl Strategy<Value = Retry> {
         Retry {
             tries,
             on: RetryOn { connect, closed, timeout, invalid, statuses },
+            grpc: GrpcCodes::NONE,
             try_timeout: try_timeout.map(Duration::from_millis),
             backoff: Backoff { base: Duration::from_millis(base), max: Duration::from_millis(base + more) },
             start_over,

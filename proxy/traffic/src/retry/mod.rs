@@ -1,17 +1,19 @@
 //! Whether a failed attempt is followed by another one.
 //!
 //! The rules that stand above what a file asks for: a request that is not idempotent is never sent a second time once a byte
-//! of it may have reached an endpoint; nothing is sent a second time once a byte of an answer has gone to the client.
+//! of it may have reached an endpoint, unless it is a gRPC call that ended with a code that the file names; nothing is sent a
+//! second time once a byte of an answer has gone to the client.
 //! [`decide`] knows failures, [`takes`] answers that count as such, [`budget`] how many retries an upstream may get, and
 //! [`backoff`] when they begin. Endpoints that cannot be reached are no tries: all of them may be asked.
 
 pub mod backoff;
 pub mod budget;
+pub mod grpc;
 mod policy;
 
 use std::fmt;
 
-pub use policy::{History, Verdict, decide, takes};
+pub use policy::{History, Verdict, decide, takes, takes_call};
 
 /// What is known when an attempt has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,11 +97,14 @@ pub enum Reason {
     Invalid,
     /// The status of the answer.
     Status,
+    /// How a gRPC call ended.
+    Grpc,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 6] = [Self::Connect, Self::Stale, Self::Closed, Self::Timeout, Self::Invalid, Self::Status];
+    pub const ALL: [Self; 7] =
+        [Self::Connect, Self::Stale, Self::Closed, Self::Timeout, Self::Invalid, Self::Status, Self::Grpc];
 
     /// Label of metrics; stable.
     #[must_use]
@@ -111,6 +116,7 @@ impl Reason {
             Self::Timeout => "timeout",
             Self::Invalid => "invalid",
             Self::Status => "status",
+            Self::Grpc => "grpc",
         }
     }
 }

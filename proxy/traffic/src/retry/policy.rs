@@ -76,3 +76,10 @@ fn reason(failure: &Failure, on: &RetryOn) -> Option<Reason> {
 pub fn takes(status: u16, replayable: bool, history: &History, policy: &Retry) -> bool {
     policy.on.statuses.contains(status) && replayable && history.idempotent && history.tries < policy.tries
 }
+
+/// The same for a gRPC call that ended with this code. All of them are POST, so it is the file that says which may be sent
+/// twice, as with gRPC's own clients (proposal A6).
+#[must_use]
+pub fn takes_call(code: u32, replayable: bool, history: &History, policy: &Retry) -> bool {
+    policy.grpc.contains(code) && replayable && history.tries < policy.tries
+}

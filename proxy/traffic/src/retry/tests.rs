@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use tidegate_config::model::{Backoff, Rate, Retry, RetryBudget, RetryOn, Statuses};
+use tidegate_config::model::{Backoff, GrpcCodes, Rate, Retry, RetryBudget, RetryOn, Statuses};
 
 use super::budget::Budget;
 use super::*;
-use crate::fixtures::RETRY;
+use crate::fixtures::{RETRY, fields};
+use crate::head::ResponseView;
 
 const FAILURE: Failure = Failure {
     stage: Stage::Head,
@@ -122,6 +123,33 @@ fn answers_that_give_way() {
         ("body gone", 503, false, GET, policy, false),
     ] {
         assert_eq!(takes(status, replayable, &history, &policy), expected, "{what}");
+    }
+}
+
+#[test]
+fn calls_that_are_made_again() {
+    let policy = Retry { grpc: GrpcCodes::UNAVAILABLE.with(GrpcCodes::INTERNAL), ..RETRY };
+    let code = |status: u16, given: &[(&str, &str)]| {
+        grpc::code(&ResponseView { status, fields: &fields(given), replayable: true })
+    };
+    let head = |kind, code| [("content-type", kind), ("grpc-status", code)];
+    assert_eq!(code(200, &head("application/grpc", "14")), Some(14));
+    assert_eq!(code(200, &head("Application/gRPC+proto", " 0 ")), Some(0));
+    assert_eq!(code(503, &head("application/grpc", "14")), None, "no call");
+    assert_eq!(code(200, &head("text/html", "14")), None);
+    assert_eq!(code(200, &head("application/grpc", "x")), None);
+    assert_eq!(code(200, &[("content-type", "application/grpc")]), None, "an answer with messages");
+    for (what, code, replayable, history, policy, expected) in [
+        ("not now", 14, true, POST, policy, true),
+        ("broken", 13, true, POST, policy, true),
+        ("another end", 8, true, POST, policy, false),
+        ("a good one", 0, true, POST, policy, false),
+        ("no code", 77, true, POST, policy, false),
+        ("not asked for", 14, true, POST, RETRY, false),
+        ("the last try", 14, true, SECOND, policy, false),
+        ("body gone", 14, false, POST, policy, false),
+    ] {
+        assert_eq!(takes_call(code, replayable, &history, &policy), expected, "{what}");
     }
 }
 
