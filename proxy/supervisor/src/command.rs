@@ -19,7 +19,8 @@ pub enum Command {
         /// Who.
         worker: WorkerId,
     },
-    /// Drain and stop the workers of a slot, then start anew; a worker in backoff starts at once.
+    /// Replace the workers of a slot: one that serves leaves once its successor serves, one that boots is stopped first,
+    /// and a worker in backoff starts at once.
     RestartWorker {
         /// Name of the pool.
         pool: String,

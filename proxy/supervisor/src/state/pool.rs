@@ -5,6 +5,7 @@
 //! takes one slot at a time (surge 1, nobody unavailable): its worker is ready before the slot's old worker drains.
 
 mod failures;
+mod replacement;
 mod rollout;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -118,7 +119,7 @@ impl Pool {
         for worker in self.workers.iter_mut().filter(|worker| worker.id.slot == slot) {
             match worker.state {
                 WorkerState::Backoff => worker.start_at = turn.now,
-                _ => worker.retire(ExitReason::Operator, turn),
+                _ => worker.replace(ExitReason::Operator, turn),
             }
         }
     }
@@ -177,6 +178,7 @@ impl Pool {
             self.retire_surplus(turn);
             self.fill(turn);
             self.roll(turn);
+            self.hand_over(turn);
         }
         // Once more for those that have just begun to leave with no time at all.
         self.expire(turn);
@@ -234,13 +236,22 @@ impl Pool {
         for slot in 0..self.count {
             let record = self.slots.entry(slot).or_default();
             let start_at = record.retry_at.max(turn.now);
-            let is_taken = record.served_by == self.target;
-            let generation = if is_taken { self.target } else { self.base() };
+            let generation = self.refill_generation(slot);
             let is_blocking = |worker: &Worker| worker.state.is_staying() || worker.id.generation == generation;
             if !self.in_slot(slot).any(is_blocking) {
                 self.add(slot, generation, start_at, turn);
             }
         }
+    }
+
+    /// Generation that a slot's next worker is of.
+    fn refill_generation(&self, slot: u32) -> u64 {
+        let is_taken = self.slots.get(&slot).is_some_and(|slot| slot.served_by == self.target);
+        if is_taken { self.target } else { self.base() }
+    }
+
+    fn processes(&self) -> usize {
+        self.workers.iter().filter(|worker| worker.state.has_process()).count()
     }
 
     fn add(&mut self, slot: u32, generation: u64, start_at: Duration, turn: &mut Turn<'_>) {
@@ -291,7 +302,7 @@ impl Pool {
             PoolState::Crashloop
         } else if self.count == 0 {
             PoolState::Empty
-        } else if self.ready() >= self.count {
+        } else if self.is_complete() {
             PoolState::Healthy
         } else if self.state == PoolState::Starting {
             PoolState::Starting
@@ -307,6 +318,12 @@ impl Pool {
     pub(super) fn ready(&self) -> u32 {
         let ready = self.workers.iter().filter(|worker| worker.state == WorkerState::Ready).count();
         u32::try_from(ready).unwrap_or(u32::MAX)
+    }
+
+    /// Whether somebody serves in every slot.
+    fn is_complete(&self) -> bool {
+        let serves = |slot| self.in_slot(slot).any(|worker| worker.state == WorkerState::Ready);
+        (0..self.count).all(serves)
     }
 
     /// When time alone changes something. A worker whose time to start has come waits for its turn, not for a time.

@@ -4,4 +4,5 @@ mod any_sequence;
 mod failures;
 mod generations;
 mod life;
+mod replacement;
 mod world;

@@ -29,6 +29,8 @@ pub(super) struct Worker {
     pub(super) address: Option<WorkerAddress>,
     /// Why it shall end, once that is decided.
     pub(super) purpose: Option<ExitReason>,
+    /// Why it shall leave once another one serves in its place.
+    pub(super) successor_wanted: Option<ExitReason>,
     killed: bool,
 }
 
@@ -44,6 +46,7 @@ impl Worker {
             ready_at: None,
             address: None,
             purpose: None,
+            successor_wanted: None,
             killed: false,
         }
     }
@@ -59,6 +62,16 @@ impl Worker {
         self.ready_at = Some(turn.now);
         self.address = Some(address.clone());
         turn.tell(Event::Ready { worker: self.id.clone(), address });
+    }
+
+    /// It shall be replaced for `reason`: one that serves leaves once its successor serves, any other one at once.
+    pub(super) fn replace(&mut self, reason: ExitReason, turn: &mut Turn<'_>) {
+        match self.state {
+            WorkerState::Ready => {
+                self.successor_wanted.get_or_insert(reason);
+            }
+            _ => self.retire(reason, turn),
+        }
     }
 
     /// Makes a worker with a process leave for `reason`: by way of a drain if it may have requests.

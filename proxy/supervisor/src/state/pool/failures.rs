@@ -65,7 +65,7 @@ impl Pool {
 
     pub(super) fn crashloop_over_at(&self, policy: &RestartPolicy) -> Option<Duration> {
         let entered = self.crashloop?;
-        let complete = self.ready() >= self.count;
+        let complete = self.is_complete();
         let ready = self.workers.iter().filter(|worker| worker.state == WorkerState::Ready);
         let proofs = ready.filter_map(|worker| {
             let began = worker.ready_at?;

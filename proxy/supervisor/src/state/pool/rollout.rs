@@ -121,8 +121,7 @@ impl Pool {
         let replacing = self.workers.iter().filter(is_ours).any(|worker| {
             worker.state.is_booting() || (worker.state == WorkerState::Backoff && self.fallback.is_some())
         });
-        let processes = self.workers.iter().filter(|worker| worker.state.has_process()).count();
-        if replacing || processes > self.count as usize {
+        if replacing || self.processes() > self.count as usize {
             return;
         }
         let next = (0..self.count).find(|slot| !self.in_slot(*slot).any(|worker| is_ours(&worker)));

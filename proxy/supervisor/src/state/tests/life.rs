@@ -60,7 +60,7 @@ fn a_drain_ends_with_the_last_request_or_its_timeout_then_stop_then_kill() {
     for says_so in [true, false] {
         let mut world = World::serving(1);
         let id = world.only(0);
-        world.command(Command::RestartWorker { pool: "app".to_owned(), slot: 0 });
+        world.command(Command::SetCount { pool: "app".to_owned(), count: 0 });
         assert!(world.events.contains(&Event::Drain { worker: id.clone() }));
         assert!(!world.processes[&id.spawn].stopped);
         if says_so {
@@ -77,21 +77,6 @@ fn a_drain_ends_with_the_last_request_or_its_timeout_then_stop_then_kill() {
         assert!(world.processes[&id.spawn].killed);
         assert_eq!(world.in_state(WorkerState::Stopping), [id]);
     }
-}
-
-#[test]
-fn an_operators_restart_starts_anew_at_once_and_is_no_failure() {
-    let mut world = World::serving(2);
-    let old = world.only(1);
-    world.command(Command::RestartWorker { pool: "app".to_owned(), slot: 1 });
-    world.command(Command::Drained { worker: old.clone() });
-    world.exit(&old, ExitStatus::Code(0));
-    let new = world.only(1);
-    assert!(new.spawn > old.spawn && new.generation == old.generation);
-    assert_eq!(world.ends(), [ExitReason::Operator]);
-    assert!(world.failures().is_empty());
-    world.boot_all();
-    assert_eq!(world.pool().workers[1].restarts, 1);
 }
 
 #[test]
@@ -141,7 +126,7 @@ fn a_manual_count_holds_until_the_spec_asks_for_another() {
 fn changed_timeouts_apply_to_what_runs() {
     let mut world = World::serving(1);
     let id = world.only(0);
-    world.command(Command::RestartWorker { pool: "app".to_owned(), slot: 0 });
+    world.command(Command::SetCount { pool: "app".to_owned(), count: 0 });
     world.set(&[("app", WorkerSpec { drain_timeout: seconds(3), ..spec(1) })]);
     world.pass(seconds(3));
     assert!(world.processes[&id.spawn].stopped);
