@@ -42,7 +42,7 @@ drill: test-packages ## run the long forms of the integration tests (DRILL=name 
 	@tests/setup-python.sh
 	@$(PACKAGES) slowhttptest
 	@$(CARGO) build --quiet --workspace --bins --locked
-	@$(CARGO) test --locked -p tidegate-traffic --lib -- --ignored --nocapture --test-threads=1 $(DRILL)
+	@$(CARGO) test --locked -p tidegate-traffic -p tidegate-supervisor --lib -- --ignored --nocapture --test-threads=1 $(DRILL)
 	@exec $(CARGO) test --locked -p tidegate-tests --test integration -- \
 	    --ignored --nocapture --test-threads=1 $(DRILL)
 

@@ -8,7 +8,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tidegate_config::model::{Address, EndpointSource, Model};
 use tidegate_supervisor::{
-    Command, Event, Failure, Handle, PoolSpec, PoolState, Transition, WorkerAddress, WorkerId, WorkerState,
+    Command, DeployEnd, Event, Failure, Handle, Outcome, PoolSpec, PoolState, Transition, WorkerAddress, WorkerId,
+    WorkerState,
 };
 use tidegate_traffic::pool::endpoint::{Endpoint, Origin, WorkerKey};
 use tidegate_traffic::pool::{Expectation, Pool};
@@ -66,6 +67,7 @@ impl WorkerBridge {
             Event::GenerationFailed { generation, failure } => {
                 tracing::error!(pool = %failure.worker.pool, generation, "generation given up, the old one keeps serving");
             }
+            Event::DeployEnded(end) => log_deploy(&end),
             Event::PoolState { pool, from, to } => {
                 tracing::info!(%pool, from = from.word(), to = to.word(), "pool");
                 self.pool_state(&pool, to);
@@ -210,6 +212,20 @@ fn log_failure(failure: &Failure) {
         last_lines = %failure.last_lines.join("\n"),
         "worker failed"
     );
+}
+
+fn log_deploy(end: &DeployEnd) {
+    let DeployEnd { pool, generation, id: _, outcome, took, failure } = end;
+    let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    let reason = failure.as_ref().map(|failure| failure.reason.word());
+    match outcome {
+        Outcome::Done | Outcome::Superseded => {
+            tracing::info!(%pool, generation, outcome = outcome.word(), ms, "deploy");
+        }
+        Outcome::Reverted | Outcome::Frozen | Outcome::Failed => {
+            tracing::error!(%pool, generation, outcome = outcome.word(), ms, reason, "deploy");
+        }
+    }
 }
 
 /// The pools of workers that a model asks for.

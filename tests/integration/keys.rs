@@ -8,6 +8,7 @@
 mod breaker;
 mod buffer;
 mod concurrency;
+mod deploys;
 mod dns;
 mod ejection;
 mod health_check;
@@ -172,6 +173,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         breaker::keys(),
         buffer::keys(),
         concurrency::keys(),
+        deploys::keys(),
         dns::keys(),
         ejection::keys(),
         health_check::keys(),

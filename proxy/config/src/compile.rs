@@ -8,6 +8,7 @@ mod breaker;
 mod buffer;
 mod capacity;
 mod concurrency;
+mod deploy;
 mod dns;
 mod ejection;
 mod health_check;

@@ -6,6 +6,7 @@
 mod breaker;
 mod capacity;
 mod concurrency;
+mod deploy;
 mod dns;
 mod ejection;
 mod health_check;

@@ -33,8 +33,10 @@ pub use timing::Timing;
 
 mod capacity;
 mod concurrency;
+mod deploy;
 
 pub use concurrency::ConcurrencyLimit;
+pub use deploy::{DeployPolicy, DeployStrategy, OnFailure, Portion};
 
 pub use capacity::{Capacity, QUEUE_LEAST, QUEUE_MOST, QueueOrder, QueuePolicy};
 
@@ -827,6 +829,8 @@ pub struct WorkerSpec {
     pub drain_timeout: Duration,
     /// From the stop signal to SIGKILL.
     pub stop_timeout: Duration,
+    /// How a new generation takes over.
+    pub deploy: DeployPolicy,
 }
 
 /// How many workers.

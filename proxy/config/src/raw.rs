@@ -7,6 +7,7 @@
 
 mod breaker;
 mod concurrency;
+mod deploy;
 mod dns;
 mod ejection;
 mod health_check;
@@ -32,6 +33,7 @@ use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
 pub(crate) use breaker::Breaker;
 pub(crate) use concurrency::ConcurrencyLimit;
+pub(crate) use deploy::{Deploy, DeployStrategy, OnFailure, Surge, Unavailable};
 pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
 pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
@@ -884,6 +886,8 @@ pub(crate) struct Workers {
     /// From the stop signal to SIGKILL. Default: 10s. Unit: duration.
     #[schemars(extend("default" = "10s"))]
     pub(crate) stop_timeout: Option<Time>,
+    /// How a new generation of workers takes over. Default: one new worker first, then slot by slot.
+    pub(crate) deploy: Option<Deploy>,
 }
 
 /// How many workers.

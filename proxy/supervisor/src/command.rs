@@ -27,6 +27,13 @@ pub enum Command {
         /// Which slot.
         slot: u32,
     },
+    /// Replace the workers of a pool by a new generation of its spec. What is under way for the pool is superseded.
+    Deploy {
+        /// Name of the pool.
+        pool: String,
+        /// What the deploy is called in events and status; the sender's choice.
+        id: u64,
+    },
     /// That many workers, until the pool's spec asks for another number than now.
     SetCount {
         /// Name of the pool.

@@ -71,7 +71,7 @@ fn is_inherited(name: &OsStr, spec: &WorkerSpec) -> bool {
 mod tests {
     use std::time::Duration;
 
-    use tidegate_config::model::{Readiness, WorkerCount, WorkerTransport};
+    use tidegate_config::model::{DeployPolicy, Readiness, WorkerCount, WorkerTransport};
 
     use super::*;
 
@@ -89,6 +89,7 @@ mod tests {
             boot_timeout: Duration::from_secs(1),
             drain_timeout: Duration::from_secs(1),
             stop_timeout: Duration::from_secs(1),
+            deploy: DeployPolicy::default(),
         }
     }
 

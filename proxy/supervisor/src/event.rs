@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::deploy::DeployEnd;
 use crate::status::PoolState;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 
@@ -52,6 +53,8 @@ pub enum Event {
         /// The failure that decided.
         failure: Failure,
     },
+    /// A deploy is over: also one that a changed spec began. The first start of a pool is one too.
+    DeployEnded(DeployEnd),
     /// A pool changed its state.
     PoolState {
         /// Name of the pool.

@@ -43,6 +43,7 @@
 mod backoff;
 mod command;
 mod cpu;
+mod deploy;
 mod endpoint;
 mod environment;
 mod event;
@@ -68,6 +69,7 @@ mod worker;
 pub use backoff::RestartPolicy;
 pub use command::{Command, PoolSpec};
 pub use cpu::{Roots, effective_cpus};
+pub use deploy::{DeployEnd, DeployStatus, Outcome};
 pub use event::{Event, Failure, Transition};
 pub use guardian::guardian_main;
 pub use handle::{Handle, StartError, SupervisorOptions, start};

@@ -5,6 +5,7 @@
 //! and [`Input`] what came of it. After every input the whole state is settled against what is wanted, rather than each
 //! input having its own consequences, so that an input that is lost, doubled or late cannot leave a slot behind.
 
+mod deploy;
 mod generation;
 mod pool;
 mod view;
@@ -207,6 +208,9 @@ impl State {
             }
             Input::Command(Command::RestartWorker { pool, slot }) => {
                 self.in_pool(now, &pool, out, |pool, turn| pool.restart(slot, turn));
+            }
+            Input::Command(Command::Deploy { pool, id }) => {
+                self.in_pool(now, &pool, out, |pool, turn| pool.deploy(id, turn));
             }
             Input::Command(Command::SetCount { pool, count }) => {
                 self.in_pool(now, &pool, out, |pool, _| pool.set_count(count));

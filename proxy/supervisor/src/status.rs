@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::deploy::DeployStatus;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 
 /// State of a pool.
@@ -49,11 +50,11 @@ impl PoolState {
 pub enum GenerationState {
     /// Its hooks run.
     Preparing,
-    /// None of its workers has been ready.
+    /// None of its workers has stayed ready yet.
     Canary,
     /// Takes over slot by slot.
     Rolling,
-    /// Has served every slot.
+    /// Serves every slot, or did.
     Active,
     /// Is being replaced.
     Retiring,
@@ -76,6 +77,8 @@ pub struct PoolStatus {
     pub ready: u32,
     /// Its generations, oldest first.
     pub generations: Vec<GenerationStatus>,
+    /// Its last deploys, oldest first; only the last one can be under way.
+    pub deploys: Vec<DeployStatus>,
     /// Its workers by slot, then spawn number; those in backoff too.
     pub workers: Vec<WorkerStatus>,
 }

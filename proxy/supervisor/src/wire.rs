@@ -1,5 +1,7 @@
 //! A pool's spec as JSON, for commands that come over a wire. The model itself is never (de)serialised.
 
+mod deploy;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +30,8 @@ pub(crate) struct Pool {
     boot_timeout_ms: u64,
     drain_timeout_ms: u64,
     stop_timeout_ms: u64,
+    #[serde(default)]
+    deploy: deploy::Policy,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -74,6 +78,7 @@ impl From<PoolSpec> for Pool {
             boot_timeout,
             drain_timeout,
             stop_timeout,
+            deploy,
         } = pool.spec;
         Self {
             name: pool.name,
@@ -102,6 +107,7 @@ impl From<PoolSpec> for Pool {
             boot_timeout_ms: milliseconds(boot_timeout),
             drain_timeout_ms: milliseconds(drain_timeout),
             stop_timeout_ms: milliseconds(stop_timeout),
+            deploy: deploy.into(),
         }
     }
 }
@@ -136,6 +142,7 @@ impl From<Pool> for PoolSpec {
                 boot_timeout: Duration::from_millis(pool.boot_timeout_ms),
                 drain_timeout: Duration::from_millis(pool.drain_timeout_ms),
                 stop_timeout: Duration::from_millis(pool.stop_timeout_ms),
+                deploy: pool.deploy.into(),
             },
         }
     }

@@ -278,6 +278,7 @@ pub(crate) fn worker_spec() -> WorkerSpec {
         boot_timeout: Duration::from_secs(1),
         drain_timeout: Duration::from_secs(1),
         stop_timeout: Duration::from_secs(1),
+        deploy: tidegate_config::model::DeployPolicy::default(),
     }
 }
 

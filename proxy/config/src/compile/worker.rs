@@ -27,6 +27,7 @@ pub(crate) fn workers(raw: raw::Workers, spot: Spot<'_>, scene: &Scene<'_>, repo
         boot_timeout,
         drain_timeout,
         stop_timeout,
+        deploy,
     } = raw;
     let transport = transport.map_or(WorkerTransport::Unix, WorkerTransport::from);
     let mut usage = Usage { transport, found: Vec::new(), sound: true };
@@ -50,6 +51,7 @@ pub(crate) fn workers(raw: raw::Workers, spot: Spot<'_>, scene: &Scene<'_>, repo
         boot_timeout: boot_timeout.map_or(Duration::from_secs(60), |time| time.0),
         drain_timeout: drain_timeout.map_or(Duration::from_secs(30), |time| time.0),
         stop_timeout: stop_timeout.map_or(Duration::from_secs(10), |time| time.0),
+        deploy: super::deploy::deploy(deploy, spot.key("deploy"), report),
     })
 }
 

@@ -208,6 +208,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         boot_timeout,
         drain_timeout,
         stop_timeout,
+        deploy,
     } = old;
     let mut replace = Settings::default();
     replace.compare("command", command, &new.command, |words| list(words.iter().cloned()));
@@ -230,6 +231,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
     live.time("boot_timeout", boot_timeout, &new.boot_timeout);
     live.time("drain_timeout", drain_timeout, &new.drain_timeout);
     live.time("stop_timeout", stop_timeout, &new.stop_timeout);
+    super::deploy::deploy(deploy, &new.deploy, &mut live);
     let change = WorkersChange { needs_new_workers: replace.0, live: live.0 };
     (!change.needs_new_workers.is_empty() || !change.live.is_empty()).then_some(change)
 }

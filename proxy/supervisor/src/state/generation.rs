@@ -35,6 +35,7 @@ impl Generation {
             boot_timeout: _,
             drain_timeout: _,
             stop_timeout: _,
+            deploy: _,
         } = spec;
         let own = &self.spec;
         own.command == *command

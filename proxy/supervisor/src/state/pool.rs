@@ -2,24 +2,27 @@
 //!
 //! `target` is the generation wanted. While it is not yet proven on every slot there may be a `fallback`, the one that
 //! served before: it refills slots that fall empty, and everything goes back to it when the target fails. The target
-//! takes one slot at a time (surge 1, nobody unavailable): its worker is ready before the slot's old worker drains.
+//! starts with one worker; when that has stayed ready, it takes slots over as far as the pool's policy lets it.
 
+mod deploys;
 mod failures;
 mod replacement;
 mod rollout;
+mod takeover;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_config::model::{WorkerCount, WorkerSpec};
+use tidegate_config::model::{DeployPolicy, WorkerCount, WorkerSpec};
 
+use super::deploy::Deploy;
 use super::generation::Generation;
 use super::worker::{Timeouts, Worker};
 use super::{Action, Bound, Exit, Turn, classify};
 use crate::backoff::RestartPolicy;
 use crate::event::Event;
-use crate::status::{GenerationState, PoolState};
+use crate::status::PoolState;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 
 #[derive(Debug)]
@@ -33,12 +36,19 @@ pub(super) struct Pool {
     pub(super) count: u32,
     /// What the spec asked for when `count` was last taken from it.
     spec_count: Option<WorkerCount>,
+    /// The spec that was asked for last.
+    spec: Option<WorkerSpec>,
     target: u64,
     fallback: Option<u64>,
-    /// The last new generation failed after it had taken over slots: nothing is replaced until the spec changes.
+    /// The generation that was asked for last, when it failed: its spec is not tried again unasked.
+    failed: Option<u64>,
+    /// It failed after it had taken over slots: nothing is replaced until another one is asked for.
     frozen: bool,
     removed: bool,
     timeouts: Timeouts,
+    policy: DeployPolicy,
+    /// The last deploys, oldest first; only the last one can be under way.
+    pub(super) deploys: VecDeque<Deploy>,
     last_generation: u64,
     /// Times of unplanned exits within the window, oldest first.
     failures: VecDeque<Duration>,
@@ -54,6 +64,8 @@ pub(super) struct Slot {
     retry_at: Duration,
     /// Generation of the last worker that got ready here.
     served_by: u64,
+    /// Its worker left for the target before that had one here.
+    is_vacated: bool,
     pub(super) restarts: u64,
     pub(super) last_exit: Option<(ExitReason, ExitStatus, Duration)>,
 }
@@ -69,11 +81,15 @@ impl Pool {
             slots: BTreeMap::new(),
             count: 0,
             spec_count: None,
+            spec: None,
             target: 0,
             fallback: None,
+            failed: None,
             frozen: false,
             removed: false,
             timeouts,
+            policy: DeployPolicy::default(),
+            deploys: VecDeque::new(),
             last_generation: 0,
             failures: VecDeque::new(),
             crashloop: None,
@@ -84,6 +100,8 @@ impl Pool {
     pub(super) fn set_spec(&mut self, spec: WorkerSpec, turn: &mut Turn<'_>) {
         self.removed = false;
         self.timeouts = Timeouts { boot: spec.boot_timeout, drain: spec.drain_timeout, stop: spec.stop_timeout };
+        self.policy = spec.deploy;
+        self.spec = Some(spec.clone());
         if self.spec_count != Some(spec.count) {
             self.spec_count = Some(spec.count);
             self.set_count(match spec.count {
@@ -133,12 +151,15 @@ impl Pool {
     pub(super) fn became_ready(&mut self, id: &WorkerId, address: WorkerAddress, turn: &mut Turn<'_>) {
         let Some(worker) = self.worker(id).filter(|worker| worker.state.is_booting()) else { return };
         worker.become_ready(address, turn);
-        self.slots.entry(id.slot).or_default().served_by = id.generation;
+        let slot = self.slots.entry(id.slot).or_default();
+        slot.served_by = id.generation;
+        slot.is_vacated = false;
         if let Some(generation) = self.generation_mut(id.generation) {
             generation.proven = true;
-            if generation.state == GenerationState::Canary {
-                generation.state = GenerationState::Rolling;
-            }
+        }
+        let first_ready = self.open_deploy().filter(|deploy| deploy.generation == id.generation);
+        if let Some(deploy) = first_ready {
+            deploy.first_ready.get_or_insert(turn.now);
         }
     }
 
@@ -170,18 +191,22 @@ impl Pool {
         self.expire(turn);
         self.leave_crashloop(turn);
         if turn.bound.is_some() {
+            self.supersede(turn);
             self.retire_where(ExitReason::Shutdown, |_| true, turn);
         } else if self.removed {
+            self.supersede(turn);
             self.retire_where(ExitReason::Reload, |_| true, turn);
         } else {
-            self.complete(turn);
+            // First, because the first worker of a generation need not be waited for where nobody else is left.
             self.retire_surplus(turn);
+            self.advance(turn);
             self.fill(turn);
             self.roll(turn);
             self.hand_over(turn);
         }
         // Once more for those that have just begun to leave with no time at all.
         self.expire(turn);
+        self.conclude(turn);
         self.release(turn);
     }
 
@@ -210,24 +235,30 @@ impl Pool {
     fn retire_surplus(&mut self, turn: &mut Turn<'_>) {
         let count = self.count;
         self.retire_where(ExitReason::ScaleDown, |worker| worker.id.slot >= count, turn);
-        let (target, base, frozen) = (self.target, self.base(), self.frozen);
-        let taken: Vec<u32> = (0..count).filter(|slot| !frozen && self.is_ready(*slot, target)).collect();
+        let (target, base) = (self.target, self.base());
+        let left: Vec<u32> = (0..count).filter(|slot| self.may_leave(*slot, turn.now)).collect();
         let holders: Vec<u64> = (0..count).filter_map(|slot| self.holder(slot)).collect();
         let is_surplus = |worker: &Worker| {
             let is_old = worker.id.generation != target;
             let is_superseded_boot = worker.id.generation != base && worker.ready_at.is_none();
             let is_second = !holders.contains(&worker.id.spawn);
-            is_old && (is_superseded_boot || is_second || taken.contains(&worker.id.slot))
+            is_old && (is_superseded_boot || is_second || left.contains(&worker.id.slot))
         };
+        self.note_drains(|worker| worker.id.generation != target && left.contains(&worker.id.slot));
         self.retire_where(ExitReason::Reload, is_surplus, turn);
     }
 
     /// The one worker not of the target that may hold the slot for it. There are more when a third generation was asked
-    /// for while the second was going back to the first; one in service is worth more than one that boots.
+    /// for while the second was going back to the first; one in service is worth more than one that boots, and one of a
+    /// generation that failed least of those.
     fn holder(&self, slot: u32) -> Option<u64> {
         let old = self.in_slot(slot).filter(|worker| worker.id.generation != self.target && worker.state.is_staying());
-        old.max_by_key(|worker| (worker.ready_at.is_some(), worker.id.generation == self.base(), worker.id.spawn))
-            .map(|worker| worker.id.spawn)
+        let worth = |worker: &&Worker| {
+            let generation = worker.id.generation;
+            let is_sound = Some(generation) != self.failed;
+            (worker.ready_at.is_some(), is_sound, generation == self.base(), worker.id.spawn)
+        };
+        old.max_by_key(worth).map(|worker| worker.id.spawn)
     }
 
     /// Gives every slot without a worker one of the target if that had taken the slot over, else one of the base
@@ -236,6 +267,10 @@ impl Pool {
         for slot in 0..self.count {
             let record = self.slots.entry(slot).or_default();
             let start_at = record.retry_at.max(turn.now);
+            if record.is_vacated {
+                // One of the target comes as soon as there is room.
+                continue;
+            }
             let generation = self.refill_generation(slot);
             let is_blocking = |worker: &Worker| worker.state.is_staying() || worker.id.generation == generation;
             if !self.in_slot(slot).any(is_blocking) {
@@ -248,10 +283,6 @@ impl Pool {
     fn refill_generation(&self, slot: u32) -> u64 {
         let is_taken = self.slots.get(&slot).is_some_and(|slot| slot.served_by == self.target);
         if is_taken { self.target } else { self.base() }
-    }
-
-    fn processes(&self) -> usize {
-        self.workers.iter().filter(|worker| worker.state.has_process()).count()
     }
 
     fn add(&mut self, slot: u32, generation: u64, start_at: Duration, turn: &mut Turn<'_>) {
@@ -332,16 +363,13 @@ impl Pool {
             WorkerState::Backoff => Some(worker.start_at).filter(|at| *at > now),
             _ => worker.deadline(&self.timeouts, bound),
         });
-        workers.chain(self.crashloop_over_at(policy)).min()
+        let proofs = self.workers.iter().filter_map(|worker| self.proven_at(worker)).filter(|at| *at > now);
+        workers.chain(proofs).chain(self.crashloop_over_at(policy)).min()
     }
 
     /// The generation that empty slots are filled from.
     fn base(&self) -> u64 {
         self.fallback.unwrap_or(self.target)
-    }
-
-    fn is_ready(&self, slot: u32, generation: u64) -> bool {
-        self.in_slot(slot).any(|worker| worker.id.generation == generation && worker.state == WorkerState::Ready)
     }
 
     fn in_slot(&self, slot: u32) -> impl Iterator<Item = &Worker> {

@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::State;
+use super::deploy::Deploy;
 use super::pool::Pool;
 use super::worker::Worker;
+use crate::deploy::DeployStatus;
 use crate::status::{GenerationStatus, LastExit, PoolStatus, WorkerStatus};
 
 impl State {
@@ -28,7 +30,22 @@ fn pool_status(pool: &Pool, epoch: SystemTime) -> PoolStatus {
         target: pool.count,
         ready: pool.ready(),
         generations: pool.generations.iter().map(generation).collect(),
+        deploys: pool.deploys.iter().map(|deploy| deploy_status(deploy, epoch)).collect(),
         workers,
+    }
+}
+
+fn deploy_status(deploy: &Deploy, epoch: SystemTime) -> DeployStatus {
+    let since = |moment: Duration| moment.saturating_sub(deploy.began);
+    DeployStatus {
+        id: deploy.id,
+        generation: deploy.generation,
+        replaces: deploy.replaces,
+        began: epoch + deploy.began,
+        ready_after: deploy.first_ready.map(since),
+        took: deploy.ended.map(since),
+        outcome: deploy.outcome,
+        failure: deploy.failure.clone(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Pool;
 use crate::backoff::RestartPolicy;
+use crate::deploy::Outcome;
 use crate::event::{Event, Failure};
 use crate::state::worker::Worker;
 use crate::state::{Exit, Turn};
@@ -26,8 +27,14 @@ impl Pool {
         }
         match self.fallback {
             // A new generation that fails is no trouble of the pool: it is given up, and the old one serves on.
-            Some(fallback) if worker.id.generation == self.target => self.give_up(fallback, failure, turn),
-            _ => self.back_off(worker, reason, turn),
+            Some(fallback) if self.fails_deploy(worker, reason, turn) => self.give_up(fallback, failure, turn),
+            Some(_) => self.back_off(worker, reason, turn),
+            None => {
+                if self.fails_deploy(worker, reason, turn) && self.open_deploy().is_some_and(|one| one.id.is_some()) {
+                    self.decide(Outcome::Failed, Some(failure));
+                }
+                self.back_off(worker, reason, turn);
+            }
         }
     }
 

@@ -8,6 +8,10 @@ use crate::worker::WorkerState;
 impl Pool {
     /// Retires those whose successor serves, and begins with the next one if nothing else is being replaced.
     pub(super) fn hand_over(&mut self, turn: &mut Turn<'_>) {
+        if self.fallback.is_some() {
+            // A new generation replaces them, once it has proven itself.
+            return;
+        }
         for at in 0..self.workers.len() {
             let Some(reason) = self.workers[at].successor_wanted else { continue };
             if self.successor(&self.workers[at]).is_some_and(|worker| worker.state == WorkerState::Ready) {
@@ -24,8 +28,7 @@ impl Pool {
     /// replacement or a change of generation is under way or a process more than the count runs already.
     fn next_to_replace(&self) -> Option<u32> {
         let wants = |worker: &&Worker| worker.successor_wanted.is_some() && worker.state.is_staying();
-        let changing = self.fallback.is_some()
-            || self.processes() > self.count as usize
+        let changing = self.workers.len() > self.count as usize
             || self.workers.iter().filter(wants).any(|worker| self.successor(worker).is_some());
         if changing {
             return None;

@@ -1,44 +1,68 @@
-//! From one generation to the next: which is wanted, when it has taken over, when it is given up and who is kept.
+//! From one generation to the next: which is wanted, when it has proven itself, when it is given up and who is kept.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_config::model::WorkerSpec;
+use tidegate_config::model::{OnFailure, WorkerSpec};
 
 use super::Pool;
+use crate::deploy::Outcome;
 use crate::event::{Event, Failure};
 use crate::state::generation::Generation;
 use crate::state::worker::Worker;
 use crate::state::{Action, Turn};
 use crate::status::GenerationState;
-use crate::worker::WorkerState;
+use crate::worker::{ExitReason, WorkerState};
 
 impl Pool {
-    /// The generation whose spec was asked for last: after a failure that is the newest, not the target.
+    /// The generation whose spec was asked for last: after a failure that is the one that failed, not the target.
     pub(super) fn last_wanted(&self) -> u64 {
-        self.generations.last().filter(|_| self.frozen).map_or(self.target, |generation| generation.number)
+        self.failed.unwrap_or(self.target)
     }
 
-    /// Makes `spec` the target: as a new generation, or by going back to the fallback if that is what it says.
+    /// Makes `spec` the target: as a new generation, or by going back to the one that served before if that is what it
+    /// says.
     pub(super) fn retarget(&mut self, spec: WorkerSpec, turn: &mut Turn<'_>) {
-        self.frozen = false;
         let back = self.fallback.or(Some(self.target)).filter(|number| {
             self.generation(*number).is_some_and(|generation| generation.proven && generation.starts_same(&spec))
         });
-        if let Some(number) = back {
-            self.abandon_target_unless(number);
-            self.target = number;
-            self.fallback = None;
-            if let Some(generation) = self.generation_mut(number) {
-                generation.state = GenerationState::Rolling;
-            }
-            return;
+        match back {
+            Some(number) => self.go_back(number, turn),
+            None => self.begin(spec, None, turn),
         }
-        let proven = self.generation(self.target).is_some_and(|generation| generation.proven);
-        self.fallback = self.fallback.or(Some(self.target).filter(|_| proven));
+    }
+
+    /// Begins a new generation, of the same spec as the last one if that is all that is wanted.
+    pub(in crate::state) fn deploy(&mut self, id: u64, turn: &mut Turn<'_>) {
+        if let Some(spec) = self.spec.clone().filter(|_| !self.removed && turn.bound.is_none()) {
+            self.begin(spec, Some(id), turn);
+        }
+    }
+
+    fn go_back(&mut self, number: u64, turn: &mut Turn<'_>) {
+        self.supersede(turn);
+        self.abandon_target_unless(number);
+        self.forget_vacated();
+        self.target = number;
+        self.fallback = None;
+        self.frozen = false;
+        self.failed = None;
+        if let Some(generation) = self.generation_mut(number) {
+            generation.state = GenerationState::Rolling;
+        }
+    }
+
+    fn begin(&mut self, spec: WorkerSpec, id: Option<u64>, turn: &mut Turn<'_>) {
+        self.supersede(turn);
+        let is_proven = self.generation(self.target).is_some_and(|generation| generation.proven);
+        self.fallback = self.fallback.or(Some(self.target).filter(|_| is_proven));
         self.abandon_target_unless(self.fallback.unwrap_or(0));
+        self.frozen = false;
+        self.failed = None;
+        self.forget_vacated();
         self.last_generation += 1;
         self.target = self.last_generation;
+        self.record_deploy(id, turn);
         let spec = Arc::new(spec);
         self.generations.push(Generation::new(self.target, spec.clone()));
         turn.act(Action::Prepare { pool: self.name.clone(), generation: self.target, spec });
@@ -47,7 +71,7 @@ impl Pool {
         }
     }
 
-    pub(super) fn abandon_target_unless(&mut self, kept: u64) {
+    fn abandon_target_unless(&mut self, kept: u64) {
         let target = self.target;
         if let Some(generation) = self.generation_mut(target).filter(|generation| generation.number != kept) {
             generation.state = GenerationState::Retiring;
@@ -55,7 +79,7 @@ impl Pool {
     }
 
     /// A new spec with nothing to fall back to is a new start for the pool.
-    pub(super) fn forget_failures(&mut self) {
+    fn forget_failures(&mut self) {
         self.failures.clear();
         self.crashloop = None;
         for slot in self.slots.values_mut() {
@@ -64,23 +88,55 @@ impl Pool {
         }
     }
 
+    /// Whether the failure of a worker says something about the generation that is being deployed. One that served for a
+    /// while and then ended of its own accord does not: some programs end after so many requests.
+    pub(super) fn fails_deploy(&self, worker: &Worker, reason: ExitReason, turn: &Turn<'_>) -> bool {
+        let served = worker.ready_at.is_some_and(|at| turn.now.saturating_sub(at) >= self.policy.min_ready);
+        worker.id.generation == self.target && !(reason == ExitReason::CleanExit && served)
+    }
+
+    /// The new generation is no good. Where no worker has left for it yet everything is as it was; else the policy says
+    /// whether the mix stays or the old generation takes its slots back.
     pub(super) fn give_up(&mut self, fallback: u64, failure: Failure, turn: &mut Turn<'_>) {
+        let has_drained = self.open_deploy().is_some_and(|deploy| deploy.has_drained);
+        // A deploy that was superseded half way has left a mix behind, which this one did not change either.
+        let is_third = |worker: &Worker| ![self.target, fallback].contains(&worker.id.generation);
+        let is_mixed = self.workers.iter().any(|worker| worker.ready_at.is_some() && is_third(worker));
+        self.frozen = (has_drained || is_mixed) && self.policy.on_failure == OnFailure::Freeze;
         if let Some(generation) = self.generation_mut(self.target) {
             generation.state = GenerationState::Failed;
         }
-        turn.tell(Event::GenerationFailed { generation: self.target, failure });
+        turn.tell(Event::GenerationFailed { generation: self.target, failure: failure.clone() });
+        let keeps = has_drained || (0..self.count).any(|slot| self.is_served_by_target_alone(slot));
+        let outcome = if self.frozen && keeps { Outcome::Frozen } else { Outcome::Reverted };
+        self.decide(outcome, Some(failure));
+        self.forget_vacated();
+        self.failed = Some(self.target);
         self.target = fallback;
         self.fallback = None;
-        self.frozen = true;
+        let is_rolled_back = (has_drained || is_mixed) && !self.frozen;
+        if let Some(generation) = self.generation_mut(fallback).filter(|_| is_rolled_back) {
+            generation.state = GenerationState::Rolling;
+        }
     }
 
-    /// The target is active when it serves every slot; then nobody is kept to fall back to.
-    pub(super) fn complete(&mut self, turn: &mut Turn<'_>) {
-        let served = (0..self.count).all(|slot| self.is_ready(slot, self.target));
+    fn is_served_by_target_alone(&self, slot: u32) -> bool {
+        let mut serving = self.in_slot(slot).filter(|worker| worker.state == WorkerState::Ready).peekable();
+        serving.peek().is_some() && serving.all(|worker| worker.id.generation == self.target)
+    }
+
+    /// The target has proven that it works when its first worker has stayed ready, or is ready where nobody else is; it is
+    /// active when it has done so in every slot. Then nobody is kept to fall back to.
+    pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
+        let is_done = (0..self.count).all(|slot| self.is_taken(slot, turn.now));
+        let is_past_canary = is_done || self.has_proven_canary(turn.now);
         let Some(target) = self.generations.iter_mut().find(|generation| generation.number == self.target) else {
             return;
         };
-        if !served || target.state != GenerationState::Rolling {
+        if target.state == GenerationState::Canary && is_past_canary {
+            target.state = GenerationState::Rolling;
+        }
+        if !is_done || target.state != GenerationState::Rolling {
             return;
         }
         target.state = GenerationState::Active;
@@ -91,42 +147,44 @@ impl Pool {
                 generation.state = GenerationState::Retiring;
             }
         }
+        if self.deploys.back().is_some_and(|deploy| deploy.generation == self.target) {
+            self.decide(Outcome::Done, None);
+        }
+    }
+
+    fn has_proven_canary(&self, now: Duration) -> bool {
+        let is_ready = |worker: &&Worker| worker.state == WorkerState::Ready;
+        let is_alone = self.workers.iter().filter(is_ready).all(|worker| worker.id.generation == self.target);
+        let mut canaries = self.workers.iter().filter(is_ready).filter(|worker| worker.id.generation == self.target);
+        canaries.any(|worker| is_alone || self.proven_at(worker).is_some_and(|at| at <= now))
+    }
+
+    /// Whether a worker of the target that has proven itself serves a slot, so that others there may leave.
+    pub(super) fn is_taken(&self, slot: u32, now: Duration) -> bool {
+        self.in_slot(slot).any(|worker| self.proven_at(worker).is_some_and(|at| at <= now))
+    }
+
+    /// When a worker of the target that is in service will have proven itself: at once unless there is something to fall
+    /// back to.
+    pub(super) fn proven_at(&self, worker: &Worker) -> Option<Duration> {
+        let is_target = worker.id.generation == self.target && worker.state == WorkerState::Ready;
+        let patience = if self.fallback.is_some() { self.policy.min_ready } else { Duration::ZERO };
+        worker.ready_at.filter(|_| is_target).map(|at| at.saturating_add(patience))
     }
 
     /// Forgets generations that nobody uses or may go back to.
     pub(super) fn release(&mut self, turn: &mut Turn<'_>) {
-        let Self { name, generations, workers, target, fallback, frozen, .. } = self;
-        let wanted_last = generations.last().map(|generation| generation.number).filter(|_| *frozen);
+        let Self { name, generations, workers, target, fallback, failed, .. } = self;
         generations.retain(|generation| {
             let number = generation.number;
             let in_use = number == *target
                 || Some(number) == *fallback
-                || Some(number) == wanted_last
+                || Some(number) == *failed
                 || workers.iter().any(|worker| worker.id.generation == number);
             if !in_use {
                 turn.act(Action::Release { pool: name.clone(), generation: number });
             }
             in_use
         });
-    }
-
-    /// Begins to replace the next slot that is not served by the target, if no other replacement is under way and no
-    /// more processes than one above the count would run.
-    pub(super) fn roll(&mut self, turn: &mut Turn<'_>) {
-        if self.frozen {
-            return;
-        }
-        let target = self.target;
-        let is_ours = |worker: &&Worker| worker.id.generation == target;
-        let replacing = self.workers.iter().filter(is_ours).any(|worker| {
-            worker.state.is_booting() || (worker.state == WorkerState::Backoff && self.fallback.is_some())
-        });
-        if replacing || self.processes() > self.count as usize {
-            return;
-        }
-        let next = (0..self.count).find(|slot| !self.in_slot(*slot).any(|worker| is_ours(&worker)));
-        if let Some(slot) = next {
-            self.add(slot, target, turn.now, turn);
-        }
     }
 }

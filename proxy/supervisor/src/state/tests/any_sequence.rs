@@ -1,10 +1,13 @@
-//! Any sequence of orders, failures and delays: 200 runs of 500 steps. What may never happen is checked by the world at
-//! every step; here is what must happen in the end.
+//! Any sequence of orders, failures and delays, in runs of up to 500 steps: 400 of them, and in the long form as
+//! many as `ANY_SEQUENCE_RUNS` says, else 4,000. What may never happen is checked by the world at every step; here is what must happen in the
+//! end.
+
+use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use tidegate_config::model::WorkerSpec;
+use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, WorkerSpec};
 
 use super::world::{World, release, seconds};
 use crate::command::Command;
@@ -15,7 +18,8 @@ use crate::worker::{ExitStatus, WorkerState};
 
 #[derive(Debug, Clone)]
 enum Step {
-    SetPools([Option<(u8, u32)>; 2]),
+    SetPools([Option<Wanted>; 2]),
+    Deploy,
     Count(u32),
     Restart(u32),
     Ready(usize),
@@ -25,11 +29,32 @@ enum Step {
     Pass(u64),
 }
 
+/// A release, how many of it, and how it is deployed.
+type Wanted = (u8, u32, DeployPolicy);
+
+fn policy() -> impl Strategy<Value = DeployPolicy> {
+    let strategy = prop_oneof![3 => Just(DeployStrategy::Rolling), 1 => Just(DeployStrategy::Green)];
+    let surge = prop_oneof![(1..4_u32).prop_map(Portion::Count), (1..=100_u8).prop_map(Portion::Share)];
+    let missing = prop_oneof![3 => Just(Portion::Count(0)), 1 => (1..3_u32).prop_map(Portion::Count)];
+    let patience = prop_oneof![Just(0), Just(2_000_u64)].prop_map(Duration::from_millis);
+    let on_failure = prop_oneof![Just(OnFailure::Freeze), Just(OnFailure::Rollback)];
+    (strategy, surge, missing, patience, on_failure).prop_map(
+        |(strategy, surge, max_unavailable, min_ready, on_failure)| DeployPolicy {
+            strategy,
+            surge,
+            max_unavailable,
+            min_ready,
+            on_failure,
+        },
+    )
+}
+
 fn step() -> impl Strategy<Value = Step> {
-    let pool = || proptest::option::weighted(0.9, (0..3_u8, 1..4_u32));
+    let pool = || proptest::option::weighted(0.9, (0..3_u8, 1..5_u32, policy()));
     let status = prop_oneof![Just(ExitStatus::Code(0)), Just(ExitStatus::Code(1)), Just(ExitStatus::Signal(9))];
     prop_oneof![
         1 => [pool(), pool()].prop_map(Step::SetPools),
+        1 => Just(Step::Deploy),
         1 => (0..5_u32).prop_map(Step::Count),
         1 => (0..4_u32).prop_map(Step::Restart),
         8 => any::<usize>().prop_map(Step::Ready),
@@ -43,11 +68,14 @@ fn step() -> impl Strategy<Value = Step> {
 fn take(world: &mut World, step: &Step) {
     match step {
         Step::SetPools(pools) => {
-            let spec = |(version, count): (u8, u32)| -> WorkerSpec { release(count, &format!("v{version}")) };
+            let spec = |(version, count, deploy): Wanted| -> WorkerSpec {
+                WorkerSpec { deploy, ..release(count, &format!("v{version}")) }
+            };
             let named = ["app", "other"].into_iter().zip(pools);
             let wanted: Vec<_> = named.filter_map(|(name, pool)| Some((name, spec((*pool)?)))).collect();
             world.set(&wanted);
         }
+        Step::Deploy => world.command(Command::Deploy { pool: "app".to_owned(), id: 1 }),
         Step::Count(count) => world.command(Command::SetCount { pool: "app".to_owned(), count: *count }),
         Step::Restart(slot) => world.command(Command::RestartWorker { pool: "app".to_owned(), slot: *slot }),
         // A late report of readiness may come from a worker that is leaving.
@@ -67,7 +95,7 @@ fn take(world: &mut World, step: &Step) {
             }
         }
         Step::FailStarts(count) => world.failing_starts = *count,
-        Step::Pass(milliseconds) => world.pass(std::time::Duration::from_millis(*milliseconds)),
+        Step::Pass(milliseconds) => world.pass(Duration::from_millis(*milliseconds)),
     }
 }
 
@@ -86,24 +114,37 @@ fn check_converged(world: &World) {
         let mixed = pool.workers.iter().any(|worker| worker.id.generation != pool.workers[0].id.generation);
         let failed = pool.generations.iter().any(|generation| generation.state == GenerationState::Failed);
         assert!(failed || !mixed, "{pool:#?}");
+        assert!(pool.deploys.iter().all(|deploy| deploy.took.is_some()), "{pool:#?}");
     }
 }
 
-proptest! {
-    #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
-
-    #[test]
-    fn converges_when_failures_stop_and_leaves_nobody_behind(steps in vec(step(), 500)) {
-        let mut world = World::new();
-        for step in &steps {
-            take(&mut world, step);
-        }
-        world.calm();
-        check_converged(&world);
-        world.command(Command::Shutdown { deadline: seconds(60) });
-        world.calm();
-        prop_assert!(world.processes.is_empty() && world.status().is_empty());
-        world.feed(Input::Swept);
-        prop_assert_eq!(world.events.last(), Some(&Event::Stopped));
+fn check(steps: &[Step]) {
+    let mut world = World::new();
+    for step in steps {
+        take(&mut world, step);
     }
+    world.calm();
+    check_converged(&world);
+    world.command(Command::Shutdown { deadline: seconds(60) });
+    world.calm();
+    assert!(world.processes.is_empty() && world.status().is_empty());
+    world.feed(Input::Swept);
+    assert_eq!(world.events.last(), Some(&Event::Stopped));
+}
+
+fn run(runs: u32) {
+    let config = Config { cases: runs, failure_persistence: None, ..Config::default() };
+    proptest!(config, |(steps in vec(step(), 0..=500))| check(&steps));
+}
+
+#[test]
+fn converges_when_failures_stop_and_leaves_nobody_behind() {
+    run(400);
+}
+
+#[test]
+#[ignore = "the long form"]
+fn converges_in_long_runs() {
+    let runs = std::env::var("ANY_SEQUENCE_RUNS").ok().and_then(|runs| runs.parse().ok());
+    run(runs.unwrap_or(4_000));
 }

@@ -34,7 +34,7 @@ fn a_successor_that_fails_is_tried_again_later_while_the_old_one_serves() {
         assert_eq!((world.ready(), world.booting().len()), (1, 0));
         world.pass(seconds(1));
     }
-    assert_eq!(world.in_state(WorkerState::Ready), [old.clone()]);
+    assert_eq!(world.in_state(WorkerState::Ready), std::slice::from_ref(&old));
     world.boot_all();
     assert_eq!(world.in_state(WorkerState::Draining), [old]);
 }

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_config::model::{EnvInherit, Readiness, WorkerCount, WorkerSpec, WorkerTransport};
+use tidegate_config::model::{
+    DeployPolicy, DeployStrategy, EnvInherit, Portion, Readiness, WorkerCount, WorkerSpec, WorkerTransport,
+};
 
 use crate::backoff::RestartPolicy;
 use crate::command::{Command, PoolSpec};
 use crate::event::{Event, Failure, Transition};
 use crate::state::{Action, Exit, Input, Limits, State};
-use crate::status::PoolStatus;
+use crate::status::{PoolState, PoolStatus};
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 
 pub(super) const PARALLEL_STARTS: usize = 2;
@@ -34,6 +36,12 @@ pub(super) struct World {
     states: BTreeMap<u64, WorkerState>,
     routed: BTreeSet<u64>,
     draining: BTreeSet<u64>,
+    /// How pools shall be.
+    wanted: BTreeMap<Arc<str>, WorkerSpec>,
+    /// Most workers with a process that a pool may have, those that leave not counted.
+    most: BTreeMap<Arc<str>, usize>,
+    /// Deploys that have ended.
+    ended: BTreeSet<(Arc<str>, u64)>,
     /// The next starts fail before there is a process.
     pub(super) failing_starts: u32,
     pub(super) must_sweep: bool,
@@ -51,6 +59,9 @@ impl World {
             states: BTreeMap::new(),
             routed: BTreeSet::new(),
             draining: BTreeSet::new(),
+            wanted: BTreeMap::new(),
+            most: BTreeMap::new(),
+            ended: BTreeSet::new(),
             failing_starts: 0,
             must_sweep: false,
         }
@@ -76,9 +87,13 @@ impl World {
     }
 
     pub(super) fn feed(&mut self, input: Input) {
+        if let Input::Command(Command::SetPools(pools)) = &input {
+            self.wanted = pools.iter().map(|pool| (pool.name.as_str().into(), pool.spec.clone())).collect();
+        }
         let actions = self.state.step(self.now, input);
         self.act(actions);
         self.check_settled();
+        self.check_processes();
     }
 
     /// Lets time pass, with a tick whenever the state wants one.
@@ -282,6 +297,9 @@ impl World {
                 if transition.to == WorkerState::Exited {
                     self.states.remove(&spawn);
                 }
+                if transition.to == WorkerState::Draining && transition.reason == Some(ExitReason::Reload) {
+                    self.check_service(&transition.worker);
+                }
             }
             Event::Ready { worker, .. } => {
                 let process = self.processes.get(&worker.spawn).expect("only what lives gets traffic");
@@ -295,6 +313,11 @@ impl World {
                 assert!(self.routed.remove(&worker.spawn), "{worker} was not announced");
                 self.draining.remove(&worker.spawn);
             }
+            Event::DeployEnded(end) => {
+                assert!(self.ended.insert((end.pool.clone(), end.generation)), "{end:?} comes twice");
+            }
+            // A pool that comes back under the name of one that was removed counts from 1.
+            Event::PoolState { pool, to: PoolState::Stopped, .. } => self.ended.retain(|(name, _)| name != pool),
             _ => {}
         }
         self.events.push(event);
@@ -306,6 +329,40 @@ impl World {
         assert_eq!(more, [], "not settled");
         let leaving = |spawn: &u64| self.processes.get(spawn).is_some_and(|one| one.stopped || one.killed);
         self.draining = self.draining.iter().copied().filter(|spawn| !leaving(spawn)).collect();
+    }
+}
+
+impl World {
+    /// A worker that leaves for another generation leaves its slot to one in service, or the policy lets slots be empty.
+    fn check_service(&self, leaving: &WorkerId) {
+        let Some(spec) = self.wanted.get(&leaving.pool) else { return };
+        let count = self.status().into_iter().find(|pool| pool.name == leaving.pool).expect("its pool").target;
+        let is_served = |slot: u32| {
+            let is_ready = |one: &&Process| self.states.get(&one.id.spawn) == Some(&WorkerState::Ready);
+            self.processes.values().filter(is_ready).any(|one| one.id.pool == leaving.pool && one.id.slot == slot)
+        };
+        let unserved = (0..count).filter(|slot| !is_served(*slot)).count();
+        let may_miss = match spec.deploy.strategy {
+            DeployStrategy::Rolling => spec.deploy.max_unavailable.rounded_down(count) as usize,
+            DeployStrategy::Green => 0,
+        };
+        assert!(is_served(leaving.slot) || unserved <= may_miss, "{leaving} leaves an empty slot, {unserved} in all");
+    }
+
+    /// Never more processes than the count and its surge, those that leave beside. Where a smaller count or surge has
+    /// made it less than there are, none may come on top.
+    fn check_processes(&mut self) {
+        for pool in self.status() {
+            let staying = pool.workers.iter().filter(|one| one.state.has_process() && one.state.is_staying()).count();
+            let surge = self.wanted.get(&pool.name).map_or(0, |spec| match spec.deploy.strategy {
+                DeployStrategy::Rolling => spec.deploy.surge.rounded_up(pool.target).max(1),
+                DeployStrategy::Green => pool.target.max(1),
+            });
+            let allowed = (pool.target + surge) as usize;
+            let most = self.most.entry(pool.name.clone()).or_insert(allowed);
+            *most = allowed.max((*most).min(staying));
+            assert!(staying <= *most, "{staying} processes where {most} may be: {pool:#?}");
+        }
     }
 }
 
@@ -323,6 +380,7 @@ pub(super) fn spec(count: u32) -> WorkerSpec {
         boot_timeout: Duration::from_secs(60),
         drain_timeout: Duration::from_secs(30),
         stop_timeout: Duration::from_secs(10),
+        deploy: DeployPolicy { surge: Portion::Count(1), min_ready: Duration::ZERO, ..DeployPolicy::default() },
     }
 }
 

@@ -1,0 +1,65 @@
+//! How a new generation of workers takes over.
+
+use crate::fault::Code;
+use crate::model::{DeployPolicy, DeployStrategy, OnFailure, Portion};
+use crate::raw;
+use crate::report::Report;
+use crate::tree::Spot;
+
+/// Compiles `workers.deploy`.
+pub(super) fn deploy(raw: Option<raw::Deploy>, spot: Spot<'_>, report: &mut Report) -> DeployPolicy {
+    let default = DeployPolicy::default();
+    let Some(raw::Deploy { strategy, surge, max_unavailable, min_ready, on_failure }) = raw else { return default };
+    if let Some(raw::DeployStrategy::Green) = strategy {
+        for (name, is_given) in [("surge", surge.is_some()), ("max_unavailable", max_unavailable.is_some())] {
+            if is_given {
+                let problem =
+                    format!("`{name}` says nothing about a green deploy, which starts the whole new set first");
+                report.fault(spot.key(name).key_span(), Code::Conflict, problem).hint("write strategy: rolling");
+            }
+        }
+    }
+    DeployPolicy {
+        strategy: strategy.map_or(default.strategy, DeployStrategy::from),
+        surge: surge.map_or(default.surge, Portion::from),
+        max_unavailable: max_unavailable.map_or(default.max_unavailable, Portion::from),
+        min_ready: min_ready.map_or(default.min_ready, |time| time.0),
+        on_failure: on_failure.map_or(default.on_failure, OnFailure::from),
+    }
+}
+
+impl From<raw::DeployStrategy> for DeployStrategy {
+    fn from(raw: raw::DeployStrategy) -> Self {
+        match raw {
+            raw::DeployStrategy::Rolling => Self::Rolling,
+            raw::DeployStrategy::Green => Self::Green,
+        }
+    }
+}
+
+impl From<raw::Surge> for Portion {
+    fn from(raw: raw::Surge) -> Self {
+        match raw {
+            raw::Surge::Count(count) => Self::Count(count),
+            raw::Surge::Share(share) => Self::Share(share.0),
+        }
+    }
+}
+
+impl From<raw::Unavailable> for Portion {
+    fn from(raw: raw::Unavailable) -> Self {
+        match raw {
+            raw::Unavailable::Count(count) => Self::Count(count),
+            raw::Unavailable::Share(share) => Self::Share(share.0),
+        }
+    }
+}
+
+impl From<raw::OnFailure> for OnFailure {
+    fn from(raw: raw::OnFailure) -> Self {
+        match raw {
+            raw::OnFailure::Freeze => Self::Freeze,
+            raw::OnFailure::Rollback => Self::Rollback,
+        }
+    }
+}

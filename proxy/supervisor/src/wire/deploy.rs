@@ -1,0 +1,101 @@
+//! JSON form of [`model::DeployPolicy`].
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tidegate_config::model;
+
+use super::milliseconds;
+
+/// How a new generation takes over. What is left out is as in a site file.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Policy {
+    strategy: Strategy,
+    surge: Portion,
+    max_unavailable: Portion,
+    min_ready_ms: u64,
+    on_failure: OnFailure,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Strategy {
+    Rolling,
+    Green,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Portion {
+    Count(u32),
+    Share(u8),
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum OnFailure {
+    Freeze,
+    Rollback,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        model::DeployPolicy::default().into()
+    }
+}
+
+impl From<model::DeployPolicy> for Policy {
+    fn from(policy: model::DeployPolicy) -> Self {
+        let model::DeployPolicy { strategy, surge, max_unavailable, min_ready, on_failure } = policy;
+        Self {
+            strategy: match strategy {
+                model::DeployStrategy::Rolling => Strategy::Rolling,
+                model::DeployStrategy::Green => Strategy::Green,
+            },
+            surge: surge.into(),
+            max_unavailable: max_unavailable.into(),
+            min_ready_ms: milliseconds(min_ready),
+            on_failure: match on_failure {
+                model::OnFailure::Freeze => OnFailure::Freeze,
+                model::OnFailure::Rollback => OnFailure::Rollback,
+            },
+        }
+    }
+}
+
+impl From<Policy> for model::DeployPolicy {
+    fn from(policy: Policy) -> Self {
+        Self {
+            strategy: match policy.strategy {
+                Strategy::Rolling => model::DeployStrategy::Rolling,
+                Strategy::Green => model::DeployStrategy::Green,
+            },
+            surge: policy.surge.into(),
+            max_unavailable: policy.max_unavailable.into(),
+            min_ready: Duration::from_millis(policy.min_ready_ms),
+            on_failure: match policy.on_failure {
+                OnFailure::Freeze => model::OnFailure::Freeze,
+                OnFailure::Rollback => model::OnFailure::Rollback,
+            },
+        }
+    }
+}
+
+impl From<model::Portion> for Portion {
+    fn from(portion: model::Portion) -> Self {
+        match portion {
+            model::Portion::Count(count) => Self::Count(count),
+            model::Portion::Share(share) => Self::Share(share),
+        }
+    }
+}
+
+impl From<Portion> for model::Portion {
+    fn from(portion: Portion) -> Self {
+        match portion {
+            Portion::Count(count) => Self::Count(count),
+            Portion::Share(share) => Self::Share(share),
+        }
+    }
+}
