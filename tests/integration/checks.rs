@@ -11,12 +11,14 @@ use std::{
 
 use serde_json::Value;
 use tidegate_tests::{
+    authority::Authority,
     client::{Ask, Kind},
     edge::{Edge, Home},
     every_client,
     h2_origin::{H2Answer, H2Origin, Reply},
     recorder::{OK, Recorder, Seen, Step},
     site::{Site, free_port},
+    tls_origin::TlsOrigin,
     wait::wait_until,
 };
 
@@ -195,6 +197,40 @@ async fn checks_speak_http2_where_requests_do() {
     assert_eq!((seen.path.as_str(), seen.authority.as_deref()), ("/health", Some(&*origin.address().to_string())));
     page.set(500);
     assert_eq!(wait_for_state(&edge, 0, "unhealthy").await["check"]["reason"], "status 500");
+}
+
+// Once: checks have no client.
+#[tokio::test]
+async fn checks_speak_tls_where_requests_do() {
+    let (right, other) = (Authority::new("right"), Authority::new("other"));
+    let someone = right.issue(&["someone"]);
+    let good = TlsOrigin::start(&right.issue(&["one.example"]), Some(&right)).await;
+    let expired = TlsOrigin::start(&right.issue_expired(&["one.example"]), Some(&right)).await;
+    let foreign = TlsOrigin::start(&other.issue(&["one.example"]), Some(&right)).await;
+    let servers = [good.address(), expired.address(), foreign.address()];
+    let known = "certificate: \"@dir@/someone.pem\", key: \"@dir@/someone.key\"";
+    let tls = format!("tls: {{ ca: \"@dir@/right.pem\", server_name: one.example, {known} }}");
+    for check in ["", "http: { path: /, body: ok }, "] {
+        let more = format!("ejection: off\nretry: off\n{tls}\nhealth_check: {{ {check}{EVERY} }}");
+        let home = Home::new(&Site::proxy(&app(&servers, &more)));
+        right.write(&home.path().join("right.pem"));
+        someone.write(home.path(), "someone");
+        let edge = Edge::launch(home).ready().await;
+        wait_for_state(&edge, 0, "ready").await;
+        for (place, why) in [(1, "expired"), (2, "UnknownIssuer")] {
+            let state = wait_for_state(&edge, place, "unhealthy").await;
+            let reason = state["check"]["reason"].as_str().expect("a text");
+            assert!(reason.contains(why), "{place}: {reason}");
+        }
+        for _ in 0..8 {
+            edge.client(Kind::Http1).get("/").await.assert(200, b"ok");
+        }
+        assert_eq!(edge.status().await["upstreams"][0]["endpoints"][0]["requests"], 8, "checks are no requests");
+    }
+    for met in good.met() {
+        assert_eq!(met.server_name.as_deref(), Some("one.example"));
+        assert_eq!(met.certificate.as_ref(), Some(&someone.certificate));
+    }
 }
 
 // Once: checks have no client.
