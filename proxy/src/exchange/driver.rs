@@ -2,21 +2,21 @@
 //!
 //! It decides nothing: what happens next is always the answer to an event.
 
+use super::asking::{Asking, RequestShape};
 use super::began::began;
 use super::collected::Collected;
+use super::connector::Connector;
 use super::downstream::{ClientFault, Downstream, ResponseBody};
 use super::failure::{self, Form};
 use super::held::Held;
 use super::parsing;
-use super::relay::{HeldEnd, Relay, RelayEnd, RequestShape, lost};
+use super::relay::{HeldEnd, Relay, RelayEnd, Relayed, lost};
 use super::waiting::Waiting;
 use crate::edge::shard::{Shard, View};
 use crate::edge::timer::Timer;
-use crate::observe::metrics::UpstreamMetrics;
-use crate::tls::upstream::UpstreamTls;
-use crate::upstream::connect::{ConnectError, connect, is_local};
 use crate::upstream::connection::Connection;
 use crate::upstream::proxy_protocol;
+use bytes::BytesMut;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -28,18 +28,13 @@ use tidegate_http1::{Asked, BodyEncoder, BodyFraming, HeadWriter};
 use tidegate_traffic::body::BodyPlan;
 use tidegate_traffic::edits::HeadEdits;
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointState};
-use tidegate_traffic::pool::lease::{ConnPermit, Outcome};
+use tidegate_traffic::pool::lease::Outcome;
 use tidegate_traffic::pool::queue::Ticket;
-use tidegate_traffic::retry::{Cause, Failure, Heard, Sent, Stage, is_idempotent};
-use tidegate_traffic::{
-    Action, Answer, Attempt, BodyLength, Event, Exchange, Fault, HeadView, Refusal, RefusalKind, TransportId,
-};
+use tidegate_traffic::retry::{Failure, is_idempotent};
+use tidegate_traffic::{Action, Answer, Attempt, BodyLength, Event, Exchange, Fault, HeadView, Refusal, RefusalKind};
 
 /// Bytes of an upload that are dropped while an answer that came early is sent.
 const MAX_DROPPED: usize = 1024 * 1024;
-
-/// Most connections that one endpoint may have from us; a safety net far above what pools keep.
-const MAX_CONNECTIONS: u32 = 16_384;
 
 /// How the driver left an exchange.
 pub(crate) enum Driven {
@@ -307,55 +302,32 @@ impl<D: Downstream> Driver<'_, D> {
             *collected = ready.map(|(bytes, complete)| Collected::ready(bytes, complete));
         }
         let whole = !self.has_body() || collected.as_ref().is_some_and(|body| body.complete);
-        let mut connection = match self.connection(attempt, whole).await {
+        let connecting = self.connector().connect(attempt, self.is_careful(whole), self.first_bytes(attempt));
+        let mut connection = match connecting.await {
             Ok(connection) => connection,
             Err(failure) => return Attempted::Failed(failure),
         };
-        let shape = self.write_request_head(&mut connection, attempt, collected.as_mut());
+        let shape = self.write_request_head(&mut connection.write, attempt, collected.as_mut());
+        self.relay(attempt, Asking::new(connection, attempt.timeouts, shape)).await
+    }
+
+    /// The rest of an attempt.
+    async fn relay(&mut self, attempt: &Attempt, asking: Asking<'_>) -> Attempted {
         let (traffic, spool) = (&self.view.traffic, &self.shard.shared.spool);
-        let relay = Relay::new(self.down, &mut connection, self.exchange, traffic, attempt.timeouts, spool, shape);
-        let (end, upstream_status) = relay.run().await;
-        self.account.upstream_status = upstream_status;
+        let relay = Relay::new(self.down, asking, self.exchange, traffic, spool);
+        let Relayed { end, status, connection } = relay.run().await;
+        self.account.upstream_status = status;
         self.settle(attempt, connection, end).await
     }
 
-    /// `whole`: nothing of the request has still to come.
-    async fn connection(&self, attempt: &Attempt, whole: bool) -> Result<Box<Connection>, Failure> {
-        let endpoint = &attempt.endpoint;
-        let metrics = self.view.upstream_metrics(&attempt.pool);
-        if let (Some(reason), Some(metrics)) = (attempt.reason, metrics) {
-            metrics.retried(reason);
-        }
-        // What must not, or cannot, be sent twice is not sent on a connection that may be closed already.
-        let careful = !(is_idempotent(self.request.method) && whole);
-        if !attempt.fresh
-            && attempt.proxy_protocol.is_none()
-            && let Some(connection) =
-                self.shard.idle.take((endpoint.id(), attempt.transport), tokio::time::Instant::now(), careful)
-        {
-            count(metrics, |metrics| &metrics.reused);
-            return Ok(Box::new(connection));
-        }
-        let permit = ConnPermit::try_new(endpoint, MAX_CONNECTIONS).or_else(|| self.permit_of_another(endpoint));
-        let Some(permit) = permit else {
-            return Err(connect_failure(Cause::Full));
-        };
-        let Some(descriptor) = self.shard.shared.descriptor() else {
-            tracing::debug!(upstream = %attempt.pool.name(), "no descriptor left for a connection");
-            return Err(connect_failure(Cause::Local));
-        };
-        let tls = if attempt.transport == TransportId::PLAIN { None } else { self.view.upstream_tls(&attempt.pool) };
-        match connect(endpoint, &self.first_bytes(attempt), tls, attempt.timeouts.connect).await {
-            Ok(link) => {
-                count(metrics, |metrics| &metrics.opened);
-                Ok(Box::new(Connection::new(link, permit, descriptor)))
-            }
-            Err(error) => {
-                count(metrics, |metrics| &metrics.failed);
-                report(attempt, tls, &error);
-                Err(connect_failure(connect_cause(&error)))
-            }
-        }
+    fn connector(&self) -> Connector<'_> {
+        Connector { shard: self.shard, view: self.view }
+    }
+
+    /// What must not, or cannot, be sent twice is not sent on a connection that may be closed already. `whole`: nothing of the
+    /// request has still to come.
+    fn is_careful(&self, whole: bool) -> bool {
+        !(is_idempotent(self.request.method) && whole)
     }
 
     /// What a connection begins with before HTTP and TLS: nothing, or who the client is.
@@ -368,19 +340,10 @@ impl<D: Downstream> Driver<'_, D> {
         proxy_protocol::header(version, self.down.local_address().map(|local| (client, local)))
     }
 
-    /// A permit that an idle connection had, of whichever shard.
-    fn permit_of_another(&self, endpoint: &Arc<Endpoint>) -> Option<ConnPermit> {
-        let mut pools = self.shard.shared.idle.iter();
-        pools.find_map(|pool| {
-            let given = pool.give_one_back(endpoint.id());
-            given.then(|| ConnPermit::try_new(endpoint, MAX_CONNECTIONS)).flatten()
-        })
-    }
-
-    /// Puts the request's head into the connection's write buffer.
+    /// Puts the request's head into a connection's write buffer.
     fn write_request_head<'c>(
         &self,
-        connection: &mut Connection,
+        buffer: &mut BytesMut,
         attempt: &Attempt,
         mut collected: Option<&'c mut Collected>,
     ) -> RequestShape<'c> {
@@ -394,7 +357,7 @@ impl<D: Downstream> Driver<'_, D> {
             (BodyLength::Known(length), _) | (BodyLength::Unknown, Some((length, true))) => BodyFraming::Length(length),
             (BodyLength::Unknown, _) => BodyFraming::Chunked,
         };
-        let mut writer = HeadWriter::new(&mut connection.write);
+        let mut writer = HeadWriter::new(buffer);
         writer.request_line(request.method, &self.exchange.forward_target(request));
         self.exchange.request_edits(request, began(self.exchange)).apply(request.fields, &mut |name, value| {
             writer.field(name, value);
@@ -611,42 +574,4 @@ pub(crate) async fn send_own<D: Downstream>(
         rest = &rest[sent..];
     }
     poll_fn(|cx| down.poll_finish(cx)).await
-}
-
-fn connect_failure(cause: Cause) -> Failure {
-    Failure {
-        stage: Stage::Connect,
-        cause,
-        reused: false,
-        sent: Sent::Nothing,
-        body_replayable: true,
-        heard: Heard::Nothing,
-    }
-}
-
-/// Failing TLS needs somebody to act, and a failing connect is what retries are for.
-fn report(attempt: &Attempt, tls: Option<&UpstreamTls>, error: &ConnectError) {
-    let (upstream, endpoint) = (attempt.pool.name(), attempt.endpoint.address());
-    match error {
-        ConnectError::Tls(_) if tls.is_some_and(|tls| tls.is_news(Instant::now())) => {
-            tracing::warn!(%upstream, %endpoint, %error, "no TLS with the endpoint");
-        }
-        _ => tracing::debug!(%upstream, %endpoint, %error, "connect failed"),
-    }
-}
-
-/// What a failed connect means.
-fn connect_cause(error: &ConnectError) -> Cause {
-    match error {
-        ConnectError::Tls(_) => Cause::Tls,
-        ConnectError::Io(error) if is_local(error) => Cause::Local,
-        ConnectError::Io(error) if error.kind() == std::io::ErrorKind::TimedOut => Cause::TimedOut,
-        ConnectError::Io(_) => Cause::Closed,
-    }
-}
-
-fn count(metrics: Option<&Arc<UpstreamMetrics>>, counter: impl Fn(&UpstreamMetrics) -> &prometheus::IntCounter) {
-    if let Some(metrics) = metrics {
-        counter(metrics).inc();
-    }
 }

@@ -4,8 +4,10 @@
 //! speaks HTTP/1.1 with endpoints, `engine` hands requests for HTTP/2 endpoints to the engine; `failure` alone
 //! turns refusals into answers; `finish` alone accounts for what happened.
 
+mod asking;
 mod began;
 mod collected;
+mod connector;
 pub(crate) mod downstream;
 pub(crate) mod driver;
 pub(crate) mod engine;
