@@ -317,6 +317,7 @@ fn endpoint(status: &EndpointStatus) -> view::Endpoint {
         connections: status.connections.into(),
         requests: status.requests,
         failures: status.failures,
+        overtaken: status.overtaken,
     }
 }
 

@@ -23,6 +23,7 @@ mod grpc;
 mod h2_upstream;
 mod halved_answers;
 mod health;
+mod hedges;
 mod http2_attacks;
 mod http2_frames;
 mod keys;

@@ -12,6 +12,7 @@ mod deploy;
 mod dns;
 mod ejection;
 mod health_check;
+mod hedge;
 mod listener;
 mod named_limits;
 mod names;

@@ -97,7 +97,7 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Retry", "per_try_timeout" | "timeout" | "proxy_next_upstream_timeout") => Called("try_timeout"),
         ("Retry", "retry_after") => Called("respect_retry_after"),
         ("Retry", "budget") => NotAvailable("it stands in the upstream: retry_budget: { share: 20%, floor: 10/s }"),
-        ("Retry", "hedge") => NotAvailable(LATER),
+        ("Retry", "hedge_after" | "hedging" | "hedge_on_per_try_timeout") => Called("hedge"),
         ("Retry", "non_idempotent") => {
             NotAvailable("a request that may have had an effect is never sent twice: remove it")
         }

@@ -150,6 +150,7 @@ fn unresolved(name: &Name) -> Option<String> {
 
 fn endpoint_table(endpoints: &[Endpoint]) -> Table {
     let has_names = endpoints.iter().any(|endpoint| endpoint.name.is_some());
+    let has_hedges = endpoints.iter().any(|endpoint| endpoint.overtaken > 0);
     let rows = endpoints.iter().map(|endpoint| {
         let Endpoint {
             address,
@@ -165,6 +166,7 @@ fn endpoint_table(endpoints: &[Endpoint]) -> Table {
             connections,
             requests,
             failures,
+            overtaken,
         } = endpoint;
         let numbers = [u64::from(*weight), (*priority).into()];
         let mut row = vec![Cell::text(address)];
@@ -176,11 +178,13 @@ fn endpoint_table(endpoints: &[Endpoint]) -> Table {
         row.push(Cell::right(&max_conns.map_or_else(|| in_flight.to_string(), |most| format!("{in_flight}/{most}"))));
         let numbers = [*tunnels, *connections, *requests, *failures];
         row.extend(numbers.iter().map(Cell::number));
+        row.extend(has_hedges.then(|| Cell::number(overtaken)));
         row
     });
     let mut heads = vec!["ENDPOINT"];
     heads.extend(has_names.then_some("NAME"));
     heads.extend(["STATE", "WEIGHT", "PRIORITY", "IN FLIGHT", "TUNNELS", "CONNECTIONS", "REQUESTS", "FAILURES"]);
+    heads.extend(has_hedges.then_some("OVERTAKEN"));
     Table::new("  ", &heads, rows.collect())
 }
 

@@ -188,6 +188,8 @@ pub struct Endpoint {
     pub requests: u64,
     /// Failed ones of them.
     pub failures: u64,
+    /// Those that another endpoint, which a hedge went to as well, answered first.
+    pub overtaken: u64,
 }
 
 /// A name of servers.

@@ -262,7 +262,12 @@ impl<'a> Asking<'a> {
         true
     }
 
-    /// When the final head that is to be taken now has arrived.
+    /// When the final head arrived that waits for its body, or had to.
+    pub(super) fn arrival(&self) -> Option<std::time::Instant> {
+        self.waiting.map(|head| head.since.into_std())
+    }
+
+    /// When the final head arrived that is taken now.
     pub(super) fn take_arrival(&mut self) -> std::time::Instant {
         self.waiting.take().map_or_else(std::time::Instant::now, |head| head.since.into_std())
     }

@@ -23,7 +23,8 @@ pub(crate) struct Collected {
 
 #[derive(Debug)]
 struct More {
-    file: Option<SpoolFile>,
+    /// Shared with copies, once there are any.
+    file: Option<Arc<SpoolFile>>,
     in_file: u64,
     /// What the file did not take.
     tail: BytesMut,
@@ -66,6 +67,17 @@ impl Collected {
         self.passed = 0;
     }
 
+    /// The same bytes, to be handed out a second time beside this. What is in the file stays there; the rest is copied, which is
+    /// about as much as [`MEMORY`].
+    pub(crate) fn copy(&self) -> Self {
+        let more = self.more.as_ref().map(|more| {
+            let More { file, in_file, tail, piece: _, piece_at: _ } = &**more;
+            let (file, tail) = (file.clone(), tail.clone());
+            Box::new(More { file, in_file: *in_file, tail, piece: Vec::new(), piece_at: 0 })
+        });
+        Self { memory: self.memory.clone(), more, passed: 0, complete: self.complete }
+    }
+
     /// The next bytes; empty when all have been handed out.
     ///
     /// # Errors
@@ -97,7 +109,7 @@ impl Collected {
 impl More {
     fn new(spool: &Arc<Spool>) -> Self {
         let file = SpoolFile::create(spool).map_err(|denied| spool.count_fallback(denied)).ok();
-        Self { file, in_file: 0, tail: BytesMut::new(), piece: Vec::new(), piece_at: 0 }
+        Self { file: file.map(Arc::new), in_file: 0, tail: BytesMut::new(), piece: Vec::new(), piece_at: 0 }
     }
 
     /// Takes everything; an error says that the file takes no more.
@@ -105,7 +117,7 @@ impl More {
         let mut rest = data;
         let mut denied = None;
         while !rest.is_empty() && self.tail.is_empty() {
-            let Some(file) = &mut self.file else {
+            let Some(file) = self.file.as_mut().and_then(Arc::get_mut) else {
                 denied = Some(Denied::Disk);
                 break;
             };
@@ -175,6 +187,14 @@ mod tests {
             assert!((sent as u64).abs_diff(taken) <= 60_000, "{total}: {sent}");
             assert_eq!(collected.len(), sent as u64, "every byte that was pushed is there");
             assert!(all(&mut collected) == body[..sent] && all(&mut collected) == body[..sent]);
+            // Two at a time, each in its own time.
+            collected.rewind();
+            collected.advance(1_000);
+            let mut copy = collected.copy();
+            assert!(all(&mut copy) == body[..sent]);
+            assert!(collected.next().unwrap().starts_with(&body[1_000..2_000]));
+            drop(collected);
+            assert!(all(&mut copy) == body[..sent], "whichever is there longer");
         }
     }
 

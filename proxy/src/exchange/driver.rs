@@ -81,6 +81,11 @@ impl Account {
         self.endpoint_done.get_or_insert_with(Instant::now);
     }
 
+    /// The attempt before this one is the one that counts.
+    pub(crate) fn resume_attempt(&mut self, endpoint: &Arc<Endpoint>, started: Option<Instant>) {
+        (self.endpoint, self.attempt_started) = (Some(endpoint.clone()), started);
+    }
+
     /// Whether the client broke it off.
     pub(crate) fn client_left(&self) -> bool {
         self.reason == Some(RefusalKind::ClientClosed.reason())
@@ -98,7 +103,7 @@ pub(crate) struct Driver<'a, D> {
 }
 
 /// How one attempt ended.
-enum Attempted {
+pub(super) enum Attempted {
     Over,
     Failed(Failure),
     /// The answer gives way to another try.
@@ -121,7 +126,7 @@ enum Unsent {
     Lost(Refusal),
 }
 
-impl<D: Downstream> Driver<'_, D> {
+impl<'a, D: Downstream> Driver<'a, D> {
     /// Drives the exchange to its end, or to the end of its time.
     pub(crate) async fn run(mut self) -> Driven {
         let action = self.exchange.step(&self.view.traffic, Event::Head(&self.request), Instant::now());
@@ -216,7 +221,9 @@ impl<D: Downstream> Driver<'_, D> {
                         self.exchange.step(&self.view.traffic, Event::Discarded, Instant::now())
                     }
                 },
-                Action::Relay { .. } | Action::Discard | Action::Done => return Driven::Done,
+                Action::Hedge(_) | Action::Keep(_) | Action::Relay { .. } | Action::Discard | Action::Done => {
+                    return Driven::Done;
+                }
             };
         }
     }
@@ -302,6 +309,10 @@ impl<D: Downstream> Driver<'_, D> {
             *collected = ready.map(|(bytes, complete)| Collected::ready(bytes, complete));
         }
         let whole = !self.has_body() || collected.as_ref().is_some_and(|body| body.complete);
+        if let Some(at) = self.exchange.hedge_at(whole) {
+            // In a box, so that a request that is never hedged takes no memory for it.
+            return Box::pin(self.race(attempt, at, collected.as_mut())).await;
+        }
         let connecting = self.connector().connect(attempt, self.is_careful(whole), self.first_bytes(attempt));
         let mut connection = match connecting.await {
             Ok(connection) => connection,
@@ -312,7 +323,7 @@ impl<D: Downstream> Driver<'_, D> {
     }
 
     /// The rest of an attempt.
-    async fn relay(&mut self, attempt: &Attempt, asking: Asking<'_>) -> Attempted {
+    pub(super) async fn relay(&mut self, attempt: &Attempt, asking: Asking<'_>) -> Attempted {
         let (traffic, spool) = (&self.view.traffic, &self.shard.shared.spool);
         let relay = Relay::new(self.down, asking, self.exchange, traffic, spool);
         let Relayed { end, status, connection } = relay.run().await;
@@ -320,18 +331,18 @@ impl<D: Downstream> Driver<'_, D> {
         self.settle(attempt, connection, end).await
     }
 
-    fn connector(&self) -> Connector<'_> {
+    pub(super) fn connector(&self) -> Connector<'a> {
         Connector { shard: self.shard, view: self.view }
     }
 
     /// What must not, or cannot, be sent twice is not sent on a connection that may be closed already. `whole`: nothing of the
     /// request has still to come.
-    fn is_careful(&self, whole: bool) -> bool {
+    pub(super) fn is_careful(&self, whole: bool) -> bool {
         !(is_idempotent(self.request.method) && whole)
     }
 
     /// What a connection begins with before HTTP and TLS: nothing, or who the client is.
-    fn first_bytes(&self, attempt: &Attempt) -> Vec<u8> {
+    pub(super) fn first_bytes(&self, attempt: &Attempt) -> Vec<u8> {
         let Some(version) = attempt.proxy_protocol else { return Vec::new() };
         let client = self.request.client;
         // What a trusted proxy says of a client has no port.
@@ -341,7 +352,7 @@ impl<D: Downstream> Driver<'_, D> {
     }
 
     /// Puts the request's head into a connection's write buffer.
-    fn write_request_head<'c>(
+    pub(super) fn write_request_head<'c>(
         &self,
         buffer: &mut BytesMut,
         attempt: &Attempt,
@@ -359,7 +370,8 @@ impl<D: Downstream> Driver<'_, D> {
         };
         let mut writer = HeadWriter::new(buffer);
         writer.request_line(request.method, &self.exchange.forward_target(request));
-        self.exchange.request_edits(request, began(self.exchange)).apply(request.fields, &mut |name, value| {
+        let edits = self.exchange.request_edits_for(Some(&attempt.endpoint), request, began(self.exchange));
+        edits.apply(request.fields, &mut |name, value| {
             writer.field(name, value);
         });
         if framing != BodyFraming::None {
@@ -426,7 +438,7 @@ impl<D: Downstream> Driver<'_, D> {
     }
 
     /// Keeps a connection that can carry another exchange; the endpoint has done its part with this one.
-    fn give_back(&self, attempt: &Attempt, connection: Box<Connection>, reusable: bool) {
+    pub(super) fn give_back(&self, attempt: &Attempt, connection: Box<Connection>, reusable: bool) {
         let shared = attempt.proxy_protocol.is_none();
         if shared && reusable && !self.shard.is_draining() && attempt.endpoint.state() == EndpointState::Ready {
             let now = tokio::time::Instant::now();
@@ -507,7 +519,7 @@ impl<D: Downstream> Driver<'_, D> {
     }
 
     /// The client broke off or a limit: answered where an answer can still be read.
-    async fn client_fault(&mut self, fault: ClientFault) -> Attempted {
+    pub(super) async fn client_fault(&mut self, fault: ClientFault) -> Attempted {
         let kind = match &fault {
             ClientFault::Gone(_) | ClientFault::WriteStalled => RefusalKind::ClientClosed,
             ClientFault::BodyStalled | ClientFault::BodyTooSlow => RefusalKind::ClientBodyTimeout,

@@ -354,7 +354,7 @@ impl Job {
         let mut state = self.state();
         let outcome = state.outcome;
         state.exchange.step(&self.view.traffic, Event::Finished(outcome), Instant::now());
-        finish::count_denied(&self.view, &state.exchange);
+        finish::count_tries(&self.view, &state.exchange);
         self.labels.record(shard, &state.account, state.bytes);
     }
 }
@@ -388,7 +388,10 @@ impl State {
                 self.queued = Some(Queued { ticket, until });
                 true
             }
+            // Requests to HTTP/2 endpoints are not hedged.
             Action::Respond(Answer::Fixed(_))
+            | Action::Hedge(_)
+            | Action::Keep(_)
             | Action::Discard
             | Action::Collect { .. }
             | Action::Relay { .. }

@@ -46,7 +46,7 @@ impl Finished<'_> {
         if let Some(reason) = account.reason {
             self.shard.shared.metrics.refusals(reason).inc();
         }
-        count_denied(view, exchange);
+        count_tries(view, exchange);
         if !self.shard.log.is_active() {
             return;
         }
@@ -205,12 +205,18 @@ pub(crate) fn unparsed(
     });
 }
 
-/// Counts the retry that the budget did not pay for.
-pub(super) fn count_denied(view: &View, exchange: &Exchange) {
-    if exchange.was_denied_a_retry()
-        && let Some(metrics) = exchange.pool().and_then(|pool| view.upstream_metrics(pool))
-    {
+/// Counts the retry that the budget did not pay for, and what came of a hedge.
+pub(super) fn count_tries(view: &View, exchange: &Exchange) {
+    let (denied, hedged) = (exchange.was_denied_a_retry(), exchange.hedged());
+    if !denied && hedged.is_none() {
+        return;
+    }
+    let Some(metrics) = exchange.pool().and_then(|pool| view.upstream_metrics(pool)) else { return };
+    if denied {
         metrics.denied.inc();
+    }
+    if let Some(hedged) = hedged {
+        metrics.hedged(hedged);
     }
 }
 

@@ -17,6 +17,7 @@ mod fields;
 mod finish;
 mod held;
 mod parsing;
+mod race;
 mod relay;
 mod serve_http1;
 mod serve_http2;

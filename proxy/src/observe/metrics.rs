@@ -17,6 +17,7 @@ use super::health::HealthMetrics;
 use super::line_writer::LossCounters;
 use super::names::{self, Metric, label};
 use super::process::ProcessNumbers;
+use tidegate_traffic::Hedged;
 use tidegate_traffic::retry::Reason;
 
 /// Seconds; from a cached answer of an app to a long poll.
@@ -44,6 +45,7 @@ pub struct Metrics {
     retries: IntCounterVec,
     resolutions: IntCounterVec,
     retries_denied: IntCounterVec,
+    hedges: IntCounterVec,
     waits: HistogramVec,
     refusals: IntCounterVec,
     health: HealthMetrics,
@@ -138,6 +140,7 @@ pub struct UpstreamMetrics {
     /// Requests that were not tried again because the budget did not pay for it.
     pub denied: IntCounter,
     retries: [IntCounter; Reason::ALL.len()],
+    hedges: [IntCounter; Hedged::ALL.len()],
     waits: Histogram,
 }
 
@@ -145,6 +148,11 @@ impl UpstreamMetrics {
     /// A request is tried again.
     pub fn retried(&self, reason: Reason) {
         self.retries[reason as usize].inc();
+    }
+
+    /// A request was slow enough to be sent to a second endpoint.
+    pub fn hedged(&self, hedged: Hedged) {
+        self.hedges[hedged as usize].inc();
     }
 
     /// A request begins to wait for an endpoint. When the timer is dropped the wait is over.
@@ -247,6 +255,7 @@ impl Metrics {
             resolutions: counters(&registry, names::RESOLUTIONS, &[label::UPSTREAM, label::RESULT])?,
             retries: counters(&registry, names::RETRIES, &[label::UPSTREAM, label::REASON])?,
             retries_denied: counters(&registry, names::RETRIES_DENIED, &[label::UPSTREAM, label::REASON])?,
+            hedges: counters(&registry, names::HEDGES, &[label::UPSTREAM, label::RESULT])?,
             waits: registered(&registry, HistogramVec::new(waits, &upstream)?)?,
             refusals: counters(&registry, names::REFUSALS, &[label::REASON])?,
             health: HealthMetrics::new(&registry)?,
@@ -321,6 +330,7 @@ impl Metrics {
                 names_failed: self.resolutions.with_label_values(&[name, "failed"]),
                 denied: self.retries_denied.with_label_values(&[name, BUDGET]),
                 retries: Reason::ALL.map(|reason| self.retries.with_label_values(&[name, reason.name()])),
+                hedges: Hedged::ALL.map(|hedged| self.hedges.with_label_values(&[name, hedged.name()])),
                 waits: self.waits.with_label_values(&[name]),
             })
         });
@@ -427,6 +437,9 @@ impl Metrics {
             let _ = self.retries.remove_label_values(&[name, reason.name()]);
         }
         let _ = self.retries_denied.remove_label_values(&[name, BUDGET]);
+        for hedged in Hedged::ALL {
+            let _ = self.hedges.remove_label_values(&[name, hedged.name()]);
+        }
         let _ = self.waits.remove_label_values(&[name]);
         false
     }
@@ -610,6 +623,7 @@ mod tests {
         listener.handshakes_failed.inc();
         metrics.upstream("app").retried(Reason::Status);
         metrics.upstream("app").denied.inc();
+        metrics.upstream("app").hedged(Hedged::NoBudget);
         metrics.refusals("no_endpoint").inc();
         let at = UNIX_EPOCH + Duration::from_secs(1_000);
         metrics.config_applied(1, at);
@@ -624,6 +638,8 @@ mod tests {
             r#"tidegate_upstream_retries_total{reason="status",upstream="app"} 1"#,
             r#"tidegate_upstream_retries_total{reason="closed",upstream="app"} 0"#,
             r#"tidegate_upstream_retries_denied_total{reason="budget",upstream="app"} 1"#,
+            r#"tidegate_upstream_hedges_total{result="no_budget",upstream="app"} 1"#,
+            r#"tidegate_upstream_hedges_total{result="won",upstream="app"} 0"#,
             r#"tidegate_refusals_total{reason="no_endpoint"} 1"#,
             "tidegate_config_generation 2",
             "tidegate_config_last_reload_successful 0",

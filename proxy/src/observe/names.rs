@@ -41,13 +41,16 @@ pub const UPSTREAM_REUSED: Metric =
 /// `{upstream}`
 pub const UPSTREAM_FAILED: Metric =
     metric("tidegate_upstream_connections_failed_total", "Connections to endpoints that could not be opened");
-/// `{upstream, reason}`, reason as `connect`, `stale`, `closed`, `timeout`, `invalid` or `status`
+/// `{upstream, reason}`, reason as `connect`, `stale`, `closed`, `timeout`, `invalid`, `status`, `grpc` or `hedge`
 pub const RETRIES: Metric = metric("tidegate_upstream_retries_total", "Requests tried again, by what had happened");
 /// `{upstream, reason}`, reason as `budget`
 pub const RETRIES_DENIED: Metric = metric(
     "tidegate_upstream_retries_denied_total",
     "Requests that were not tried again although the file asks for it",
 );
+/// `{upstream, result}`, result as `won`, `lost`, `no_endpoint` or `no_budget`; the last two were not sent
+pub const HEDGES: Metric =
+    metric("tidegate_upstream_hedges_total", "Requests slow enough for a second endpoint, by what came of that");
 /// `{upstream, result}`, result as `resolved`, `missing` or `failed`
 pub const RESOLUTIONS: Metric = metric("tidegate_dns_resolutions_total", "Resolutions of names of servers");
 /// `{upstream, result}`, result as `passed`, `failed` or `skipped`

@@ -203,6 +203,7 @@ pub(crate) const RETRY: Retry = Retry {
     on: RetryOn { connect: true, closed: true, timeout: true, invalid: false, statuses: Statuses::NONE },
     grpc: GrpcCodes::NONE,
     try_timeout: Some(Duration::from_secs(2)),
+    hedge: None,
     backoff: Backoff { base: Duration::from_millis(25), max: Duration::from_millis(250) },
     start_over: false,
     retry_after: None,

@@ -33,7 +33,7 @@ pub mod whole;
 #[cfg(test)]
 mod fixtures;
 
-pub use exchange::{Action, Answer, Attempt, Event, Exchange};
+pub use exchange::{Action, Answer, Attempt, Event, Exchange, Hedged, Leg};
 pub use head::{
     BodyLength, Client, ClientIdentity, Fields, HeadView, HttpVersion, ListenerId, ResponseView, TlsClient,
     TlsPolicyId, TlsPolicyRef,

@@ -56,6 +56,12 @@ macro_rules! retry {
                 expected: ["soon", "late"],
             },
             Row {
+                key: concat!($prefix, ".hedge"),
+                values: ["on: [timeout], hedge: 100ms", "on: [timeout], hedge: off"],
+                observe: |place| Box::pin(pace(place)),
+                expected: ["soon", "late"],
+            },
+            Row {
                 key: concat!($prefix, ".backoff.base"),
                 values: [
                     "tries: 10, backoff: { base: 1ms, max: 600ms }",
@@ -173,7 +179,9 @@ fn site(rows: &[Row<Asked>]) -> Site {
             };
             let servers = match row.key {
                 key if key.ends_with("deadline") => "{ address: \"@hung@\" }",
-                key if key.ends_with("try_timeout") => "{ address: \"@hung@\" }, { address: \"@friendly@\" }",
+                key if key.ends_with("try_timeout") || key.ends_with("hedge") => {
+                    "{ address: \"@hung@\" }, { address: \"@friendly@\" }"
+                }
                 _ => "{ address: \"@busy@\" }",
             };
             let own_retry = if row.key.contains("retry_budget") { ", retry: { on: [503], backoff: {} }" } else { "" };

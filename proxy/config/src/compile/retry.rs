@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::hedge::{self, Hedge};
 use super::names::EndpointKind;
 use super::{each, keep};
 use crate::fault::Code;
@@ -32,6 +33,7 @@ pub(crate) struct Wishes {
     on: Option<RetryOn>,
     grpc: Option<GrpcCodes>,
     try_timeout: Option<(TryTimeout, Span)>,
+    hedge: Option<Hedge>,
     /// `backoff` stands somewhere.
     waits: bool,
     base: Option<Duration>,
@@ -67,7 +69,7 @@ impl Wishes {
             Some(raw::RetryChoice::Word(OffWord::Off)) => return Self { off: true, ..Self::default() },
             Some(raw::RetryChoice::Policy(raw)) => raw,
         };
-        let raw::Retry { tries, on, grpc, try_timeout, backoff, respect_retry_after } = raw;
+        let raw::Retry { tries, on, grpc, try_timeout, hedge, backoff, respect_retry_after } = raw;
         let waits = backoff.is_some();
         let (base, max) = match backoff {
             Some(raw::Backoff { base, max }) => (base.map(|time| time.0), max.map(|time| time.0)),
@@ -86,6 +88,7 @@ impl Wishes {
             on: on.map(|words| parse_on(words, spot.key("on"), report)).or(self.on),
             grpc: grpc.map(|codes| codes.into_iter().collect()).or(self.grpc),
             try_timeout: try_timeout.or(self.try_timeout),
+            hedge: hedge::wish(hedge, spot.key("hedge"), report).or(self.hedge),
             waits: waits || self.waits,
             base: base.or(self.base),
             max: max.or(self.max),
@@ -130,11 +133,14 @@ impl Wishes {
             return Retry::OFF;
         }
         let (base, max) = all.backoff();
+        let tries = all.tries.unwrap_or(TRIES);
+        let try_timeout = settle_try_timeout(all.try_timeout, kind, spot, report);
         Retry {
-            tries: all.tries.unwrap_or(TRIES),
+            tries,
             on: all.on.unwrap_or(DEFAULT_ON),
             grpc: all.grpc.unwrap_or_default(),
-            try_timeout: settle_try_timeout(all.try_timeout, kind, spot, report),
+            try_timeout,
+            hedge: all.hedge.and_then(|wish| wish.settle(kind, tries, try_timeout, spot, report)),
             backoff: Backoff { base, max },
             start_over: all.waits,
             retry_after: all.retry_after.flatten(),
@@ -152,6 +158,7 @@ impl Wishes {
             on: self.on.or(outer.on),
             grpc: self.grpc.or(outer.grpc),
             try_timeout: self.try_timeout.or(outer.try_timeout),
+            hedge: self.hedge.or(outer.hedge),
             waits: self.waits || outer.waits,
             base: self.base.or(outer.base),
             max: self.max.or(outer.max),
@@ -192,7 +199,7 @@ fn parse_try_timeout(text: &str) -> Result<TryTimeout, Reason> {
     }
 }
 
-fn parse_time_or_off(text: &str) -> Result<Option<Duration>, Reason> {
+pub(super) fn parse_time_or_off(text: &str) -> Result<Option<Duration>, Reason> {
     match text {
         "off" => Ok(None),
         text => match parse_duration(text)? {

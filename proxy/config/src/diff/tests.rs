@@ -119,9 +119,10 @@ fn each_change_is_one_line() {
         ),
         (
             "{ path: /, proxy: app }",
-            "{ path: /, retry: { tries: 3, on: [connect, 503], backoff: {}, respect_retry_after: 2s }, deadline: 5s, proxy: app }",
+            "{ path: /, retry: { tries: 3, on: [connect, 503], hedge: 50ms, backoff: {}, respect_retry_after: 2s }, deadline: 5s, proxy: app }",
             "~ site api: routes[/].retry.tries: 2 -> 3\n\
              ~ site api: routes[/].retry.on: [connect, closed, timeout] -> [connect, 503]\n\
+             ~ site api: routes[/].retry.hedge: off -> 50ms\n\
              ~ site api: routes[/].retry.backoff: absent -> present\n\
              ~ site api: routes[/].retry.respect_retry_after: off -> 2s\n\
              ~ site api: routes[/].deadline: off -> 5s\n",

@@ -16,6 +16,9 @@ pub struct Retry {
     pub grpc: GrpcCodes,
     /// How long one try may take to the head of its answer while another one can follow; `None` is as long as any.
     pub try_timeout: Option<Duration>,
+    /// How long the head of an answer may keep a request waiting until another endpoint gets it as well; shorter than
+    /// `try_timeout`. `None` is never.
+    pub hedge: Option<Duration>,
     /// Waits between tries.
     pub backoff: Backoff,
     /// Whether endpoints that failed may be asked again once all were.
@@ -31,6 +34,7 @@ impl Retry {
         on: RetryOn::NOTHING,
         grpc: GrpcCodes::NONE,
         try_timeout: None,
+        hedge: None,
         backoff: Backoff { base: Duration::ZERO, max: Duration::ZERO },
         start_over: false,
         retry_after: None,

@@ -48,6 +48,12 @@ pub(crate) struct Retry {
     /// `protocol: h2`. Default: auto. Unit: duration.
     #[schemars(extend("default" = "auto"))]
     pub(crate) try_timeout: Option<Text>,
+    /// After so long without the head of an answer, a request that may be sent twice goes to another endpoint as well: the
+    /// first head of an answer counts, unless its status stands in `on`, and the other connection is closed. At most once for a request, only to an endpoint that is free, only with its whole body at hand, and never for
+    /// WebSockets. It is a try and costs the budget one. A time below `try_timeout`, or `off`. Not for upstreams with
+    /// `protocol: h2`. Default: off. Unit: duration.
+    #[schemars(extend("default" = "off"))]
+    pub(crate) hedge: Option<Text>,
     /// How long a further try waits. Where this stands, `{}` included, endpoints in service that failed may be asked again
     /// once all were, as long as tries are left: not after a timeout. Default: absent, each endpoint is asked once.
     pub(crate) backoff: Option<Backoff>,

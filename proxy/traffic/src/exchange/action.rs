@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tidegate_config::model::{FixedResponse, Parsing, ProxyHeader, UpstreamProtocol, UpstreamTimeouts};
 
+use super::hedge::Leg;
 use crate::edits::HeadEdits;
 use crate::pool::Pool;
 use crate::pool::endpoint::Endpoint;
@@ -38,6 +39,11 @@ pub enum Action {
     },
     /// Send the request to an endpoint.
     Forward(Attempt),
+    /// Send the request to another endpoint as well: from now on there are two legs.
+    Hedge(Attempt),
+    /// This leg is the attempt from now on, alone; the other one's connection is closed. What comes of it is told as of any
+    /// attempt, the response head that made it the one included.
+    Keep(Leg),
     /// Drop the response, of which nothing was passed on; then `Discarded`.
     Discard,
     /// Pass the response on. After an interim head another head follows.

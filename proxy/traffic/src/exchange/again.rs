@@ -8,7 +8,7 @@ use crate::head::ResponseView;
 use crate::mix::mix;
 use crate::pool::endpoint::EndpointId;
 use crate::pool::lease::{Lease, Outcome};
-use crate::pool::{Acquired, Rest, Wanted};
+use crate::pool::{Rest, Wanted};
 use crate::refusal::{Refusal, RefusalKind};
 use crate::retry::{self, Reason, backoff, grpc};
 
@@ -102,6 +102,7 @@ impl Exchange {
             return false;
         }
         self.tried = tried;
+        self.lose_hedge();
         self.state = State::Discarding { wait: plan.wait, reason };
         self.observe(response.status, now);
         true
@@ -122,7 +123,7 @@ impl Exchange {
     fn reserve(&mut self, tried: &[EndpointId], now: Instant) -> bool {
         let Some(proxied) = self.proxied() else { return false };
         let wanted = Wanted { key: &proxied.key, tried, draw: self.draw(), now };
-        let Acquired::Lease(lease) = proxied.pool.acquire(&wanted) else { return false };
+        let Some(lease) = proxied.pool.acquire_now(&wanted) else { return false };
         if !self.pay(now) {
             lease.pass_on();
             return false;

@@ -1,5 +1,6 @@
 //! What an exchange is told.
 
+use super::hedge::Leg;
 use crate::head::{HeadView, ResponseView};
 use crate::pool::lease::Outcome;
 use crate::pool::queue::Called;
@@ -23,6 +24,12 @@ pub enum Event<'a> {
     ResponseHead(ResponseView<'a>),
     /// The response of `Discard` is gone.
     Discarded,
+    /// The time of [`Exchange::hedge_at`](super::Exchange::hedge_at) has come.
+    HedgeDue,
+    /// One of two legs ended before a response head. Said only while the other one is under way.
+    LegFailed(Leg, Failure),
+    /// The final response head of one of two legs has arrived. Said only while the other one is under way.
+    LegAnswered(Leg, ResponseView<'a>),
     /// The time for the whole request is over.
     DeadlineOver,
     /// The exchange is over: the answer was sent, or something made that impossible.

@@ -19,6 +19,7 @@ impl Exchange {
             let began = self.timings.last_attempt.unwrap_or(now);
             self.connecting_for += now.saturating_duration_since(began);
         }
+        self.lose_hedge();
         let refusal = refusal_of(failure, lease.endpoint());
         let verdict = retry::decide(failure, &self.history(), self.policy());
         if verdict == Verdict::Replay {
@@ -61,6 +62,10 @@ impl Exchange {
             let outcome = if silent { Outcome::UpstreamFault(Symptom::HeadTimeout) } else { Outcome::Cancelled };
             self.end(lease, outcome, now);
         }
+        if response_head.is_none() {
+            self.lose_hedge();
+        }
+        self.second_overdue(whole, now);
         self.give_reserved_back();
         self.next = None;
         self.refuse(Refusal::new(RefusalKind::Deadline, format!("not answered within {whole:?}")))
@@ -77,7 +82,7 @@ impl Exchange {
     }
 }
 
-fn refusal_of(failure: &Failure, endpoint: &Endpoint) -> Refusal {
+pub(super) fn refusal_of(failure: &Failure, endpoint: &Endpoint) -> Refusal {
     let kind = match (failure.stage, failure.cause) {
         (_, Cause::Local) => RefusalKind::OutOfResources,
         (_, Cause::Full) => RefusalKind::NoEndpoint,

@@ -6,7 +6,8 @@
 //!
 //! `Head` is the first event. `Delay` is answered by `DelayOver`; `Collect` by `Collected`, or the driver answers by
 //! itself; `Queue` by `Called` or `WaitExpired`; `Forward` by `AttemptFailed` or `ResponseHead`;
-//! `Discard` by `Discarded`; `DeadlineOver` may come when [`Exchange::deadline`] has passed; everything ends with
+//! `Discard` by `Discarded`; while an attempt is under way `HedgeDue` may come once, and `Hedge` is answered by `LegFailed` or
+//! `LegAnswered`, until `Keep` says that there is one attempt again; `DeadlineOver` may come when [`Exchange::deadline`] has passed; everything ends with
 //! `Finished`, which may come at any time (the client may go away at any time).
 //! Dropping the exchange at any point gives back what it holds.
 
@@ -32,6 +33,7 @@ use crate::router::RouteId;
 use crate::sticky_cookie::StickyRequest;
 use crate::traffic::Traffic;
 use begin::Next;
+use hedge::Second;
 use request::{Proxied, Request};
 
 mod action;
@@ -39,6 +41,7 @@ mod again;
 mod begin;
 mod event;
 mod failed;
+mod hedge;
 mod request;
 mod response;
 mod seek;
@@ -46,6 +49,7 @@ mod sticky;
 
 pub use action::{Action, Answer, Attempt};
 pub use event::Event;
+pub use hedge::{Hedged, Leg};
 
 /// When things happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,9 @@ pub struct Exchange {
     state: State,
     request: Option<Request>,
     hold: Hold,
+    /// The second leg, while there are two.
+    second: Option<Box<Second>>,
+    hedged: Option<Hedged>,
     /// In the limits of requests under way, from the admission to the end of the answer.
     places: Places,
     /// What follows the delay.
@@ -127,6 +134,8 @@ impl Exchange {
             state: State::New,
             request: None,
             hold: Hold::Nothing,
+            second: None,
+            hedged: None,
             places: Places::default(),
             next: None,
             limit_fields: LimitFields::default(),
@@ -159,7 +168,7 @@ impl Exchange {
             (State::Answered | State::Over, _) => Action::Done,
             (_, Event::DeadlineOver) => self.overdue(now),
             (State::Delayed | State::Collecting | State::Waiting | State::Attempting, event)
-                if !matches!(event, Event::ResponseHead(_))
+                if !matches!(event, Event::ResponseHead(_) | Event::LegAnswered(..))
                     && self.deadline.is_some_and(|deadline| now >= deadline) =>
             {
                 self.overdue(now)
@@ -177,6 +186,9 @@ impl Exchange {
             (State::Waiting, Event::WaitExpired) => self.wait_expired(now),
             (State::Attempting, Event::AttemptFailed(failure)) => self.attempt_failed(&failure, now),
             (State::Attempting, Event::ResponseHead(response)) => self.response_head(&response, now),
+            (State::Attempting, Event::HedgeDue) => self.hedge(now),
+            (State::Attempting, Event::LegFailed(leg, failure)) => self.leg_failed(leg, &failure, now),
+            (State::Attempting, Event::LegAnswered(leg, response)) => self.leg_answered(leg, &response, now),
             (State::Discarding { wait, reason }, Event::Discarded) => self.discarded(wait, reason, now),
             (State::Relaying, _) => Action::Done,
             (state, _) => self.refuse(Refusal::new(RefusalKind::Internal, format!("event out of order in {state:?}"))),
@@ -247,6 +259,12 @@ impl Exchange {
         self.retry_denied
     }
 
+    /// What came of the hedge, if there was to be one.
+    #[must_use]
+    pub fn hedged(&self) -> Option<Hedged> {
+        self.hedged
+    }
+
     /// When things happened.
     #[must_use]
     pub fn timings(&self) -> &Timings {
@@ -263,12 +281,23 @@ impl Exchange {
     /// was, for an endpoint that is told.
     #[must_use]
     pub fn request_edits<'a>(&'a self, head: &HeadView<'a>, began: Option<SystemTime>) -> HeadEdits<'a> {
+        self.request_edits_for(self.endpoint().map(Arc::as_ref), head, began)
+    }
+
+    /// The same for this endpoint, which may be that of a second leg.
+    #[must_use]
+    pub fn request_edits_for<'a>(
+        &'a self,
+        endpoint: Option<&Endpoint>,
+        head: &HeadView<'a>,
+        began: Option<SystemTime>,
+    ) -> HeadEdits<'a> {
         let proxied = self.proxied();
         let context = RequestContext {
             id: self.id,
             protocol: proxied.map_or(UpstreamProtocol::Http1, |proxied| proxied.settings.protocol),
             websocket: proxied.is_some_and(|proxied| proxied.websocket),
-            worker: self.endpoint().is_some_and(|endpoint| matches!(endpoint.origin(), Origin::Worker { .. })),
+            worker: endpoint.is_some_and(|endpoint| matches!(endpoint.origin(), Origin::Worker { .. })),
             own_cookie: proxied.and_then(|proxied| proxied.sticky.as_ref()).map(StickyRequest::name),
             default_host: self.request.as_ref().and_then(|request| request.default_host.as_deref()),
             began,
@@ -306,6 +335,9 @@ impl Exchange {
     fn finish(&mut self, outcome: Outcome, now: Instant) -> Action {
         self.state = State::Over;
         self.give_reserved_back();
+        if self.second.is_some() {
+            self.end_second(outcome, now);
+        }
         if let Hold::Lease(lease) = std::mem::replace(&mut self.hold, Hold::Nothing) {
             self.end(lease, outcome, now);
         }
@@ -346,6 +378,8 @@ impl Exchange {
     }
 }
 
+#[cfg(test)]
+mod hedge_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl Exchange {
 
     /// Notes how the endpoint answered, and how long that took, if its balance goes by that.
     pub(super) fn observe(&mut self, status: u16, now: Instant) {
-        let timed = self.proxied().is_some_and(|proxied| proxied.settings.timed);
+        let timed = self.is_timed();
         let Hold::Lease(lease) = &mut self.hold else { return };
         lease.answered(status);
         if let (true, Some(began)) = (timed, self.timings.last_attempt) {
@@ -47,6 +47,11 @@ impl Exchange {
             let waited = queued.zip(first_attempt).map(|(from, to)| to.saturating_duration_since(from));
             filter::server_timing::add(waited.unwrap_or_default(), edits);
         }
+    }
+
+    /// Whether it counts how long answers take.
+    pub(super) fn is_timed(&self) -> bool {
+        self.proxied().is_some_and(|proxied| proxied.settings.timed)
     }
 
     /// 101 is right only as the answer to a WebSocket request, and only for that protocol.

@@ -10,6 +10,7 @@ use crate::pool::lease::Lease;
 use crate::pool::queue::{Called, Ticket};
 use crate::pool::{Acquired, Wanted};
 use crate::refusal::{Refusal, RefusalKind};
+use crate::retry::Reason;
 
 impl Exchange {
     /// Asks the pool for an endpoint that was not tried.
@@ -79,23 +80,36 @@ impl Exchange {
     }
 
     pub(super) fn forward(&mut self, lease: Lease, fresh: bool, now: Instant) -> Action {
-        let endpoint = Arc::clone(lease.endpoint());
-        let try_time = self.try_time(&lease, now);
+        let reason = self.reason.take();
+        let attempt = self.attempt(&lease, fresh, reason, now);
         self.hold = Hold::Lease(lease);
-        let Some(proxied) = self.proxied() else {
-            return self.refuse(Refusal::new(RefusalKind::Internal, "the route has no upstream"));
-        };
-        let (pool, settings) = (Arc::clone(&proxied.pool), proxied.settings);
         self.timings.first_attempt.get_or_insert(now);
         self.timings.last_attempt = Some(now);
         self.state = State::Attempting;
+        match attempt {
+            Some(attempt) => Action::Forward(attempt),
+            None => self.refuse(Refusal::new(RefusalKind::Internal, "the route has no upstream")),
+        }
+    }
+
+    /// One try with this lease, which is counted.
+    pub(super) fn attempt(
+        &mut self,
+        lease: &Lease,
+        fresh: bool,
+        reason: Option<Reason>,
+        now: Instant,
+    ) -> Option<Attempt> {
+        let try_time = self.try_time(lease, now);
+        let proxied = self.proxied()?;
+        let (pool, settings) = (Arc::clone(&proxied.pool), proxied.settings);
         self.attempts += 1;
         let mut timeouts = settings.timeouts;
         let connect = timeouts.connect.min(timeouts.total_connect.saturating_sub(self.connecting_for));
         timeouts.connect = try_time.map_or(connect, |time| time.min(connect));
-        Action::Forward(Attempt {
+        Some(Attempt {
             pool,
-            endpoint,
+            endpoint: Arc::clone(lease.endpoint()),
             protocol: settings.protocol,
             timeouts,
             transport: settings.transport,
@@ -104,7 +118,7 @@ impl Exchange {
             parsing: settings.parsing,
             fresh,
             number: self.attempts,
-            reason: self.reason.take(),
+            reason,
             try_until: try_time.map(|time| now + time),
         })
     }

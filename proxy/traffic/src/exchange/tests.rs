@@ -108,6 +108,11 @@ impl Run {
                 assert_eq!(attempt.number, self.exchange.attempts());
                 format!("to {}{fresh}", address.port())
             }
+            Action::Hedge(attempt) => {
+                let tidegate_config::model::Address::Tcp(address) = attempt.endpoint.address() else { panic!("tcp") };
+                format!("also to {}", address.port())
+            }
+            Action::Keep(leg) => format!("keep {leg:?}"),
             Action::Discard => "discard".to_owned(),
             Action::Relay { tunnel, .. } => if tunnel { "tunnel" } else { "relay" }.to_owned(),
             Action::Done => "done".to_owned(),

@@ -12,9 +12,9 @@ use crate::head::ResponseView;
 use crate::retry::{Failure, Sent, Stage};
 use crate::traffic::{Identities, Traffic};
 
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 
-fn traffic(count: u16, retry: Retry, deadline: Option<Duration>, budget: Option<RetryBudget>) -> Traffic {
+pub(super) fn traffic(count: u16, retry: Retry, deadline: Option<Duration>, budget: Option<RetryBudget>) -> Traffic {
     let mut route = route("/app", proxy("app"));
     (route.retry, route.deadline) = (retry, deadline);
     let ports: Vec<_> = (1..=count).map(|port| (port, 1)).collect();
@@ -23,7 +23,7 @@ fn traffic(count: u16, retry: Retry, deadline: Option<Duration>, budget: Option<
     Traffic::build(&model(vec![site("s", &["h"], vec![route])], vec![upstream]), None, &Identities::default())
 }
 
-fn policy(tries: u32) -> Retry {
+pub(super) fn policy(tries: u32) -> Retry {
     let mut statuses = Statuses::NONE;
     statuses.insert(503);
     statuses.insert(429);
@@ -193,7 +193,7 @@ fn a_deadline_ends_everything_that_waits() {
     assert_eq!(run.step(Event::DeadlineOver), "done");
 }
 
-fn any_policy() -> impl Strategy<Value = Retry> {
+pub(super) fn any_policy() -> impl Strategy<Value = Retry> {
     let times = (0..3_000_u64, 0..4_000_u64, proptest::option::of(1..4_000_u64), proptest::option::of(0..5_u64));
     (1..6_u32, any::<[bool; 6]>(), times).prop_map(|(tries, switches, (base, more, try_timeout, retry_after))| {
         let [connect, closed, timeout, invalid, status, start_over] = switches;
@@ -206,6 +206,7 @@ fn any_policy() -> impl Strategy<Value = Retry> {
             on: RetryOn { connect, closed, timeout, invalid, statuses },
             grpc: GrpcCodes::NONE,
             try_timeout: try_timeout.map(Duration::from_millis),
+            hedge: None,
             backoff: Backoff { base: Duration::from_millis(base), max: Duration::from_millis(base + more) },
             start_over,
             retry_after: retry_after.map(Duration::from_secs),

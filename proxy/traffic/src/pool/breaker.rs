@@ -97,7 +97,7 @@ impl Attempts {
             (Outcome::Ok, Some(status)) if self.statuses.contains(status) => Verdict::Bad,
             (Outcome::Ok, _) => Verdict::Good,
             (Outcome::UpstreamFault(_), _) => Verdict::Bad,
-            (Outcome::ClientGone | Outcome::Cancelled, _) => Verdict::Nothing,
+            (Outcome::ClientGone | Outcome::Cancelled | Outcome::Overtaken, _) => Verdict::Nothing,
         }
     }
 

@@ -15,6 +15,7 @@ use super::ejection::Ejected;
 use super::health::Health;
 use super::latency::Latency;
 use super::lineage::Lineage;
+use super::overtaken::Silence;
 use super::usage::Usage;
 
 /// Names an endpoint within the process: never given twice, so a stale name meets nothing.
@@ -87,6 +88,8 @@ pub struct Endpoint {
     connections: AtomicU32,
     failures: AtomicU64,
     abandoned: AtomicU64,
+    overtaken: AtomicU64,
+    silence: Silence,
     /// Guards callbacks of drains under way; taken only by a drain and by the end of its last exchange.
     on_idle: Mutex<Vec<OnIdle>>,
 }
@@ -120,6 +123,8 @@ impl Endpoint {
             connections: AtomicU32::new(0),
             failures: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
+            overtaken: AtomicU64::new(0),
+            silence: Silence::default(),
             on_idle: Mutex::new(Vec::new()),
         }
     }
@@ -196,6 +201,11 @@ impl Endpoint {
         self.latency.observe(latency, now);
     }
 
+    /// No answer's head arrived within so long after its attempt began, and none is waited for any more.
+    pub(crate) fn observe_at_least(&self, latency: Duration, now: Instant) {
+        self.latency.observe_at_least(latency, now);
+    }
+
     /// What a request costs here: the recent time to an answer, for each that is under way and one more. Unit: ns.
     pub(super) fn cost(&self, now: Instant) -> f64 {
         self.latency.at(now) * (f64::from(self.in_flight()) + 1.0)
@@ -245,6 +255,7 @@ impl Endpoint {
             requests,
             failures: self.failures.load(Ordering::Relaxed),
             abandoned: self.abandoned.load(Ordering::Relaxed),
+            overtaken: self.overtaken.load(Ordering::Relaxed),
         }
     }
 
@@ -334,6 +345,22 @@ impl Endpoint {
         self.abandoned.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn count_overtaken(&self) {
+        self.overtaken.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Leases that ended in an answer, or by a reason of ours. Read while others end, it may be too low, never too high by those
+    /// that did not.
+    pub(super) fn answered(&self) -> u64 {
+        let (under_way, given) = self.usage.both();
+        let lost = [&self.failures, &self.abandoned, &self.overtaken].map(|count| count.load(Ordering::Relaxed));
+        given.saturating_sub(u64::from(under_way) + lost.iter().sum::<u64>())
+    }
+
+    pub(super) fn silence(&self) -> &Silence {
+        &self.silence
+    }
+
     pub(super) fn begin_tunnel(&self) {
         self.tunnels.fetch_add(1, Ordering::Relaxed);
     }
@@ -421,4 +448,6 @@ pub struct EndpointStatus {
     pub failures: u64,
     /// Leases that ended because the client went away or the exchange was dropped.
     pub abandoned: u64,
+    /// Leases that ended because another endpoint answered the same request first.
+    pub overtaken: u64,
 }

@@ -137,6 +137,20 @@ impl Pool {
         acquired
     }
 
+    /// A lease as [`acquire`](Self::acquire) gives it, for a try that need not be: nothing is waited for, nobody who waits is
+    /// overtaken, and no refusal is counted.
+    #[must_use]
+    pub fn acquire_now(self: &Arc<Self>, wanted: &Wanted<'_>) -> Option<Lease> {
+        let mut after = After::default();
+        let mut inner = self.lock_at(wanted.now);
+        inner.gate.see(wanted.now);
+        let is_free = self.broken(&inner, wanted.now).is_none() && inner.queue.is_empty();
+        let lease = if is_free { inner.lease(self, wanted, &mut after) } else { None };
+        drop(inner);
+        after.run(&self.lineage);
+        lease
+    }
+
     fn wait(self: &Arc<Self>, inner: &mut Inner, wanted: &Wanted<'_>, after: &mut After) -> Acquired {
         let prospect = inner.prospect(wanted.tried);
         if prospect != Prospect::Place

@@ -33,6 +33,13 @@ impl Latency {
         *average = Some(Average { value, since: now });
     }
 
+    /// An answer would have taken longer than this: it raises the average, and never lowers it.
+    pub(super) fn observe_at_least(&self, latency: Duration, now: Instant) {
+        if latency.as_nanos() as f64 > self.at(now) {
+            self.observe(latency, now);
+        }
+    }
+
     /// In nanoseconds; 0 is not known.
     pub(super) fn at(&self, now: Instant) -> f64 {
         let average = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,6 +72,17 @@ mod tests {
         let expected = 1e8 * (-1.0_f64).exp() + 1e7 * (1.0 - (-1.0_f64).exp());
         assert!((latency.at(after(10)) - expected).abs() < 1.0);
         assert!(latency.at(after(100)) < 1e5, "it is forgotten");
+    }
+
+    #[test]
+    fn an_answer_that_never_came_raises_the_average_only() {
+        let (latency, start) = (Latency::default(), Instant::now());
+        latency.observe_at_least(Duration::from_millis(60), start);
+        assert_eq!(latency.at(start), 6e7, "it is known to be slower than nothing");
+        latency.observe_at_least(Duration::from_millis(10), start + DECAY / 100);
+        assert!(latency.at(start + DECAY / 100) > 5.9e7, "says nothing");
+        latency.observe_at_least(Duration::from_millis(100), start + DECAY / 100);
+        assert_eq!(latency.at(start + DECAY / 100), 1e8);
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub enum Outcome {
     ClientGone,
     /// We ended it for a reason of our own; says nothing about the endpoint.
     Cancelled,
+    /// Another endpoint answered the same request first. That is not a failure: losing once says nothing.
+    Overtaken,
 }
 
 impl Outcome {
@@ -119,6 +121,7 @@ impl Drop for Lease {
             Some(Outcome::Ok | Outcome::Cancelled) => {}
             Some(Outcome::UpstreamFault(_)) => self.endpoint.count_failure(),
             Some(Outcome::ClientGone) | None => self.endpoint.count_abandoned(),
+            Some(Outcome::Overtaken) => self.endpoint.count_overtaken(),
         }
         self.endpoint.end_exchange();
         self.endpoint.lineage().end_exchange(self.ended.map(|ended| (self.began, ended)));

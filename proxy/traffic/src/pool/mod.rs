@@ -24,6 +24,7 @@ mod health;
 mod latency;
 mod lineage;
 mod median;
+mod overtaken;
 mod status_set;
 mod usage;
 mod warming;

@@ -3,7 +3,8 @@
 //! The rules that stand above what a file asks for: a request that is not idempotent is never sent a second time once a byte
 //! of it may have reached an endpoint, unless it is a gRPC call that ended with a code that the file names; nothing is sent a
 //! second time once a byte of an answer has gone to the client.
-//! [`decide`] knows failures, [`takes`] answers that count as such, [`budget`] how many retries an upstream may get, and
+//! [`decide`] knows failures, [`takes`] answers that count as such, [`hedges`] when silence asks for a second try beside the
+//! first, [`budget`] how many retries an upstream may get, and
 //! [`backoff`] when they begin. Endpoints that cannot be reached are no tries: all of them may be asked.
 
 pub mod backoff;
@@ -13,7 +14,7 @@ mod policy;
 
 use std::fmt;
 
-pub use policy::{History, Verdict, decide, takes, takes_call};
+pub use policy::{History, Verdict, decide, hedges, takes, takes_call, wins};
 
 /// What is known when an attempt has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,12 +100,14 @@ pub enum Reason {
     Status,
     /// How a gRPC call ended.
     Grpc,
+    /// No answer yet: it goes to another endpoint as well.
+    Hedge,
 }
 
 impl Reason {
     /// Every reason.
-    pub const ALL: [Self; 7] =
-        [Self::Connect, Self::Stale, Self::Closed, Self::Timeout, Self::Invalid, Self::Status, Self::Grpc];
+    pub const ALL: [Self; 8] =
+        [Self::Connect, Self::Stale, Self::Closed, Self::Timeout, Self::Invalid, Self::Status, Self::Grpc, Self::Hedge];
 
     /// Label of metrics; stable.
     #[must_use]
@@ -117,6 +120,7 @@ impl Reason {
             Self::Invalid => "invalid",
             Self::Status => "status",
             Self::Grpc => "grpc",
+            Self::Hedge => "hedge",
         }
     }
 }

@@ -83,3 +83,17 @@ pub fn takes(status: u16, replayable: bool, history: &History, policy: &Retry) -
 pub fn takes_call(code: u32, replayable: bool, history: &History, policy: &Retry) -> bool {
     policy.grpc.contains(code) && replayable && history.tries < policy.tries
 }
+
+/// After which time without the head of an answer a second leg may begin beside the first. `whole`: nothing of the request has
+/// still to come from the client, and all of it can be sent again; `upgrade`: it is to become a tunnel.
+#[must_use]
+pub fn hedges(whole: bool, upgrade: bool, history: &History, policy: &Retry) -> Option<Duration> {
+    policy.hedge.filter(|_| whole && !upgrade && history.idempotent && history.tries < policy.tries)
+}
+
+/// Whether an answer of this status ends a race of two legs. One that would be tried again waits for the other leg, which has
+/// been paid for, however many tries are left.
+#[must_use]
+pub fn wins(status: u16, policy: &Retry) -> bool {
+    !policy.on.statuses.contains(status)
+}

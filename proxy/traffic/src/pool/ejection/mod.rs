@@ -112,7 +112,7 @@ impl Pool {
                 lease.endpoint().health().count_good();
                 lease.finish(outcome, now);
             }
-            Outcome::Ok | Outcome::ClientGone | Outcome::Cancelled => lease.finish(outcome, now),
+            Outcome::Ok | Outcome::ClientGone | Outcome::Cancelled | Outcome::Overtaken => lease.finish(outcome, now),
         }
     }
 
