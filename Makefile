@@ -91,4 +91,4 @@ build-packages: toolchain
 	@$(PACKAGES) cc cmake
 
 test-packages: build-packages
-	@$(PACKAGES) curl h2load haproxy nginx openssl python3 strace venv
+	@$(PACKAGES) curl h2load haproxy nginx node openssl puma python3 strace venv

@@ -21,7 +21,8 @@ package_of() {
         cc) echo gcc libc6-dev ;;
         venv) echo python3-venv ;;
         h2load) echo nghttp2-client ;;
-        cmake | curl | haproxy | nginx | openssl | python3 | slowhttptest | strace | valgrind | wrk) echo "$1" ;;
+        node) echo nodejs ;;
+        cmake | curl | haproxy | nginx | openssl | puma | python3 | slowhttptest | strace | valgrind | wrk) echo "$1" ;;
         *) echo "system-packages: unknown need: $1" >&2; exit 2 ;;
     esac
 }

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 stamp=.venv/requirements.txt
-if [ -x .venv/bin/python ] && cmp -s requirements.txt "$stamp" && .venv/bin/python -c 'import fastapi, uvicorn, httpx, h2, websockets' 2>/dev/null; then
+if [ -x .venv/bin/python ] && cmp -s requirements.txt "$stamp" && .venv/bin/python -c 'import fastapi, uvicorn, httpx, h2, websockets, granian, gunicorn, hypercorn, uvicorn_worker' 2>/dev/null; then
     exit 0
 fi
 rm -rf .venv

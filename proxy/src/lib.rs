@@ -11,6 +11,7 @@ mod desk;
 mod discovery;
 mod edge;
 mod exchange;
+mod expansion;
 mod folders;
 mod health;
 mod logs;

@@ -9,6 +9,7 @@ use crate::discovery::Discovery;
 use crate::edge::admission::{Admission, Caps};
 use crate::edge::listener::ListenerKey;
 use crate::exchange::spool::Spool;
+use crate::expansion;
 use crate::folders::Folders;
 use crate::health::checker::Checker;
 use crate::health::news;
@@ -239,6 +240,8 @@ impl Reloader {
         )?;
         let generation = prepared.snapshot.generation;
         let warnings = self.apply(current, prepared);
+        let changed: Vec<&String> = diff.upstreams.changed.iter().map(|change| &change.name).collect();
+        expansion::log(&model, |name| diff.upstreams.added.contains(name) || changed.contains(&name));
         self.logs.apply(&model.logging, logs, self.plane.shards());
         self.desk.apply(&model.admin, desk, control);
         Ok(Applied { generation, diff, warnings })
@@ -246,6 +249,7 @@ impl Reloader {
 
     /// Applies the first configuration.
     pub(crate) fn begin(&self, prepared: Prepared) {
+        expansion::log(&prepared.snapshot.model, |_| true);
         self.apply(&mut self.lock(), prepared);
     }
 

@@ -23,6 +23,11 @@ pub fn fastapi_app() -> PathBuf {
     tests_dir().join("fastapi_app")
 }
 
+/// The folder with an application for each preset of workers.
+pub fn preset_apps() -> PathBuf {
+    tests_dir().join("preset_apps")
+}
+
 /// Runs a script of `tests/fastapi_app` to its end.
 pub async fn run_script(script: &str, arguments: &[String]) -> Finished {
     let mut command = Command::new(program("python"));

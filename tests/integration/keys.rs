@@ -13,6 +13,7 @@ mod dns;
 mod ejection;
 mod health_check;
 mod listeners;
+mod presets;
 mod process;
 mod queue;
 mod rate_limits;
@@ -178,6 +179,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         ejection::keys(),
         health_check::keys(),
         listeners::keys(),
+        presets::keys(),
         sites::keys(),
         sticky::keys(),
         upstreams::keys(),

@@ -30,6 +30,7 @@ mod keys;
 mod kills;
 mod limits;
 mod pipelining;
+mod presets;
 mod queue;
 mod rate_limits;
 mod reload;

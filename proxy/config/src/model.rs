@@ -8,6 +8,7 @@ mod breaker;
 mod discovery;
 mod ejection;
 mod health_check;
+mod preset;
 mod sticky;
 mod timing;
 
@@ -27,6 +28,7 @@ pub use discovery::{Dns, Families, ServerAddress};
 pub use ejection::{Ejection, SuccessRate};
 pub use grpc_codes::GrpcCodes;
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
+pub use preset::{Preset, WorkerProgram};
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
 pub use sticky::{SameSite, Sticky};
 pub use timing::Timing;
@@ -831,6 +833,31 @@ pub struct WorkerSpec {
     pub stop_timeout: Duration,
     /// How a new generation takes over.
     pub deploy: DeployPolicy,
+    /// What they are; their commands and numbers follow from it already.
+    pub program: WorkerProgram,
+}
+
+impl WorkerSpec {
+    /// As in a file that says nothing but the command.
+    #[must_use]
+    pub fn new(command: Vec<String>) -> Self {
+        Self {
+            command,
+            count: WorkerCount::Auto,
+            transport: WorkerTransport::Unix,
+            cwd: None,
+            env: BTreeMap::new(),
+            env_inherit: EnvInherit::All,
+            env_secret: Vec::new(),
+            user: None,
+            ready: Readiness::Connect,
+            boot_timeout: Duration::from_secs(60),
+            drain_timeout: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(10),
+            deploy: DeployPolicy::default(),
+            program: WorkerProgram::default(),
+        }
+    }
 }
 
 /// How many workers.
@@ -851,6 +878,17 @@ pub enum WorkerTransport {
     Port,
 }
 
+impl WorkerTransport {
+    /// As in the file.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Unix => "unix",
+            Self::Port => "port",
+        }
+    }
+}
+
 /// Which of our environment variables a worker inherits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EnvInherit {
@@ -869,6 +907,16 @@ pub enum Readiness {
     Connect,
     /// `GET` of this path is answered with a status below 500.
     Http(String),
+}
+
+/// As in the file.
+impl fmt::Display for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connect => f.write_str("connect"),
+            Self::Http(path) => write!(f, "http {path}"),
+        }
+    }
 }
 
 /// Words in braces that are replaced in argv and environment values of a worker.

@@ -162,9 +162,13 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         (
             "Workers",
             "max_requests" | "max_lifetime" | "max_rss" | "restart" | "backoff" | "liveness" | "pre_start" | "hooks"
-            | "preset" | "min" | "max" | "autoscale" | "env_file" | "limits" | "nice" | "shell" | "on_hup" | "warm_up"
-            | "concurrency",
+            | "min" | "max" | "autoscale" | "env_file" | "limits" | "nice" | "shell" | "on_hup" | "warm_up",
         ) => NotAvailable(LATER),
+        ("Workers", "concurrency" | "max_in_flight" | "max_conns" | "max_in_flight_per_endpoint") => Called("cap"),
+        ("Workers", "application" | "target" | "module") => Called("app"),
+        ("Workers", "arguments" | "options" | "extra_args") => Called("args"),
+        ("Workers", "keepalive" | "keep_alive_timeout" | "timeout_keep_alive") => Called("keep_alive"),
+        ("Workers", "server" | "kind" | "type") => Called("preset"),
         ("Workers", "cmd" | "exec" | "argv" | "run") => Called("command"),
         ("Workers", "workers" | "processes" | "replicas" | "instances") => Called("count"),
         ("Workers", "working_dir" | "directory" | "chdir" | "workdir") => Called("cwd"),

@@ -12,6 +12,7 @@ mod dns;
 mod ejection;
 mod health_check;
 mod limit_choice;
+mod preset;
 mod sticky;
 
 use std::borrow::Cow;
@@ -38,6 +39,7 @@ pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
 pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
 pub(crate) use limit_choice::LimitChoice;
+pub(crate) use preset::Preset;
 pub(crate) use queue::{Queue, QueueChoice, QueueOrder, QueueWord};
 pub(crate) use sticky::{SameSite, Secrets, Sticky};
 
@@ -658,7 +660,7 @@ pub(crate) struct Upstream {
     #[schemars(range(min = 1, max = 10_000_000))]
     pub(crate) max_in_flight: Option<u32>,
     /// Most requests under way with each endpoint, servers without `max_conns` and workers alike; more go to other
-    /// endpoints or wait in the `queue`. Default: no limit. Unit: requests.
+    /// endpoints or wait in the `queue`. Default: no limit for servers, `workers.cap` for workers. Unit: requests.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) max_in_flight_per_endpoint: Option<u32>,
     /// What becomes of requests that no endpoint can take at once: `off` refuses them, else they wait within bounds.
@@ -851,10 +853,30 @@ pub(crate) struct StaticServer {
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Workers {
+    /// What the workers are: a server program of which all is known, so that `app` is enough, or `custom`. Default:
+    /// custom.
+    #[schemars(extend("default" = "custom"))]
+    pub(crate) preset: Option<Preset>,
     /// Program and arguments, as a list; no shell. `{socket}`, `{port}`, `{host}`, `{slot}`, `{generation}` and `{pool}`
-    /// are replaced, `{{` is a brace. Required.
-    #[schemars(required, length(min = 1))]
+    /// are replaced, `{{` is a brace. With a preset only what starts its program, such as `[venv/bin/uvicorn]`. Default:
+    /// the preset's own name; without a preset it is required.
+    #[schemars(length(min = 1))]
     pub(crate) command: Option<Vec<Text>>,
+    /// The application, in the form of the preset's program: `main:app`, `server.js`. Default: none; every preset but
+    /// `puma` needs one.
+    #[schemars(length(min = 1))]
+    pub(crate) app: Option<String>,
+    /// More arguments for the preset's program; they win over what the preset says. Words in braces as in `command`.
+    /// Default: none.
+    #[schemars(extend("default" = []))]
+    pub(crate) args: Option<Vec<Text>>,
+    /// How long a worker keeps an idle connection; a preset tells its program so where that can be told. Our own idle
+    /// connections (`timeouts.idle`) end a second before it. Default: that of the preset, else not known. Unit: time.
+    pub(crate) keep_alive: Option<Time>,
+    /// Most requests under way with each worker; more go to other workers or wait in the `queue`. The same as
+    /// `max_in_flight_per_endpoint`. Default: that of the preset, else no limit. Unit: requests.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) cap: Option<u32>,
     /// How many: a number, or `auto` for one per CPU but at least 2. Default: auto.
     #[schemars(extend("default" = "auto"))]
     pub(crate) count: Option<WorkerCount>,
@@ -871,11 +893,10 @@ pub(crate) struct Workers {
     /// Account to run as. Default: that of the program.
     #[schemars(length(min = 1))]
     pub(crate) user: Option<String>,
-    /// How workers are reached. Default: unix.
-    #[schemars(extend("default" = "unix"))]
+    /// How workers are reached. Default: unix, with the preset `node` port.
     pub(crate) transport: Option<WorkerTransport>,
-    /// When a worker may get requests: `connect`, or `{ http: /path }`. Default: connect.
-    #[schemars(extend("default" = "connect"))]
+    /// When a worker may get requests: `connect`, or `{ http: /path }`. Default: connect, with the preset `gunicorn`
+    /// `{ http: / }`.
     pub(crate) ready: Option<Ready>,
     /// From start to ready, at most. Default: 60s. Unit: duration.
     #[schemars(extend("default" = "60s"))]
@@ -984,8 +1005,8 @@ pub(crate) struct UpstreamTimeouts {
     /// A request write without any progress. Default: 60s. Unit: duration.
     #[schemars(extend("default" = "60s"))]
     pub(crate) write: Option<PositiveTime>,
-    /// An idle connection is closed after this; keep it below the endpoint's own limit. Default: 50s for servers, 4s
-    /// for workers. Unit: duration.
+    /// An idle connection is closed after this; keep it below the endpoint's own limit. Default: 50s, for workers at
+    /// least a second less than their `keep_alive`, and 4s where that is not known. Unit: duration.
     pub(crate) idle: Option<PositiveTime>,
 }
 

@@ -517,7 +517,6 @@ fn example(name: &str, key: &str) -> Option<&'static str> {
         ("Site", "routes") => "routes: [{ path: /, proxy: app }]",
         ("Route", "path") => "path: /",
         ("StaticServer", "address") => "address: \"127.0.0.1:8000\"",
-        ("Workers", "command") => "command: [uvicorn, \"main:app\", --uds, \"{socket}\"]",
         ("SiteTlsFiles", "certificate") => "certificate: fullchain.pem",
         ("SiteTlsFiles", "key") => "key: privkey.pem",
         ("ReadyHttp", "http") => "http: /healthz",

@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use tidegate_config::environment::ReadError;
+use tidegate_config::model::{EndpointSource, WorkerProgram, WorkerSpec};
 use tidegate_config::{Environment, Fault, Faults, Loaded, System, load, load_str};
 
 /// Fixed variables, real files.
@@ -144,10 +145,36 @@ fn every_key_arrives_in_the_model() {
     let folder = cases("good");
     let model = load_case(&folder, "everything.yaml").unwrap().model;
     let text = format!("{model:#?}\n").replace(folder.to_str().unwrap(), "<folder>");
-    let path = folder.join("everything.model");
-    if std::env::var_os("BLESS").is_some() {
-        fs::write(&path, &text).unwrap();
+    compare_model(&folder.join("everything.model"), &text);
+}
+
+/// What each preset expands to, in a line for each thing that follows from it.
+#[test]
+fn presets_expand_to_what_an_operator_would_write() {
+    let folder = cases("good");
+    let model = load_case(&folder, "presets.yaml").unwrap().model;
+    let mut text = String::new();
+    for upstream in model.upstreams.values() {
+        let EndpointSource::Workers(workers) = &upstream.source else { panic!("{}", upstream.name) };
+        let WorkerSpec { command, transport, env, ready, program, .. } = workers;
+        let cap = upstream.capacity.max_in_flight_per_endpoint;
+        let WorkerProgram { preset, keep_alive, env: own } = program;
+        text.push_str(&format!(
+            "{}: {}\n  command {command:?}\n  {transport:?}, env {env:?}, {} of the preset\n  ready {ready:?}\n  \
+             keep-alive {keep_alive:?}, idle {:?}, cap {cap:?}\n",
+            upstream.name,
+            preset.word(),
+            own.len(),
+            upstream.timeouts.idle,
+        ));
     }
-    let expected = fs::read_to_string(&path).unwrap();
+    compare_model(&folder.join("presets.model"), &text);
+}
+
+fn compare_model(path: &Path, text: &str) {
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(path, text).unwrap();
+    }
+    let expected = fs::read_to_string(path).unwrap();
     assert!(expected == text, "{text}");
 }

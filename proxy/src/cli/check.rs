@@ -9,6 +9,7 @@ use tidegate_config::{Faults, Loaded};
 
 use super::arguments::{Check, OutputFormat};
 use super::{ConfigSource, Exit, Host, Streams, locate};
+use crate::expansion::Expansion;
 use crate::privileges::Account;
 use crate::sticky;
 use crate::tls::fault::{Severity, TlsFault};
@@ -86,7 +87,11 @@ impl Findings {
         }
         match &self.loaded {
             Ok(Loaded { model, .. }) if self.good() => {
-                writeln!(streams.out, "{}: ok ({})", source.name(), counts(model))
+                writeln!(streams.out, "{}: ok ({})", source.name(), counts(model))?;
+                for expansion in Expansion::all(model) {
+                    writeln!(streams.out, "{expansion}")?;
+                }
+                Ok(())
             }
             _ => Ok(()),
         }
@@ -106,6 +111,7 @@ impl Findings {
             report["listeners"] = model.listeners.len().into();
             report["sites"] = model.sites.len().into();
             report["upstreams"] = model.upstreams.len().into();
+            report["presets"] = Expansion::all(model).map(|expansion| expansion.record()).collect();
         }
         writeln!(streams.out, "{report:#}")
     }

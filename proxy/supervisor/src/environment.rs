@@ -69,28 +69,10 @@ fn is_inherited(name: &OsStr, spec: &WorkerSpec) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tidegate_config::model::{DeployPolicy, Readiness, WorkerCount, WorkerTransport};
-
     use super::*;
 
     fn spec() -> WorkerSpec {
-        WorkerSpec {
-            command: vec!["app".into()],
-            count: WorkerCount::Fixed(1),
-            transport: WorkerTransport::Unix,
-            cwd: None,
-            env: BTreeMap::new(),
-            env_inherit: EnvInherit::All,
-            env_secret: Vec::new(),
-            user: None,
-            ready: Readiness::Connect,
-            boot_timeout: Duration::from_secs(1),
-            drain_timeout: Duration::from_secs(1),
-            stop_timeout: Duration::from_secs(1),
-            deploy: DeployPolicy::default(),
-        }
+        WorkerSpec::new(vec!["app".into()])
     }
 
     fn environment(spec: &WorkerSpec, address: &WorkerAddress) -> Vec<String> {

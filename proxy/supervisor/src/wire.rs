@@ -79,6 +79,8 @@ impl From<PoolSpec> for Pool {
             drain_timeout,
             stop_timeout,
             deploy,
+            // Concerns only those who speak with the workers.
+            program: _,
         } = pool.spec;
         Self {
             name: pool.name,
@@ -143,6 +145,7 @@ impl From<Pool> for PoolSpec {
                 drain_timeout: Duration::from_millis(pool.drain_timeout_ms),
                 stop_timeout: Duration::from_millis(pool.stop_timeout_ms),
                 deploy: pool.deploy.into(),
+                program: model::WorkerProgram::default(),
             },
         }
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tidegate_config::model::{
     Address, Admin, Backoff, Balance, Buffer, Capacity, ClientTimeouts, ConnectionLimits, DEFAULT_TLS_POLICY, Ejection,
-    EndpointSource, EnvInherit, FixedResponse, ForwardPath, GrpcCodes, HalfClose, HeadLimits, HostPattern, Http2,
-    Listener, LogFormat, LogLevel, Logging, Model, Parsing, PathPattern, Readiness, Retry, RetryOn, Route, RouteAction,
-    Server, ShardCount, Site, SpoolSettings, StaticServer, Statuses, Timing, TlsPolicy, Transport, Upstream,
-    UpstreamProtocol, UpstreamTimeouts, WorkerCount, WorkerSpec, WorkerTransport,
+    EndpointSource, FixedResponse, ForwardPath, GrpcCodes, HalfClose, HeadLimits, HostPattern, Http2, Listener,
+    LogFormat, LogLevel, Logging, Model, Parsing, PathPattern, Retry, RetryOn, Route, RouteAction, Server, ShardCount,
+    Site, SpoolSettings, StaticServer, Statuses, Timing, TlsPolicy, Transport, Upstream, UpstreamProtocol,
+    UpstreamTimeouts, WorkerCount, WorkerSpec,
 };
 
 use crate::edits::HeadEdits;
@@ -266,21 +266,7 @@ pub(crate) fn servers(list: &[(u16, u32)]) -> EndpointSource {
 }
 
 pub(crate) fn worker_spec() -> WorkerSpec {
-    WorkerSpec {
-        command: vec!["true".to_owned()],
-        count: WorkerCount::Fixed(1),
-        transport: WorkerTransport::Unix,
-        cwd: None,
-        env: std::collections::BTreeMap::new(),
-        env_inherit: EnvInherit::All,
-        env_secret: Vec::new(),
-        user: None,
-        ready: Readiness::Connect,
-        boot_timeout: Duration::from_secs(1),
-        drain_timeout: Duration::from_secs(1),
-        stop_timeout: Duration::from_secs(1),
-        deploy: tidegate_config::model::DeployPolicy::default(),
-    }
+    WorkerSpec { count: WorkerCount::Fixed(1), ..WorkerSpec::new(vec!["true".to_owned()]) }
 }
 
 pub(crate) fn model(sites: Vec<Site>, upstreams: Vec<Upstream>) -> Model {

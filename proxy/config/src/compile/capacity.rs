@@ -7,10 +7,11 @@ use crate::report::Report;
 use crate::tree::Spot;
 use crate::units::format_duration;
 
-/// Compiles the bounds of an upstream.
+/// Compiles the bounds of an upstream; `worker_cap` is what its workers have.
 pub(super) fn capacity(
     max_in_flight: Option<u32>,
     max_in_flight_per_endpoint: Option<u32>,
+    worker_cap: Option<u32>,
     queue: Option<raw::QueueChoice>,
     spot: Spot<'_>,
     report: &mut Report,
@@ -27,7 +28,7 @@ pub(super) fn capacity(
         Some(raw::QueueChoice::Queue(raw)) => Some(self::queue(raw, spot.key("queue"), report)),
         None => Some(QueuePolicy::default()),
     };
-    Capacity { max_in_flight, max_in_flight_per_endpoint, queue }
+    Capacity { max_in_flight, max_in_flight_per_endpoint: worker_cap.or(max_in_flight_per_endpoint), queue }
 }
 
 fn queue(raw: raw::Queue, spot: Spot<'_>, report: &mut Report) -> QueuePolicy {

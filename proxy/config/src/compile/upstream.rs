@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::names::Unique;
 use super::{
-    Scene, balance, breaker, capacity, dns, ejection, file_path, health_check, keep, retry as retries, timing, worker,
+    Scene, balance, breaker, capacity, dns, ejection, file_path, health_check, keep, keep_alive, retry as retries,
+    timing, worker,
 };
 use crate::fault::Code;
 use crate::model::{
@@ -68,7 +69,13 @@ fn upstream(
     drop(retry);
     let has_workers = spot.has("workers");
     let protocol = protocol.map_or(UpstreamProtocol::Http1, UpstreamProtocol::from);
-    let timeouts = upstream_timeouts(timeouts.unwrap_or_default(), has_workers, spot.key("timeouts"), report);
+    let workers_spot = spot.key("workers");
+    check_one_cap(spot, report);
+    let workers = workers.and_then(|raw| worker::workers(raw, max_in_flight_per_endpoint, workers_spot, scene, report));
+    let keep_alive = workers.as_ref().and_then(|workers| workers.spec.program.keep_alive);
+    let idle = keep_alive::idle_default(has_workers, keep_alive);
+    let timeouts = upstream_timeouts(timeouts.unwrap_or_default(), idle, spot.key("timeouts"), report);
+    keep_alive::check_idle(keep_alive, timeouts.as_ref(), spot, report);
     check_source(spot, report);
     check_protocol(protocol, spot, report);
     if let Some(timeouts) = &timeouts {
@@ -79,7 +86,6 @@ fn upstream(
         None => None,
     };
     let servers = servers.and_then(|servers| static_servers(servers, protocol, spot.key("servers"), report));
-    let workers = workers.and_then(|workers| worker::workers(workers, spot.key("workers"), scene, report));
     let dns = dns::of_upstream(dns, file_dns, servers.as_deref(), spot, report);
     if let (Some(tls), Some(servers)) = (&tls, &servers) {
         check_server_name(tls, servers, spot, report);
@@ -98,8 +104,10 @@ fn upstream(
         None => None,
     };
     let ejection = ejection::ejection(ejection, servers.as_deref().unwrap_or_default(), spot, report);
-    let capacity = capacity::capacity(max_in_flight, max_in_flight_per_endpoint, queue, spot, report);
-    let source = servers.map(EndpointSource::Servers).or_else(|| workers.map(EndpointSource::Workers));
+    let cap = workers.as_ref().and_then(|workers| workers.cap);
+    let capacity = capacity::capacity(max_in_flight, max_in_flight_per_endpoint, cap, queue, spot, report);
+    let workers = workers.map(|workers| EndpointSource::Workers(workers.spec));
+    let source = servers.map(EndpointSource::Servers).or(workers);
     Some(Upstream {
         name: name.to_owned(),
         protocol,
@@ -131,6 +139,17 @@ fn check_source(spot: Spot<'_>, report: &mut Report) {
         let problem = "an upstream needs one of the keys \"servers\" and \"workers\"";
         let hint = "for example servers: [{ address: \"127.0.0.1:8000\" }]";
         report.fault(spot.span(), Code::MissingKey, problem).hint(hint);
+    }
+}
+
+/// The limit of a worker has two names, for it stands where an operator looks for it.
+fn check_one_cap(spot: Spot<'_>, report: &mut Report) {
+    let cap = spot.key("workers").key("cap");
+    if spot.key("workers").has("cap") && spot.has("max_in_flight_per_endpoint") {
+        let problem = "\"cap\" and \"max_in_flight_per_endpoint\" are the same limit";
+        let finding = report.fault(cap.key_span(), Code::Conflict, problem);
+        let other = spot.key("max_in_flight_per_endpoint").key_span();
+        finding.related(other, "the other one is here").hint("remove one of both");
     }
 }
 
@@ -275,7 +294,7 @@ fn static_servers(
 
 fn upstream_timeouts(
     raw: raw::UpstreamTimeouts,
-    has_workers: bool,
+    idle_default: Duration,
     spot: Spot<'_>,
     report: &mut Report,
 ) -> Option<UpstreamTimeouts> {
@@ -287,8 +306,7 @@ fn upstream_timeouts(
         head: or(head, 60),
         read: or(read, 60),
         write: or(write, 60),
-        // Below the keep-alive of the shortest-lived app servers (5 s) where we do not know better.
-        idle: or(idle, if has_workers { 4 } else { 50 }),
+        idle: idle.map_or(idle_default, |time| time.0),
     };
     if timeouts.connect > timeouts.total_connect {
         let total = format_duration(timeouts.total_connect);

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::preset::{self, Given, Recipe};
 use super::{Scene, account, file_path, keep};
 use crate::fault::Code;
-use crate::model::{EnvInherit, Readiness, Template, WorkerCount, WorkerSpec, WorkerTransport};
+use crate::model::{EnvInherit, Preset, Readiness, Template, WorkerCount, WorkerSpec, WorkerTransport};
 use crate::raw;
 use crate::report::Report;
 use crate::suggest::did_you_mean;
@@ -13,9 +14,27 @@ use crate::template::{Piece, pieces};
 use crate::tree::Spot;
 use crate::units::Reason;
 
-/// Compiles one group of workers.
-pub(crate) fn workers(raw: raw::Workers, spot: Spot<'_>, scene: &Scene<'_>, report: &mut Report) -> Option<WorkerSpec> {
+/// A group of workers, and what follows from its program.
+pub(super) struct Workers {
+    pub(super) spec: WorkerSpec,
+    /// Most requests under way with each of them.
+    pub(super) cap: Option<u32>,
+}
+
+/// Compiles one group of workers; `cap` is what the upstream says of requests under way with each.
+pub(super) fn workers(
+    raw: raw::Workers,
+    upstream_cap: Option<u32>,
+    spot: Spot<'_>,
+    scene: &Scene<'_>,
+    report: &mut Report,
+) -> Option<Workers> {
     let raw::Workers {
+        preset,
+        app,
+        args,
+        keep_alive,
+        cap,
         command,
         count,
         cwd,
@@ -29,30 +48,46 @@ pub(crate) fn workers(raw: raw::Workers, spot: Spot<'_>, scene: &Scene<'_>, repo
         stop_timeout,
         deploy,
     } = raw;
-    let transport = transport.map_or(WorkerTransport::Unix, WorkerTransport::from);
+    let is_named = preset.is_some() || !spot.has("preset");
+    let preset = preset.map_or(Preset::Custom, Preset::from);
+    let recipe = Recipe::of(preset);
+    let usual = recipe.map_or(WorkerTransport::Unix, |recipe| recipe.transport);
+    let transport = transport.map_or(usual, WorkerTransport::from);
     let mut usage = Usage { transport, found: Vec::new(), sound: true };
     let command = command.and_then(|command| argv(command, spot.key("command"), &mut usage, report));
+    let args = preset::args(args, spot.key("args"), &mut usage, report);
     let env = variables(env.unwrap_or_default(), spot.key("env"), &mut usage, report);
+    let (keep_alive, cap) = (keep_alive.map(|time| time.0), cap.or(upstream_cap));
+    let given = Given { command, app, args, transport, keep_alive, cap };
+    let expansion = match recipe {
+        Some(recipe) => preset::expand(preset, recipe, given, spot, &mut usage, report),
+        None if is_named => preset::custom(given, spot, report),
+        None => None,
+    };
     usage.check_address(spot, report);
     let user_spot = spot.key("user");
     let user = user.map(|name| account(name, user_spot, report));
-    let ready = readiness(ready, spot.key("ready"), report);
+    let ready = ready.map(|ready| readiness(ready, spot.key("ready"), report));
     let env_inherit = inherit(env_inherit, spot.key("env_inherit"), report);
-    Some(WorkerSpec {
-        command: command?,
+    let cwd = cwd.map(|cwd| file_path(&cwd, spot.key("cwd"), report));
+    let expansion = expansion?;
+    let spec = WorkerSpec {
+        command: expansion.command,
         count: worker_count(count),
         transport,
-        cwd: cwd.map(|cwd| file_path(&cwd, spot.key("cwd"), report)),
-        env: env?,
+        cwd,
+        env: expansion.program.env.iter().cloned().chain(env?).collect(),
         env_inherit: env_inherit?,
         env_secret: scene.variables.iter().filter(|name| !is_common(name)).cloned().collect(),
         user: transpose(user)?,
-        ready: ready?,
+        ready: transpose(ready)?.unwrap_or(expansion.ready),
         boot_timeout: boot_timeout.map_or(Duration::from_secs(60), |time| time.0),
         drain_timeout: drain_timeout.map_or(Duration::from_secs(30), |time| time.0),
         stop_timeout: stop_timeout.map_or(Duration::from_secs(10), |time| time.0),
         deploy: super::deploy::deploy(deploy, spot.key("deploy"), report),
-    })
+        program: expansion.program,
+    };
+    Some(Workers { spec, cap: expansion.cap })
 }
 
 /// `None` for a value that was given and faulty.
@@ -131,15 +166,24 @@ fn variable_name(name: &str, spot: Spot<'_>, report: &mut Report) -> bool {
 }
 
 /// Which templates a group of workers uses.
-struct Usage {
+pub(super) struct Usage {
     transport: WorkerTransport,
     found: Vec<Template>,
     sound: bool,
 }
 
 impl Usage {
+    /// Takes note of the templates in a text that is known to be sound.
+    pub(super) fn note(&mut self, text: &str) {
+        let templates = pieces(text).into_iter().filter_map(|piece| match piece {
+            Piece::Template(template) => Some(template),
+            Piece::Literal(_) | Piece::Braced(_) | Piece::Unknown(_) => None,
+        });
+        self.found.extend(templates);
+    }
+
     /// Reports unknown templates and those that have no value with this transport.
-    fn look_at(&mut self, text: &str, spot: Spot<'_>, report: &mut Report) {
+    pub(super) fn look_at(&mut self, text: &str, spot: Spot<'_>, report: &mut Report) {
         if text.contains('\0') {
             self.sound = false;
             report.fault(spot.span(), Code::BadValue, "a zero byte cannot be passed to a program");
@@ -225,10 +269,10 @@ fn inherit(raw: Option<raw::EnvInherit>, spot: Spot<'_>, report: &mut Report) ->
     }
 }
 
-fn readiness(raw: Option<raw::Ready>, spot: Spot<'_>, report: &mut Report) -> Option<Readiness> {
+fn readiness(raw: raw::Ready, spot: Spot<'_>, report: &mut Report) -> Option<Readiness> {
     match raw {
-        None | Some(raw::Ready::Word(raw::ReadyWord::Connect)) => Some(Readiness::Connect),
-        Some(raw::Ready::Http(raw::ReadyHttp { http })) => {
+        raw::Ready::Word(raw::ReadyWord::Connect) => Some(Readiness::Connect),
+        raw::Ready::Http(raw::ReadyHttp { http }) => {
             let path = http?;
             let is_target = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
             if is_target {

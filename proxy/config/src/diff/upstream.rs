@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::settings::{Setting, Settings, list, optional};
 use super::{Changes, capacity, dns};
-use crate::model::{EndpointSource, StaticServer, Upstream, UpstreamTimeouts, WorkerCount, WorkerSpec};
+use crate::model::{EndpointSource, StaticServer, Upstream, UpstreamTimeouts, WorkerCount, WorkerProgram, WorkerSpec};
 use crate::units::format_duration;
 
 /// An upstream with other settings.
@@ -209,6 +209,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         drain_timeout,
         stop_timeout,
         deploy,
+        program,
     } = old;
     let mut replace = Settings::default();
     replace.compare("command", command, &new.command, |words| list(words.iter().cloned()));
@@ -232,6 +233,12 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
     live.time("drain_timeout", drain_timeout, &new.drain_timeout);
     live.time("stop_timeout", stop_timeout, &new.stop_timeout);
     super::deploy::deploy(deploy, &new.deploy, &mut live);
+    // What they make of the command is told with the command.
+    let WorkerProgram { preset, keep_alive, env: _ } = program;
+    live.compare("preset", preset, &new.program.preset, |preset| preset.word().to_owned());
+    live.compare("keep_alive", keep_alive, &new.program.keep_alive, |time| {
+        time.map_or_else(|| "not known".to_owned(), format_duration)
+    });
     let change = WorkersChange { needs_new_workers: replace.0, live: live.0 };
     (!change.needs_new_workers.is_empty() || !change.live.is_empty()).then_some(change)
 }

@@ -36,6 +36,7 @@ impl Generation {
             drain_timeout: _,
             stop_timeout: _,
             deploy: _,
+            program: _,
         } = spec;
         let own = &self.spec;
         own.command == *command

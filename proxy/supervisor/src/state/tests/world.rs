@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_config::model::{
-    DeployPolicy, DeployStrategy, EnvInherit, Portion, Readiness, WorkerCount, WorkerSpec, WorkerTransport,
-};
+use tidegate_config::model::{DeployPolicy, DeployStrategy, Portion, WorkerCount, WorkerSpec};
 
 use crate::backoff::RestartPolicy;
 use crate::command::{Command, PoolSpec};
@@ -368,19 +366,9 @@ impl World {
 
 pub(super) fn spec(count: u32) -> WorkerSpec {
     WorkerSpec {
-        command: vec!["app".to_owned()],
         count: WorkerCount::Fixed(count),
-        transport: WorkerTransport::Unix,
-        cwd: None,
-        env: BTreeMap::new(),
-        env_inherit: EnvInherit::All,
-        env_secret: Vec::new(),
-        user: None,
-        ready: Readiness::Connect,
-        boot_timeout: Duration::from_secs(60),
-        drain_timeout: Duration::from_secs(30),
-        stop_timeout: Duration::from_secs(10),
         deploy: DeployPolicy { surge: Portion::Count(1), min_ready: Duration::ZERO, ..DeployPolicy::default() },
+        ..WorkerSpec::new(vec!["app".to_owned()])
     }
 }
 

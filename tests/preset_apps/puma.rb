@@ -1,0 +1,2 @@
+# Puma has no option for this.
+persistent_timeout 2
