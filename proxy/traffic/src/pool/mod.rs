@@ -40,7 +40,7 @@ use tidegate_config::model::{self, Address, EndpointSource, ServerAddress, Upstr
 
 use crate::refusal::Refusal;
 use crate::retry::budget::Budget;
-use balance::Balance;
+use balance::{Balance, Ring};
 use breaker::{Breaker, BreakerStatus};
 use ejection::{Ejections, Watched, transitions};
 use endpoint::{Endpoint, EndpointId, EndpointState, EndpointStatus, OnIdle, Origin, WorkerKey};
@@ -219,6 +219,9 @@ impl Pool {
     /// so that whoever stops them can still wait for their last exchange.
     pub fn reconfigure(&self, upstream: &Upstream) {
         self.retry_budget.configure(upstream.retry_budget);
+        if let EndpointSource::Servers(servers) = &upstream.source {
+            self.prepare(Some(&upstream.balance), |known| known.configure(servers));
+        }
         let mut inner = self.lock();
         inner.gate.limits = upstream.capacity.clone();
         inner.balance.set_kind(&upstream.balance);
@@ -253,6 +256,7 @@ impl Pool {
     /// without addresses. Returns the endpoints that are gone: they get no new request and finish those they have. What
     /// is told of a name before the file has it counts once [`reconfigure`](Self::reconfigure) brings it.
     pub fn resolve(&self, name: &ServerAddress, found: Vec<Resolved>) -> Vec<EndpointId> {
+        self.prepare(None, |known| known.resolve(name, found.clone()));
         let mut inner = self.lock();
         inner.servers.resolve(name, found);
         if inner.servers.is_empty() {
@@ -376,6 +380,24 @@ impl Pool {
             breaker: inner.breaker.as_ref().map(Breaker::status),
             endpoints: inner.endpoints.iter().map(|endpoint| endpoint.status()).collect(),
         }
+    }
+
+    /// Builds rings while nobody waits for the lock: those that the servers will have after this change. Should another change
+    /// come in between, `align` builds its own.
+    fn prepare(&self, balance: Option<&model::Balance>, change: impl FnOnce(&mut Servers)) {
+        let inner = self.lock();
+        if !matches!(balance.unwrap_or(inner.balance.kind()), model::Balance::Consistent(_)) {
+            return;
+        }
+        let mut servers = inner.servers.clone();
+        drop(inner);
+        change(&mut servers);
+        let members = servers.list().into_iter().map(|listed| {
+            let (weight, tier) = listed.place();
+            (tier, listed.address, weight)
+        });
+        let rings = Ring::of_tiers(members);
+        self.lock().balance.prepare(rings);
     }
 
     /// Endpoints of the servers as they are known now, those of before among them.

@@ -32,7 +32,7 @@ pub struct Share {
 }
 
 /// Servers of the file with their addresses.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Servers {
     configured: Vec<StaticServer>,
     /// By name; a name that was never told of is not in it.
@@ -47,6 +47,14 @@ pub(super) struct Listed<'a> {
     pub(super) host: Option<Arc<str>>,
     /// Weight and priority, where they are not the server's own.
     pub(super) share: Option<(u32, u32)>,
+}
+
+impl Listed<'_> {
+    /// Its share and its tier.
+    pub(super) fn place(&self) -> (u32, u32) {
+        let (weight, priority) = self.share.unwrap_or((self.server.weight, self.server.priority));
+        (weight.max(1), priority)
+    }
 }
 
 impl Servers {

@@ -23,7 +23,7 @@ use tidegate_config::model;
 use super::endpoint::Endpoint;
 use super::key::Key;
 use super::sticky::Names;
-use consistent::Ring;
+pub(super) use consistent::Ring;
 use draw::Draw;
 use hash::Shares;
 use load::Loads;
@@ -57,6 +57,8 @@ pub(super) struct Balance {
     tiers: Vec<Tier>,
     /// Set where clients stay with endpoints.
     names: Option<Names>,
+    /// For the next `align`.
+    prepared: Vec<Ring>,
 }
 
 /// Endpoints of one priority.
@@ -84,7 +86,7 @@ enum Policy {
 
 impl Balance {
     pub(super) fn new(kind: model::Balance) -> Self {
-        Self { kind, tiers: Vec::new(), names: None }
+        Self { kind, tiers: Vec::new(), names: None, prepared: Vec::new() }
     }
 
     /// Chooses in this way after the next `align`.
@@ -109,6 +111,12 @@ impl Balance {
         self.kind.key().is_some()
     }
 
+    /// What takes long of an `align` that is to follow. It is made without the pool's lock; where it does not fit the members
+    /// then it is made again, with it.
+    pub(super) fn prepare(&mut self, rings: Vec<Ring>) {
+        self.prepared = rings;
+    }
+
     /// The members have changed; `pick` chooses among these until the next change.
     pub(super) fn align(&mut self, members: Vec<Member>, marks: &Marks) {
         let mut old = std::mem::take(&mut self.tiers);
@@ -126,13 +134,14 @@ impl Balance {
             self.tiers[place].members.push(member);
         }
         let mut places = 0;
+        let mut prepared = std::mem::take(&mut self.prepared);
         for tier in &mut self.tiers {
             tier.first = places;
             for member in &tier.members {
                 member.endpoint.set_place(places);
                 places += 1;
             }
-            tier.policy.align(&tier.members, marks);
+            tier.policy.align(&tier.members, marks, &mut prepared);
         }
     }
 
@@ -191,7 +200,7 @@ impl Policy {
         }
     }
 
-    fn align(&mut self, members: &[Member], marks: &Marks) {
+    fn align(&mut self, members: &[Member], marks: &Marks, prepared: &mut Vec<Ring>) {
         match self {
             Self::RoundRobin(turns) => turns.align(members),
             Self::LeastConn(loads) => loads.align(members, marks),
@@ -201,7 +210,7 @@ impl Policy {
                 turns.align(members);
             }
             Self::Consistent(ring, turns) => {
-                ring.align(members);
+                ring.align(members, prepared);
                 turns.align(members);
             }
             Self::Maglev(table, turns) => {

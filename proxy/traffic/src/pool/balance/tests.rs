@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
-use tidegate_config::model::{self, Address, StaticServer, Variable};
+use tidegate_config::model::{self, Address, EndpointSource, ServerAddress, StaticServer, Upstream, Variable};
 
 use super::round_robin::{Plain, RoundRobin, members};
-use super::{Balance, Choice, Member};
-use crate::fixtures::tcp;
+use super::{Balance, Choice, Member, Policy, Ring};
+use crate::fixtures::{tcp, upstream};
 use crate::mix::mix;
 use crate::pool::endpoint::{Endpoint, EndpointId, Origin};
 use crate::pool::key::Key;
 use crate::pool::lineage::Lineage;
+use crate::pool::servers::{Resolved, Share};
+use crate::pool::{EndpointIds, Pool};
 
 /// Endpoints on ports from 1 on.
 pub(super) fn endpoints(weights: &[u32], lineage: &Arc<Lineage>) -> Vec<Arc<Endpoint>> {
@@ -218,6 +220,72 @@ fn a_ring_does_not_grow_with_the_weights() {
     for (count, share) in counts.into_iter().zip([0.4, 0.4, 0.2, 0.0]) {
         assert!((count as f64 / 20_000.0 - share).abs() < 0.02, "{counts:?}");
     }
+}
+
+type Members = Vec<(Address, u32)>;
+
+/// What is built without the lock is what is looked for with it: else each change would build twice, and once with it.
+#[test]
+fn rings_that_are_prepared_are_those_that_are_needed() {
+    let kind = model::Balance::Consistent(vec![Variable::Path]);
+    let name = ServerAddress::Service { name: "_http._tcp.internal".to_owned() };
+    let server = |address: ServerAddress, weight, priority, down| StaticServer {
+        address,
+        weight,
+        priority,
+        down,
+        max_conns: None,
+        max_fails: None,
+        fail_timeout: None,
+    };
+    let used = |pool: &Pool| -> Vec<Members> {
+        let inner = pool.lock();
+        let rings = inner.balance.tiers.iter().map(|tier| match &tier.policy {
+            Policy::Consistent(ring, _) => ring.of.clone(),
+            other => panic!("{other:?}"),
+        });
+        rings.collect()
+    };
+    let prepared =
+        |pool: &Pool| -> Vec<Members> { pool.lock().balance.prepared.iter().map(|ring| ring.of.clone()).collect() };
+    let lists = [
+        vec![server(tcp(1).into(), 1, 0, false)],
+        vec![server(tcp(2).into(), 0, 1, false), server(tcp(1).into(), 3, 0, true), server(tcp(3).into(), 2, 1, false)],
+        vec![server(name.clone(), 2, 1, false), server(tcp(1).into(), 1, 0, false)],
+    ];
+    let share = |weight, tier| Some(Share { weight, tier });
+    let found = |port: u16, share| {
+        let Address::Tcp(address) = tcp(port) else { unreachable!("it is TCP") };
+        Resolved { address, host: "api.internal".into(), share }
+    };
+    let pool = Pool::new(EndpointIds::default(), &upstream("app", EndpointSource::Servers(lists[0].clone())));
+    for list in &lists {
+        let upstream = Upstream { balance: kind.clone(), ..upstream("app", EndpointSource::Servers(list.clone())) };
+        pool.prepare(Some(&kind), |servers| servers.configure(list));
+        let expected = prepared(&pool);
+        pool.reconfigure(&upstream);
+        assert_eq!(used(&pool), expected, "{list:?}");
+    }
+    for found in [vec![found(5, None), found(6, None)], vec![found(6, share(0, 1)), found(7, share(9, 0))], Vec::new()]
+    {
+        pool.prepare(None, |servers| servers.resolve(&name, found.clone()));
+        let expected = prepared(&pool);
+        pool.resolve(&name, found.clone());
+        assert_eq!(used(&pool), expected, "{found:?}");
+    }
+}
+
+#[test]
+fn a_prepared_ring_is_taken_as_it_is() {
+    let mut table = Table::new(model::Balance::Consistent(vec![Variable::Path]), &[1, 2]);
+    let list: Vec<_> = table.endpoints.iter().map(|one| (0, one.address().clone(), one.weight())).take(1).collect();
+    let rings = Ring::of_tiers(list.into_iter());
+    let place = rings[0].of.as_ptr();
+    table.balance.prepare(rings);
+    let one = table.endpoints[..1].to_vec();
+    table.align(&one);
+    let Policy::Consistent(ring, _) = &table.balance.tiers[0].policy else { unreachable!("it is a ring") };
+    assert!(std::ptr::eq(ring.of.as_ptr(), place) && table.balance.prepared.is_empty());
 }
 
 /// A unix socket has no port (`ngx_http_upstream_init_chash`).
