@@ -34,12 +34,32 @@ pub enum Command {
         /// What the deploy is called in events and status; the sender's choice.
         id: u64,
     },
-    /// That many workers, until the pool's spec asks for another number than now.
+    /// Empty a slot: its worker gets no new request, finishes those it has, and is stopped. The slot stays empty until
+    /// [`Command::RestartWorker`] names it, or until it is not part of the count any more.
+    DrainWorker {
+        /// Name of the pool.
+        pool: String,
+        /// Which slot.
+        slot: u32,
+    },
+    /// That many workers, until the pool's spec asks for another number than now or [`Command::ReleaseCount`].
     SetCount {
         /// Name of the pool.
         pool: String,
         /// How many, at most 4,096; 0 stops them all and keeps the pool.
         count: u32,
+    },
+    /// So many workers more or less, as [`Command::SetCount`]. It never takes the last one away.
+    ChangeCount {
+        /// Name of the pool.
+        pool: String,
+        /// How many more; fewer when negative.
+        by: i32,
+    },
+    /// The number of workers that the pool's spec asks for.
+    ReleaseCount {
+        /// Name of the pool.
+        pool: String,
     },
     /// Drain and stop everything, all pools in parallel; what lives longer than the deadline is killed. A second
     /// shutdown may shorten the deadline of the first, never lengthen it.

@@ -55,6 +55,25 @@ pub enum Event {
     },
     /// A deploy is over: also one that a changed spec began. The first start of a pool is one too.
     DeployEnded(DeployEnd),
+    /// An operator's restart is given up: the new worker failed before it was ready. The old one keeps serving, and no
+    /// other worker of the pool is restarted by that order any more.
+    RestartFailed(Failure),
+    /// A process group was sent SIGKILL, because the worker did not end in time.
+    Killed {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// Another number of workers is wanted.
+    Scaled {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Before.
+        from: u32,
+        /// From now on.
+        to: u32,
+        /// Who wants it.
+        by: ScaledBy,
+    },
     /// A pool changed its state.
     PoolState {
         /// Name of the pool.
@@ -71,6 +90,27 @@ pub enum Event {
     },
     /// The shutdown is over: no worker is left.
     Stopped,
+}
+
+/// Who decides how many workers there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScaledBy {
+    /// The pool's spec.
+    File,
+    /// An order or a signal.
+    Operator,
+}
+
+impl ScaledBy {
+    /// Its name in logs, metrics and JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Operator => "operator",
+        }
+    }
 }
 
 /// One change of a worker's state.

@@ -70,7 +70,7 @@ pub use backoff::RestartPolicy;
 pub use command::{Command, PoolSpec};
 pub use cpu::{Roots, effective_cpus};
 pub use deploy::{DeployEnd, DeployStatus, Outcome};
-pub use event::{Event, Failure, Transition};
+pub use event::{Event, Failure, ScaledBy, Transition};
 pub use guardian::guardian_main;
 pub use handle::{Handle, StartError, SupervisorOptions, start};
 pub use output::{OutputLine, Stream};

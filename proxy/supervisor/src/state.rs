@@ -212,8 +212,17 @@ impl State {
             Input::Command(Command::Deploy { pool, id }) => {
                 self.in_pool(now, &pool, out, |pool, turn| pool.deploy(id, turn));
             }
+            Input::Command(Command::DrainWorker { pool, slot }) => {
+                self.in_pool(now, &pool, out, |pool, turn| pool.hold(slot, turn));
+            }
             Input::Command(Command::SetCount { pool, count }) => {
-                self.in_pool(now, &pool, out, |pool, _| pool.set_count(count));
+                self.in_pool(now, &pool, out, |pool, turn| pool.scale(count, turn));
+            }
+            Input::Command(Command::ChangeCount { pool, by }) => {
+                self.in_pool(now, &pool, out, |pool, turn| pool.scale_by(by, turn));
+            }
+            Input::Command(Command::ReleaseCount { pool }) => {
+                self.in_pool(now, &pool, out, Pool::follow_spec_count);
             }
             Input::Spawned { worker, pid } => {
                 self.in_pool(now, &worker.pool.clone(), out, |pool, _| pool.spawned(&worker, pid));

@@ -73,6 +73,12 @@ pub struct PoolStatus {
     pub state: PoolState,
     /// How many workers are wanted.
     pub target: u32,
+    /// Whether an operator chose the target, rather than the spec.
+    pub is_scaled: bool,
+    /// The slots that make up the target, lowest first.
+    pub slots: Vec<u32>,
+    /// Those of them that an operator emptied.
+    pub held: Vec<u32>,
     /// How many are ready.
     pub ready: u32,
     /// Its generations, oldest first.
@@ -107,6 +113,8 @@ pub struct WorkerStatus {
     pub started: Option<SystemTime>,
     /// Where it is reached, once it is ready.
     pub address: Option<WorkerAddress>,
+    /// Why it leaves once another one serves in its place.
+    pub replaced_for: Option<ExitReason>,
     /// How often its slot was started again, after a failure or by an operator.
     pub restarts: u64,
     /// How the slot's worker before it ended.

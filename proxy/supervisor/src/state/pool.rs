@@ -6,6 +6,7 @@
 
 mod deploys;
 mod failures;
+mod operator;
 mod replacement;
 mod rollout;
 mod takeover;
@@ -38,6 +39,8 @@ pub(super) struct Pool {
     spec_count: Option<WorkerCount>,
     /// The spec that was asked for last.
     spec: Option<WorkerSpec>,
+    /// An operator chose `count`.
+    pub(super) is_scaled: bool,
     target: u64,
     fallback: Option<u64>,
     /// The generation that was asked for last, when it failed: its spec is not tried again unasked.
@@ -61,6 +64,8 @@ pub(super) struct Pool {
 pub(super) struct Slot {
     /// Failures in a row.
     failures: u32,
+    /// An operator emptied it.
+    is_held: bool,
     retry_at: Duration,
     /// Generation of the last worker that got ready here.
     served_by: u64,
@@ -82,6 +87,7 @@ impl Pool {
             count: 0,
             spec_count: None,
             spec: None,
+            is_scaled: false,
             target: 0,
             fallback: None,
             failed: None,
@@ -102,13 +108,7 @@ impl Pool {
         self.timeouts = Timeouts { boot: spec.boot_timeout, drain: spec.drain_timeout, stop: spec.stop_timeout };
         self.policy = spec.deploy;
         self.spec = Some(spec.clone());
-        if self.spec_count != Some(spec.count) {
-            self.spec_count = Some(spec.count);
-            self.set_count(match spec.count {
-                WorkerCount::Fixed(count) => count,
-                WorkerCount::Auto => turn.limits.auto_count,
-            });
-        }
+        self.set_spec_count(spec.count, turn);
         let last_wanted = self.generation(self.last_wanted());
         if last_wanted.is_some_and(|generation| generation.starts_same(&spec)) {
             return;
@@ -120,10 +120,6 @@ impl Pool {
         self.removed = true;
     }
 
-    pub(super) fn set_count(&mut self, count: u32) {
-        self.count = count.min(MAX_COUNT);
-    }
-
     pub(super) fn drained(&mut self, id: &WorkerId, turn: &mut Turn<'_>) {
         if let Some(worker) = self.worker(id).filter(|worker| worker.state == WorkerState::Draining) {
             worker.stop(turn);
@@ -133,6 +129,7 @@ impl Pool {
     pub(super) fn restart(&mut self, slot: u32, turn: &mut Turn<'_>) {
         if let Some(record) = self.slots.get_mut(&slot) {
             record.retry_at = turn.now;
+            record.is_held = false;
         }
         for worker in self.workers.iter_mut().filter(|worker| worker.id.slot == slot) {
             match worker.state {
@@ -181,7 +178,7 @@ impl Pool {
         slot.last_exit = Some((reason, exit.status, turn.now));
         if asked.is_none() {
             self.failed(&worker, reason, exit, turn);
-        } else if asked == Some(ExitReason::Operator) {
+        } else if asked == Some(ExitReason::Operator) && !slot.is_held {
             slot.restarts += 1;
         }
     }
@@ -236,8 +233,8 @@ impl Pool {
         let count = self.count;
         self.retire_where(ExitReason::ScaleDown, |worker| worker.id.slot >= count, turn);
         let (target, base) = (self.target, self.base());
-        let left: Vec<u32> = (0..count).filter(|slot| self.may_leave(*slot, turn.now)).collect();
-        let holders: Vec<u64> = (0..count).filter_map(|slot| self.holder(slot)).collect();
+        let left: Vec<u32> = self.slots().filter(|slot| self.may_leave(*slot, turn.now)).collect();
+        let holders: Vec<u64> = self.slots().filter_map(|slot| self.holder(slot)).collect();
         let is_surplus = |worker: &Worker| {
             let is_old = worker.id.generation != target;
             let is_superseded_boot = worker.id.generation != base && worker.ready_at.is_none();
@@ -264,7 +261,7 @@ impl Pool {
     /// Gives every slot without a worker one of the target if that had taken the slot over, else one of the base
     /// generation, unless that slot's last one of it still leaves.
     fn fill(&mut self, turn: &mut Turn<'_>) {
-        for slot in 0..self.count {
+        for slot in self.slots().collect::<Vec<_>>() {
             let record = self.slots.entry(slot).or_default();
             let start_at = record.retry_at.max(turn.now);
             if record.is_vacated {
@@ -283,6 +280,16 @@ impl Pool {
     fn refill_generation(&self, slot: u32) -> u64 {
         let is_taken = self.slots.get(&slot).is_some_and(|slot| slot.served_by == self.target);
         if is_taken { self.target } else { self.base() }
+    }
+
+    /// Slots that shall have a worker: all of the count but those that an operator emptied.
+    fn slots(&self) -> impl Iterator<Item = u32> {
+        (0..self.count).filter(|slot| !self.is_held(*slot))
+    }
+
+    /// How many workers that makes.
+    fn wanted(&self) -> u32 {
+        u32::try_from(self.slots().count()).unwrap_or(u32::MAX)
     }
 
     fn add(&mut self, slot: u32, generation: u64, start_at: Duration, turn: &mut Turn<'_>) {
@@ -331,7 +338,7 @@ impl Pool {
             PoolState::Stopped
         } else if self.crashloop.is_some() {
             PoolState::Crashloop
-        } else if self.count == 0 {
+        } else if self.slots().next().is_none() {
             PoolState::Empty
         } else if self.is_complete() {
             PoolState::Healthy
@@ -354,7 +361,7 @@ impl Pool {
     /// Whether somebody serves in every slot.
     fn is_complete(&self) -> bool {
         let serves = |slot| self.in_slot(slot).any(|worker| worker.state == WorkerState::Ready);
-        (0..self.count).all(serves)
+        self.slots().all(serves)
     }
 
     /// When time alone changes something. A worker whose time to start has come waits for its turn, not for a time.
@@ -388,6 +395,3 @@ impl Pool {
         self.generations.iter_mut().find(|generation| generation.number == number)
     }
 }
-
-/// More workers than this in one pool are a mistake, not a wish.
-const MAX_COUNT: u32 = 4_096;

@@ -5,5 +5,6 @@ mod deploys;
 mod failures;
 mod generations;
 mod life;
+mod operator;
 mod replacement;
 mod world;

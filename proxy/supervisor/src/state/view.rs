@@ -28,6 +28,9 @@ fn pool_status(pool: &Pool, epoch: SystemTime) -> PoolStatus {
         name: pool.name.clone(),
         state: pool.state,
         target: pool.count,
+        is_scaled: pool.is_scaled,
+        slots: (0..pool.count).collect(),
+        held: pool.held().collect(),
         ready: pool.ready(),
         generations: pool.generations.iter().map(generation).collect(),
         deploys: pool.deploys.iter().map(|deploy| deploy_status(deploy, epoch)).collect(),
@@ -59,6 +62,7 @@ fn worker_status(pool: &Pool, worker: &Worker, epoch: SystemTime) -> WorkerStatu
         since: at(worker.since),
         started: worker.spawned_at.map(at),
         address: worker.address.clone(),
+        replaced_for: worker.successor_wanted,
         restarts: slot.map_or(0, |slot| slot.restarts),
         last_exit: slot.and_then(|slot| slot.last_exit).map(|(reason, status, moment)| LastExit {
             reason,

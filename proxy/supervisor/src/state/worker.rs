@@ -137,6 +137,7 @@ impl Worker {
     fn kill(&mut self, turn: &mut Turn<'_>) {
         self.killed = true;
         turn.act(Action::Kill(self.id.clone()));
+        turn.tell(Event::Killed { worker: self.id.clone() });
     }
 
     fn go(&mut self, to: WorkerState, turn: &mut Turn<'_>) {

@@ -28,6 +28,7 @@ impl Pool {
         match self.fallback {
             // A new generation that fails is no trouble of the pool: it is given up, and the old one serves on.
             Some(fallback) if self.fails_deploy(worker, reason, turn) => self.give_up(fallback, failure, turn),
+            _ if self.is_restart_of_one_that_serves(worker) => self.give_up_restarts(failure, turn),
             Some(_) => self.back_off(worker, reason, turn),
             None => {
                 if self.fails_deploy(worker, reason, turn) && self.open_deploy().is_some_and(|one| one.id.is_some()) {
@@ -79,6 +80,6 @@ impl Pool {
             let is_new = worker.spawned_at.is_some_and(|at| at >= entered);
             (is_new || complete).then(|| began.max(entered) + policy.stable_after)
         });
-        if complete && self.count == 0 { Some(entered) } else { proofs.min() }
+        if complete && self.slots().next().is_none() { Some(entered) } else { proofs.min() }
     }
 }

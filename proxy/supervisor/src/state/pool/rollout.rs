@@ -107,7 +107,7 @@ impl Pool {
             generation.state = GenerationState::Failed;
         }
         turn.tell(Event::GenerationFailed { generation: self.target, failure: failure.clone() });
-        let keeps = has_drained || (0..self.count).any(|slot| self.is_served_by_target_alone(slot));
+        let keeps = has_drained || self.slots().any(|slot| self.is_served_by_target_alone(slot));
         let outcome = if self.frozen && keeps { Outcome::Frozen } else { Outcome::Reverted };
         self.decide(outcome, Some(failure));
         self.forget_vacated();
@@ -128,7 +128,7 @@ impl Pool {
     /// The target has proven that it works when its first worker has stayed ready, or is ready where nobody else is; it is
     /// active when it has done so in every slot. Then nobody is kept to fall back to.
     pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
-        let is_done = (0..self.count).all(|slot| self.is_taken(slot, turn.now));
+        let is_done = self.slots().all(|slot| self.is_taken(slot, turn.now));
         let is_past_canary = is_done || self.has_proven_canary(turn.now);
         let Some(target) = self.generations.iter_mut().find(|generation| generation.number == self.target) else {
             return;

@@ -84,9 +84,9 @@ impl Pool {
 
     /// The next slot whose worker may leave before there is another one.
     fn next_to_vacate(&self) -> Option<u32> {
-        let unserved = (0..self.count).filter(|slot| !self.is_served(*slot)).count();
+        let unserved = self.slots().filter(|slot| !self.is_served(*slot)).count();
         let may_miss = match self.policy.strategy {
-            DeployStrategy::Rolling => self.policy.max_unavailable.rounded_down(self.count) as usize,
+            DeployStrategy::Rolling => self.policy.max_unavailable.rounded_down(self.wanted()) as usize,
             DeployStrategy::Green => 0,
         };
         let is_unproven = self.generation(self.target).is_some_and(|one| one.state == GenerationState::Canary);
@@ -100,19 +100,19 @@ impl Pool {
     /// Slots without a worker of the target.
     fn pending(&self) -> impl Iterator<Item = u32> {
         let has_ours = |slot| self.in_slot(slot).any(|worker: &Worker| worker.id.generation == self.target);
-        (0..self.count).filter(move |slot| !has_ours(*slot))
+        self.slots().filter(move |slot| !has_ours(*slot))
     }
 
     /// Processes that may run, those that leave included.
     fn limit(&self) -> usize {
-        self.count.saturating_add(self.surge()) as usize
+        self.wanted().saturating_add(self.surge()) as usize
     }
 
     /// Processes that may run beyond the count.
     fn surge(&self) -> u32 {
         match self.policy.strategy {
-            DeployStrategy::Rolling => self.policy.surge.rounded_up(self.count).max(1),
-            DeployStrategy::Green => self.count,
+            DeployStrategy::Rolling => self.policy.surge.rounded_up(self.wanted()).max(1),
+            DeployStrategy::Green => self.wanted(),
         }
     }
 
@@ -120,7 +120,7 @@ impl Pool {
     pub(super) fn may_leave(&self, slot: u32, now: Duration) -> bool {
         let is_held_back = self.fallback.is_some() && self.policy.strategy == DeployStrategy::Green;
         let is_taken = |slot| self.is_taken(slot, now);
-        if is_held_back { (0..self.count).all(is_taken) } else { is_taken(slot) }
+        if is_held_back { self.slots().all(is_taken) } else { is_taken(slot) }
     }
 
     /// Remembers that the deploy has touched workers in service, if any of these is.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::Config;
 use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, WorkerSpec};
 
-use super::world::{World, release, seconds};
+use super::world::{World, release, seconds, wanted_slots};
 use crate::command::Command;
 use crate::event::Event;
 use crate::state::Input;
@@ -21,7 +21,10 @@ enum Step {
     SetPools([Option<Wanted>; 2]),
     Deploy,
     Count(u32),
+    ChangeCount(i32),
+    ReleaseCount,
     Restart(u32),
+    Drain(u32),
     Ready(usize),
     Exit(usize, ExitStatus),
     Drained(usize),
@@ -56,7 +59,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => [pool(), pool()].prop_map(Step::SetPools),
         1 => Just(Step::Deploy),
         1 => (0..5_u32).prop_map(Step::Count),
+        1 => (-2..3_i32).prop_map(Step::ChangeCount),
+        1 => Just(Step::ReleaseCount),
         1 => (0..4_u32).prop_map(Step::Restart),
+        1 => (0..4_u32).prop_map(Step::Drain),
         8 => any::<usize>().prop_map(Step::Ready),
         4 => (any::<usize>(), status).prop_map(|(which, status)| Step::Exit(which, status)),
         3 => any::<usize>().prop_map(Step::Drained),
@@ -77,6 +83,9 @@ fn take(world: &mut World, step: &Step) {
         }
         Step::Deploy => world.command(Command::Deploy { pool: "app".to_owned(), id: 1 }),
         Step::Count(count) => world.command(Command::SetCount { pool: "app".to_owned(), count: *count }),
+        Step::ChangeCount(by) => world.command(Command::ChangeCount { pool: "app".to_owned(), by: *by }),
+        Step::ReleaseCount => world.command(Command::ReleaseCount { pool: "app".to_owned() }),
+        Step::Drain(slot) => world.command(Command::DrainWorker { pool: "app".to_owned(), slot: *slot }),
         Step::Restart(slot) => world.command(Command::RestartWorker { pool: "app".to_owned(), slot: *slot }),
         // A late report of readiness may come from a worker that is leaving.
         Step::Ready(which) => {
@@ -105,11 +114,11 @@ fn pick(world: &World, which: usize) -> Option<crate::worker::WorkerId> {
     Some(process.id.clone())
 }
 
-/// Every pool has one ready worker in each slot and no other, all of one generation unless one failed half way.
+/// Every pool has one ready worker in each slot that was not emptied and no other, all of one generation unless one failed half way.
 fn check_converged(world: &World) {
     for pool in world.status() {
         let slots: Vec<u32> = pool.workers.iter().map(|worker| worker.id.slot).collect();
-        assert_eq!(slots, (0..pool.target).collect::<Vec<u32>>(), "{pool:#?}");
+        assert_eq!(slots, wanted_slots(&pool), "{pool:#?}");
         assert!(pool.workers.iter().all(|worker| worker.state == WorkerState::Ready), "{pool:#?}");
         let mixed = pool.workers.iter().any(|worker| worker.id.generation != pool.workers[0].id.generation);
         let failed = pool.generations.iter().any(|generation| generation.state == GenerationState::Failed);

@@ -2,6 +2,7 @@
 
 use super::world::{World, release, seconds};
 use crate::command::Command;
+use crate::state::Input;
 use crate::worker::{ExitReason, ExitStatus, WorkerState};
 
 fn restart(world: &mut World, slot: u32) {
@@ -27,7 +28,9 @@ fn who_is_replaced_serves_until_its_successor_does() {
 fn a_successor_that_fails_is_tried_again_later_while_the_old_one_serves() {
     let mut world = World::serving(1);
     let old = world.only(0);
-    restart(&mut world, 0);
+    let pool = world.state.pools.get_mut("app").expect("pool app");
+    pool.workers[0].successor_wanted = Some(ExitReason::RecycleRequests);
+    world.feed(Input::Tick);
     for _ in 0..3 {
         let new = world.booting().remove(0);
         world.exit(&new, ExitStatus::Code(1));

@@ -334,12 +334,14 @@ impl World {
     /// A worker that leaves for another generation leaves its slot to one in service, or the policy lets slots be empty.
     fn check_service(&self, leaving: &WorkerId) {
         let Some(spec) = self.wanted.get(&leaving.pool) else { return };
-        let count = self.status().into_iter().find(|pool| pool.name == leaving.pool).expect("its pool").target;
+        let pool = self.status().into_iter().find(|pool| pool.name == leaving.pool).expect("its pool");
+        let slots = wanted_slots(&pool);
+        let count = u32::try_from(slots.len()).expect("small");
         let is_served = |slot: u32| {
             let is_ready = |one: &&Process| self.states.get(&one.id.spawn) == Some(&WorkerState::Ready);
             self.processes.values().filter(is_ready).any(|one| one.id.pool == leaving.pool && one.id.slot == slot)
         };
-        let unserved = (0..count).filter(|slot| !is_served(*slot)).count();
+        let unserved = slots.iter().filter(|slot| !is_served(**slot)).count();
         let may_miss = match spec.deploy.strategy {
             DeployStrategy::Rolling => spec.deploy.max_unavailable.rounded_down(count) as usize,
             DeployStrategy::Green => 0,
@@ -351,17 +353,23 @@ impl World {
     /// made it less than there are, none may come on top.
     fn check_processes(&mut self) {
         for pool in self.status() {
+            let count = u32::try_from(wanted_slots(&pool).len()).expect("small");
             let staying = pool.workers.iter().filter(|one| one.state.has_process() && one.state.is_staying()).count();
             let surge = self.wanted.get(&pool.name).map_or(0, |spec| match spec.deploy.strategy {
-                DeployStrategy::Rolling => spec.deploy.surge.rounded_up(pool.target).max(1),
-                DeployStrategy::Green => pool.target.max(1),
+                DeployStrategy::Rolling => spec.deploy.surge.rounded_up(count).max(1),
+                DeployStrategy::Green => count.max(1),
             });
-            let allowed = (pool.target + surge) as usize;
+            let allowed = (count + surge) as usize;
             let most = self.most.entry(pool.name.clone()).or_insert(allowed);
             *most = allowed.max((*most).min(staying));
             assert!(staying <= *most, "{staying} processes where {most} may be: {pool:#?}");
         }
     }
+}
+
+/// Slots that are to have a worker.
+pub(super) fn wanted_slots(pool: &PoolStatus) -> Vec<u32> {
+    pool.slots.iter().copied().filter(|slot| !pool.held.contains(slot)).collect()
 }
 
 pub(super) fn spec(count: u32) -> WorkerSpec {
