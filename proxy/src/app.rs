@@ -197,13 +197,15 @@ impl Assembly {
         tokio::spawn(renew_certificates(program.clone()));
         tokio::spawn(reloader.discovery.clone().run());
         tokio::spawn(reloader.checker.clone().run());
+        tokio::spawn(reloader.bridge.figures.clone().run(reloader.supervisor.clone()));
         announce::print(&program);
         tokio::spawn(tell_ready(program.clone()));
         until_told(&program, &mut signals).await;
         program.stopping.store(true, Ordering::Relaxed);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let ended = shutdown::run(&program, threads, &mut signals).await;
-        reloader.desk.close();
+        reloader.bridge.journal.end();
+        reloader.desk.close().await;
         logs.finish();
         ended.map_err(Ended::Runtime)
     }
@@ -291,6 +293,7 @@ async fn until_told(program: &Arc<Program>, signals: &mut Signals) {
                 tokio::task::spawn_blocking(move || drop(program.reload()));
             }
             Told::Reopen => program.reloader.logs.reopen(),
+            Told::Scale(by) => program.reloader.bridge.scale_all(by),
             Told::Unknown(signal) => tracing::warn!(signal, "signal has no meaning in this version"),
         }
     }

@@ -5,9 +5,14 @@ use crate::admin::guard::Guard;
 use crate::admin::server;
 use crate::admin::socket::AdminSocket;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tidegate_config::model::{Address, Admin};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long the program's end waits for who reads an answer.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// The admin endpoint that is served now.
 pub(crate) struct Desk {
@@ -20,6 +25,7 @@ struct Served {
     admin: Admin,
     guard: Guard,
     stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
 }
 
 /// An endpoint that was bound for a configuration that is not in use yet.
@@ -59,7 +65,7 @@ impl Desk {
         };
         let served_guard = guard.clone();
         let control = control.clone();
-        self.runtime.spawn(async move {
+        let task = self.runtime.spawn(async move {
             // The error says that nobody can stop it any more, which ends it as well.
             let shutdown = async { drop(stopped.wait_for(|stopped| *stopped).await) };
             if let Err(error) = server::serve(socket, control, guard, shutdown).await {
@@ -67,7 +73,7 @@ impl Desk {
             }
         });
         let mut served = self.served.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(old) = served.replace(Served { admin: admin.clone(), guard: served_guard, stop }) {
+        if let Some(old) = served.replace(Served { admin: admin.clone(), guard: served_guard, stop, task }) {
             // The old server may have ended by itself.
             let _ = old.stop.send(true);
         }
@@ -81,10 +87,12 @@ impl Desk {
         }
     }
 
-    /// Ends it after its answers.
-    pub(crate) fn close(&self) {
-        if let Some(served) = self.served.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    /// Ends it after its answers, if they end soon.
+    pub(crate) async fn close(&self) {
+        let served = self.served.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(served) = served {
             let _ = served.stop.send(true);
+            let _ = tokio::time::timeout(LAST_ANSWERS, served.task).await;
         }
     }
 }

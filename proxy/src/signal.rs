@@ -12,7 +12,9 @@ pub(crate) enum Told {
     Reload,
     /// USR1: open log files again.
     Reopen,
-    /// USR2, TTIN, TTOU: mean something in other programs, and their default would end or stop this one.
+    /// TTIN, TTOU: so many workers more for each upstream that has any.
+    Scale(i32),
+    /// USR2: means something in other programs, and its default would end this one.
     Unknown(&'static str),
 }
 
@@ -57,8 +59,8 @@ impl Signals {
             _ = self.hangup.recv() => Told::Reload,
             _ = self.user1.recv() => Told::Reopen,
             _ = self.user2.recv() => Told::Unknown("SIGUSR2"),
-            _ = self.tty_in.recv() => Told::Unknown("SIGTTIN"),
-            _ = self.tty_out.recv() => Told::Unknown("SIGTTOU"),
+            _ = self.tty_in.recv() => Told::Scale(1),
+            _ = self.tty_out.recv() => Told::Scale(-1),
         }
     }
 }

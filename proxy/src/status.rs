@@ -1,6 +1,10 @@
 //! What the program tells about itself: its own state in the words of the admin endpoint.
 
+mod workers;
+
 use crate::admin::control::Control;
+use crate::admin::follow::Feed;
+use crate::admin::order::{NotTaken, Order};
 use crate::admin::view::{self, Readiness, ReloadReport, Status};
 use crate::app::Program;
 use crate::discovery::{Discovery, NameStatus};
@@ -21,6 +25,9 @@ use tidegate_traffic::pool::check::CheckStatus;
 use tidegate_traffic::pool::ejection::Ejected;
 use tidegate_traffic::pool::endpoint::{EndpointState, EndpointStatus, Origin};
 use tidegate_traffic::pool::{Pool, QueueCounts, QueueStatus};
+
+/// How long an order about workers may take to be taken; it is a matter of microseconds.
+const ORDER_PATIENCE: Duration = Duration::from_secs(2);
 
 #[async_trait]
 impl Control for Program {
@@ -70,6 +77,27 @@ impl Control for Program {
 
     async fn stop(&self) {
         self.ask_to_stop();
+    }
+
+    async fn workers(&self, upstream: Option<&str>) -> Result<view::Workers, NotTaken> {
+        let reloader = self.reloader();
+        reloader.bridge.figures.clone().refresh(&reloader.supervisor).await;
+        workers::workers(self, upstream)
+    }
+
+    async fn order(&self, order: Order) -> Result<view::Ordered, NotTaken> {
+        if self.is_stopping() {
+            return Err(NotTaken::Stopping);
+        }
+        let ordered = self.reloader().bridge.order(&order)?;
+        let supervisor = self.reloader().supervisor.clone();
+        // Who looks next sees what came of it. Whether it could be waited for or not, the order was given.
+        let _ = tokio::task::spawn_blocking(move || supervisor.settle(ORDER_PATIENCE)).await;
+        Ok(ordered)
+    }
+
+    fn events(&self, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken> {
+        workers::events(self, upstream)
     }
 }
 
@@ -233,7 +261,7 @@ fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus], discovery:
     });
     let ready = endpoints.iter().filter(|endpoint| endpoint.is_in_service() || endpoint.down).count();
     let supervised = workers.iter().find(|status| status.name == *pool.name());
-    let wanted = supervised.map_or(endpoints.len(), |status| status.target as usize);
+    let wanted = supervised.map_or(endpoints.len(), |status| status.slots.len() - status.held.len());
     let state = match ready {
         0 => "down",
         _ if ready < wanted || names.iter().any(|name| name.addresses == 0) => "degraded",
@@ -256,7 +284,7 @@ fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus], discovery:
         queue: queue(status.queue),
         endpoints: endpoints.iter().map(endpoint).collect(),
         names: names.iter().map(name).collect(),
-        workers: supervised.map(|status| status.workers.iter().map(worker).collect()).unwrap_or_default(),
+        workers: supervised.map(workers::of_group).unwrap_or_default(),
         target: supervised.map(|status| status.target),
         failed_generation: supervised.and_then(failed_generation),
     }

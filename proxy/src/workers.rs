@@ -3,15 +3,22 @@
 //! The supervisor's event sink runs on its thread and must not wait; everything here is a short lock or a send that
 //! cannot block.
 
+mod figures;
+mod journal;
+mod orders;
+
+use self::figures::Figures;
+use self::journal::Journal;
 use crate::plane::Plane;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::SystemTime;
 use tidegate_config::model::{Address, EndpointSource, Model};
 use tidegate_supervisor::{
     Command, DeployEnd, Event, Failure, Handle, Outcome, PoolSpec, PoolState, Transition, WorkerAddress, WorkerId,
     WorkerState,
 };
-use tidegate_traffic::pool::endpoint::{Endpoint, Origin, WorkerKey};
+use tidegate_traffic::pool::endpoint::{Endpoint, EndpointStatus, Origin, WorkerKey};
 use tidegate_traffic::pool::{Expectation, Pool};
 
 /// Pools by name, the newest last: one that left the configuration stays until its last worker has gone, even when
@@ -30,6 +37,10 @@ pub(crate) struct WorkerBridge {
     pools: Mutex<Pools>,
     handle: OnceLock<Handle>,
     plane: OnceLock<Arc<Plane>>,
+    /// What happened.
+    pub(crate) journal: Journal,
+    /// What processes use.
+    pub(crate) figures: Arc<Figures>,
 }
 
 impl WorkerBridge {
@@ -57,6 +68,7 @@ impl WorkerBridge {
 
     /// Takes one event. Never waits.
     pub(crate) fn event(self: &Arc<Self>, event: Event) {
+        self.journal.note(&event, SystemTime::now());
         match event {
             Event::Ready { worker, address } => self.ready(&worker, address),
             Event::Drain { worker } => self.drain(worker),
@@ -68,6 +80,11 @@ impl WorkerBridge {
                 tracing::error!(pool = %failure.worker.pool, generation, "generation given up, the old one keeps serving");
             }
             Event::DeployEnded(end) => log_deploy(&end),
+            Event::RestartFailed(failure) => {
+                tracing::error!(pool = %failure.worker.pool, slot = failure.worker.slot, "restart given up, the old workers keep serving");
+            }
+            Event::Killed { worker } => tracing::warn!(pool = %worker.pool, slot = worker.slot, "worker killed"),
+            Event::Scaled { pool, from, to, by } => tracing::info!(%pool, from, to, by = by.word(), "workers scaled"),
             Event::PoolState { pool, from, to } => {
                 tracing::info!(%pool, from = from.word(), to = to.word(), "pool");
                 self.pool_state(&pool, to);
@@ -86,6 +103,17 @@ impl WorkerBridge {
     fn pools_of(&self, worker: &WorkerId) -> Vec<Arc<Pool>> {
         let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.by_name.get(worker.pool.as_ref()).cloned().unwrap_or_default()
+    }
+
+    /// Figures of the workers of a name that may have requests, by spawn number.
+    pub(crate) fn endpoints(&self, name: &str) -> HashMap<u64, EndpointStatus> {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner).by_name.get(name).cloned();
+        let endpoints = pools.unwrap_or_default().into_iter().flat_map(|pool| pool.endpoints());
+        let of_worker = |endpoint: Arc<Endpoint>| match endpoint.origin() {
+            Origin::Worker { key, .. } => Some((key.spawn, endpoint.status())),
+            Origin::Static => None,
+        };
+        endpoints.filter_map(of_worker).collect()
     }
 
     fn ready(&self, worker: &WorkerId, address: WorkerAddress) {

@@ -2,13 +2,16 @@
 //!
 //! It blocks and brings its own runtime, so that commands stay plain functions. Never use it inside the program.
 
+mod workers;
+
 use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderValue, Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tidegate_config::model::{Address, Secret};
@@ -118,26 +121,89 @@ impl AdminClient {
         deadline: Duration,
         wanted: &[StatusCode],
     ) -> Result<T, ClientError> {
-        let at = self.at();
-        let failed = |error: String| ClientError::Connection { at: at.clone(), error };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| failed(error.to_string()))?;
-        let answer = runtime.block_on(async { tokio::time::timeout(deadline, self.exchange(method, path)).await });
-        let (status, body) = answer.map_err(|_| ClientError::Deadline { at: at.clone(), deadline })??;
-        if status == StatusCode::UNAUTHORIZED {
-            return Err(ClientError::Token { at });
-        }
-        let unexpected = |error: String| ClientError::Answer { at: at.clone(), status, error };
-        if !wanted.contains(&status) {
-            let problem = serde_json::from_slice::<Problem>(&body).map(|problem| problem.error);
-            return Err(unexpected(problem.unwrap_or_else(|_| "it is not the admin endpoint of tidegate".to_owned())));
-        }
-        serde_json::from_slice(&body).map_err(|error| unexpected(format!("the answer cannot be read: {error}")))
+        let body = self.fetch(method, path, deadline, wanted)?;
+        self.read(StatusCode::OK, &body)
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> Result<(StatusCode, Bytes), ClientError> {
+    fn read<T: DeserializeOwned>(&self, status: StatusCode, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| {
+            let error = format!("the answer cannot be read: {error}");
+            ClientError::Answer { at: self.at(), status, error }
+        })
+    }
+
+    /// The whole answer to one request.
+    fn fetch(
+        &self,
+        method: Method,
+        path: &str,
+        deadline: Duration,
+        wanted: &[StatusCode],
+    ) -> Result<Bytes, ClientError> {
+        let whole = async {
+            let response = self.exchange(method, path).await?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+            Ok((status, body.map_err(|error| self.failed(error))?.to_bytes()))
+        };
+        let (status, body) = self.runtime()?.block_on(self.in_time(deadline, whole))?;
+        if wanted.contains(&status) { Ok(body) } else { Err(self.refused(status, &body)) }
+    }
+
+    /// The lines of an answer as they come; `deadline` is for its head. Ends with the answer, or when `each` fails.
+    fn lines(
+        &self,
+        path: &str,
+        deadline: Duration,
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<io::Result<()>, ClientError> {
+        self.runtime()?.block_on(async {
+            let response = self.in_time(deadline, self.exchange(Method::GET, path)).await?;
+            let status = response.status();
+            let mut body = response.into_body();
+            let mut rest = BytesMut::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.map_err(|error| self.failed(error))?;
+                rest.extend_from_slice(frame.data_ref().map_or(&[], |data| data));
+                while let Some(end) = rest.iter().position(|byte| *byte == b'\n').filter(|_| status == StatusCode::OK) {
+                    let line = rest.split_to(end + 1);
+                    if let Err(error) = each(line.strip_suffix(b"\n").unwrap_or(&line)) {
+                        return Ok(Err(error));
+                    }
+                }
+            }
+            if status == StatusCode::OK { Ok(Ok(())) } else { Err(self.refused(status, &rest)) }
+        })
+    }
+
+    fn runtime(&self) -> Result<tokio::runtime::Runtime, ClientError> {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| self.failed(error))
+    }
+
+    async fn in_time<T>(
+        &self,
+        deadline: Duration,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let late = |_| ClientError::Deadline { at: self.at(), deadline };
+        tokio::time::timeout(deadline, answer).await.map_err(late)?
+    }
+
+    fn failed(&self, error: impl ToString) -> ClientError {
+        ClientError::Connection { at: self.at(), error: error.to_string() }
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        let at = self.at();
+        if status == StatusCode::UNAUTHORIZED {
+            return ClientError::Token { at };
+        }
+        let problem = serde_json::from_slice::<Problem>(body).map(|problem| problem.error);
+        let error = problem.unwrap_or_else(|_| "it is not the admin endpoint of tidegate".to_owned());
+        ClientError::Answer { at, status, error }
+    }
+
+    async fn exchange(&self, method: Method, path: &str) -> Result<Response<Incoming>, ClientError> {
         match &self.address {
             Address::Unix(socket) => {
                 let stream =
@@ -158,29 +224,19 @@ impl AdminClient {
         method: Method,
         path: &str,
         host: &str,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let failed = |error: String| ClientError::Connection { at: self.at(), error };
+    ) -> Result<Response<Incoming>, ClientError> {
         let mut request = Request::builder().method(method).uri(path).header(HOST, host);
         if let Some(Secret(token)) = &self.token {
-            let mut value =
-                HeaderValue::try_from(format!("Bearer {token}")).map_err(|error| failed(error.to_string()))?;
+            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|error| self.failed(error))?;
             value.set_sensitive(true);
             request = request.header(AUTHORIZATION, value);
         }
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| failed(error.to_string()))?;
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| self.failed(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-        let (mut sender, connection) = handshake.map_err(|error| failed(error.to_string()))?;
-        let answer = async {
-            let response = sender.send_request(request).await.map_err(|error| failed(error.to_string()))?;
-            let (head, body) = response.into_parts();
-            let body = Limited::new(body, LARGEST_ANSWER).collect().await.map_err(|error| failed(error.to_string()))?;
-            Ok((head.status, body.to_bytes()))
-        };
-        tokio::select! {
-            biased;
-            answer = answer => answer,
-            Err(error) = connection => Err(failed(error.to_string())),
-        }
+        let (mut sender, connection) = handshake.map_err(|error| self.failed(error))?;
+        // Ends with the runtime, which lives for one answer. What goes wrong with it is told by the answer too.
+        tokio::spawn(connection);
+        sender.send_request(request).await.map_err(|error| self.failed(error))
     }
 
     fn not_connected(&self, error: &io::Error) -> ClientError {

@@ -1,8 +1,12 @@
 //! What the admin endpoint asks of the program.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
-use super::view::{Readiness, ReloadReport, Status};
+use super::follow::Feed;
+use super::order::{NotTaken, Order};
+use super::view::{Ordered, Readiness, ReloadReport, Status, Workers};
 
 /// The program, as the admin endpoint sees it. Called on the control runtime; a method may be dropped at any await when
 /// the client leaves, so a reload must go on by itself.
@@ -18,4 +22,10 @@ pub trait Control: Send + Sync + 'static {
     async fn reload(&self) -> ReloadReport;
     /// Starts a graceful shutdown and returns at once.
     async fn stop(&self);
+    /// The workers of one upstream, or of all.
+    async fn workers(&self, upstream: Option<&str>) -> Result<Workers, NotTaken>;
+    /// Gives an order about workers, and returns once it is taken.
+    async fn order(&self, order: Order) -> Result<Ordered, NotTaken>;
+    /// What happens to the workers of one upstream, or of all.
+    fn events(&self, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken>;
 }

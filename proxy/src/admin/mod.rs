@@ -6,9 +6,12 @@
 
 pub mod client;
 pub mod control;
+pub mod follow;
 pub mod guard;
+pub mod order;
 mod routes;
 pub mod server;
 pub mod socket;
 pub mod table;
 pub mod view;
+mod worker_routes;

@@ -13,6 +13,7 @@ use http::{HeaderValue, StatusCode};
 use super::control::Control;
 use super::guard::Guard;
 use super::view::Problem;
+use super::worker_routes;
 
 type Program = State<Arc<dyn Control>>;
 
@@ -25,6 +26,7 @@ pub(crate) fn router(control: Arc<dyn Control>, guard: Guard) -> Router {
         .route("/readyz", get(readyz))
         .route("/reload", post(reload))
         .route("/stop", post(stop))
+        .merge(worker_routes::router())
         .fallback(async || problem(StatusCode::NOT_FOUND, "no such path".to_owned()))
         .method_not_allowed_fallback(async || {
             problem(StatusCode::METHOD_NOT_ALLOWED, "another method is needed".to_owned())
@@ -68,6 +70,6 @@ async fn stop(State(program): Program) -> impl IntoResponse {
     (StatusCode::ACCEPTED, Json(serde_json::json!({ "stopping": true })))
 }
 
-fn problem(status: StatusCode, error: String) -> Response {
+pub(super) fn problem(status: StatusCode, error: String) -> Response {
     (status, Json(Problem { error })).into_response()
 }

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -12,6 +13,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::admin::client::{AdminClient, ClientError};
+use crate::admin::follow::{ENDED, Feed, Page};
+use crate::admin::order::{NotTaken, Order, Scale};
 use crate::admin::view::{self, Readiness, ReloadReport, Status};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -21,6 +24,37 @@ const SOON: Duration = Duration::from_secs(10);
 pub(crate) struct Fake {
     pub(crate) stopped: AtomicBool,
     pub(crate) refuse: AtomicBool,
+    pub(crate) orders: Mutex<Vec<Order>>,
+    pub(crate) feed: Arc<Counting>,
+}
+
+/// Entries that are their own numbers.
+#[derive(Default)]
+pub(crate) struct Counting {
+    pub(crate) count: watch::Sender<u64>,
+}
+
+impl Feed for Counting {
+    fn before_last(&self, count: usize) -> u64 {
+        self.count.borrow().saturating_sub(count as u64)
+    }
+
+    fn after(&self, number: u64) -> Page {
+        let last = Some(*self.count.borrow()).filter(|count| *count != ENDED).unwrap_or(number);
+        let lines: String = (number + 1..=last).map(|number| format!("{{\"number\":{number}}}\n")).collect();
+        Page { lines: lines.into_bytes(), last: last.max(number) }
+    }
+
+    fn news(&self) -> watch::Receiver<u64> {
+        self.count.subscribe()
+    }
+}
+
+fn known(upstream: Option<&str>) -> Result<(), NotTaken> {
+    match upstream {
+        None | Some("app") => Ok(()),
+        Some(name) => Err(NotTaken::NotThere(format!("\"{name}\" is no upstream with workers; they are: app"))),
+    }
 }
 
 #[async_trait]
@@ -49,6 +83,31 @@ impl Control for Fake {
 
     async fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    async fn workers(&self, upstream: Option<&str>) -> Result<view::Workers, NotTaken> {
+        known(upstream)?;
+        let worker = view::WorkerDetail { pid: Some(42), state: "ready".to_owned(), ..view::WorkerDetail::default() };
+        let group = view::WorkerGroup {
+            name: "app".to_owned(),
+            target: 1,
+            workers: vec![worker],
+            ..view::WorkerGroup::default()
+        };
+        Ok(view::Workers { upstreams: vec![group] })
+    }
+
+    async fn order(&self, order: Order) -> Result<view::Ordered, NotTaken> {
+        let (Order::Restart { upstream, .. } | Order::Drain { upstream, .. } | Order::Scale { upstream, .. }) = &order;
+        known(Some(upstream))?;
+        let ordered = view::Ordered { upstream: upstream.clone(), target: 1, ..view::Ordered::default() };
+        self.orders.lock().unwrap().push(order);
+        Ok(ordered)
+    }
+
+    fn events(&self, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken> {
+        known(upstream)?;
+        Ok(self.feed.clone())
     }
 }
 
@@ -105,6 +164,65 @@ fn a_client_gets_status_reload_and_stop_over_the_unix_socket() {
 }
 
 #[test]
+fn orders_are_taken_once_and_those_that_make_no_sense_are_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = Address::Unix(socket_in(&folder));
+    let running = Running::start(&address, Guard::unix(None));
+    let client = AdminClient::new(address, None);
+    let upstream = || "app".to_owned();
+    let orders = [
+        Order::Restart { upstream: upstream(), slot: None },
+        Order::Restart { upstream: upstream(), slot: Some(3) },
+        Order::Drain { upstream: upstream(), slot: 0 },
+        Order::Scale { upstream: upstream(), to: Scale::To(0) },
+        Order::Scale { upstream: upstream(), to: Scale::By(2) },
+        Order::Scale { upstream: upstream(), to: Scale::By(-1) },
+        Order::Scale { upstream: upstream(), to: Scale::File },
+    ];
+    for order in &orders {
+        assert_eq!(client.order(order, SOON).unwrap().upstream, "app");
+    }
+    let refused = client.order(&Order::Drain { upstream: "apq".to_owned(), slot: 0 }, SOON).unwrap_err();
+    assert!(
+        refused.to_string().contains("404 Not Found: \"apq\" is no upstream with workers; they are: app"),
+        "{refused}"
+    );
+    assert_eq!(*running.fake.orders.lock().unwrap(), orders);
+}
+
+#[test]
+fn who_follows_hears_each_event_once_until_the_program_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = Address::Unix(socket_in(&folder));
+    let running = Running::start(&address, Guard::unix(None));
+    let client = AdminClient::new(address, None);
+    let feed = running.fake.feed.clone();
+    feed.count.send_replace(20);
+    let numbers = |last: Option<usize>, follow: bool, heard: &mut dyn FnMut(u64)| {
+        let mut each = |line: &[u8]| {
+            let number = serde_json::from_slice::<view::Event>(line).unwrap().number;
+            heard(number);
+            Ok(())
+        };
+        client.events(None, last, follow, SOON, &mut each).unwrap().unwrap();
+    };
+    let mut all = Vec::new();
+    numbers(None, false, &mut |number| all.push(number));
+    assert_eq!(all, (1..=20).collect::<Vec<_>>());
+    let mut followed = Vec::new();
+    numbers(Some(2), true, &mut |number| {
+        followed.push(number);
+        match number {
+            20 => drop(feed.count.send_replace(25)),
+            25 => drop(feed.count.send_replace(ENDED)),
+            _ => {}
+        }
+    });
+    assert_eq!(followed, (19..=25).collect::<Vec<_>>());
+    assert_eq!(client.events_after("app", 23, SOON).unwrap().len(), 0, "an ended feed has nothing");
+}
+
+#[test]
 fn tcp_needs_the_token() {
     let address = Address::Tcp((Ipv4Addr::LOCALHOST, 0).into());
     let running = Running::start(&address, Guard::tcp(Secret("t0ken".to_owned())));
@@ -136,6 +254,15 @@ fn every_path_answers_and_nothing_else_does() {
         ("GET /metrics", "Authorization: Bearer t", "200 OK", "tidegate_config_generation 7\n"),
         ("GET /nowhere", "Authorization: Bearer t", "404 ", "no such path"),
         ("GET /reload", "Authorization: Bearer t", "405 ", "another method"),
+        ("GET /workers?upstream=app", "Authorization: Bearer t", "200 OK", "\"pid\":42"),
+        ("GET /workers?upstream=no", "Authorization: Bearer t", "404 ", "they are: app"),
+        ("GET /workers?upsteam=app", "Authorization: Bearer t", "400 ", "unknown field"),
+        ("GET /workers/restart?upstream=app", "Authorization: Bearer t", "405 ", "another method"),
+        ("POST /workers/scale?upstream=app", "Authorization: Bearer t", "400 ", "count or by"),
+        ("POST /workers/scale?upstream=app&count=x", "Authorization: Bearer t", "400 ", "no number of workers"),
+        ("POST /workers/drain?upstream=app", "Authorization: Bearer t", "400 ", "slot"),
+        ("GET /events?follow=yes", "Authorization: Bearer t", "400 ", "follow"),
+        ("POST /workers/drain?upstream=app&slot=1", "X-A: b", "401 ", "www-authenticate: Bearer"),
         ("GET /stop", "Authorization: Bearer t", "405 ", "another method"),
         ("GET /nowhere", "X-A: b", "401 ", "www-authenticate: Bearer"),
         ("GET /healthz", "X-A: b", "401 ", "Authorization: Bearer TOKEN"),

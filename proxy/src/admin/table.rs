@@ -1,6 +1,7 @@
 //! `tidegate status` for people: aligned columns, colours where the reader is a terminal.
 
 mod health;
+mod workers;
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -8,6 +9,8 @@ use std::time::Duration;
 use super::view::{
     ConcurrencyLimit, Endpoint, LastReload, Listener, Name, Queue, RateLimit, Site, Status, Upstream, Worker, span,
 };
+
+pub use workers::{print_event, print_workers};
 
 /// Whether states are coloured: only on a terminal and without `NO_COLOR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +71,10 @@ fn print_upstream(upstream: &Upstream, colours: Colours, out: &mut dyn Write) ->
     if let Some(target) = target {
         let ready = workers.iter().filter(|worker| worker.state == "ready").count();
         write!(out, ", {ready} of {target} workers ready")?;
+        let drained = workers.iter().filter(|worker| worker.state == "drained").count();
+        if drained > 0 {
+            write!(out, ", {drained} drained")?;
+        }
     }
     writeln!(out)?;
     writeln!(out, "  {}", load(*in_flight, *max_in_flight, queue))?;
@@ -302,9 +309,9 @@ fn painted(state: &str, colours: Colours) -> String {
     if colours == Colours::Off {
         return state;
     }
-    let colour = match state.as_str() {
+    let colour = match state.split(',').next().unwrap_or_default() {
         "ready" => 32,
-        "starting" | "draining" | "stopping" | "degraded" => 33,
+        "starting" | "draining" | "drained" | "stopping" | "degraded" => 33,
         _ => 31,
     };
     format!("\x1b[{colour}m{state}\x1b[0m")

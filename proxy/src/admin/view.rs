@@ -3,12 +3,14 @@
 //! States are text in lower case with underscores, so that an older client prints a state it does not know.
 
 mod health;
+mod workers;
 
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 pub use health::{Breaker, Check, Ejected};
+pub use workers::{Event, Ordered, OrderedWorker, WorkerDetail, WorkerExit, WorkerGroup, Workers};
 
 /// `GET /status`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -216,7 +218,7 @@ pub struct Worker {
     pub slot: u32,
     /// `None` between two processes.
     pub pid: Option<u32>,
-    /// `starting`, `ready`, `draining`, `stopping`, `backoff`, ...
+    /// `starting`, `ready`, `draining`, `stopping`, `backoff`, ..., `drained` for a slot that an operator emptied.
     pub state: String,
     /// Starts after the first.
     pub restarts: u64,

@@ -1,8 +1,12 @@
 //! The shape of the command line. What the words mean is decided in the siblings.
 
+mod workers;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
+
+pub(super) use workers::{Drain, Events, Restart, Scale, Wait, Workers};
 
 /// Edge proxy, load balancer and worker supervisor in one binary.
 #[derive(Debug, Parser)]
@@ -44,6 +48,16 @@ pub(super) enum Subcommand {
     Status(Status),
     /// Stop the running program gracefully
     Stop(Stop),
+    /// Show the workers of the running program
+    Workers(Workers),
+    /// Replace workers by new ones, each before the old one leaves
+    Restart(Restart),
+    /// Let a worker finish its requests and stop it; its slot stays empty until `restart`
+    Drain(Drain),
+    /// Change the number of workers
+    Scale(Scale),
+    /// Show what happened to workers
+    Events(Events),
     /// Serve a command's workers without a site file
     Serve(Serve),
     /// Print the version
@@ -178,6 +192,11 @@ impl Subcommand {
             Self::Reload(reload) => &mut reload.endpoint.config,
             Self::Status(status) => &mut status.endpoint.config,
             Self::Stop(stop) => &mut stop.endpoint.config,
+            Self::Workers(workers) => &mut workers.endpoint.config,
+            Self::Restart(restart) => &mut restart.endpoint.config,
+            Self::Drain(drain) => &mut drain.endpoint.config,
+            Self::Scale(scale) => &mut scale.endpoint.config,
+            Self::Events(events) => &mut events.endpoint.config,
             Self::Schema | Self::Serve(_) | Self::Version | Self::Completion(_) => return self,
         };
         own.config = own.config.take().or(outer.config);

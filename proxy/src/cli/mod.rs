@@ -6,9 +6,12 @@
 mod admin_endpoint;
 mod arguments;
 mod check;
+mod events;
 mod locate;
 mod operate;
+mod orders;
 mod serve;
+mod workers;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -93,6 +96,11 @@ impl Operation {
             Subcommand::Reload(reload) => operate::reload(&reload, host, streams),
             Subcommand::Status(status) => operate::status(&status, host, streams),
             Subcommand::Stop(stop) => operate::stop(&stop, host, streams),
+            Subcommand::Workers(workers) => workers::workers(&workers, host, streams),
+            Subcommand::Restart(restart) => orders::restart(&restart, host, streams),
+            Subcommand::Drain(drain) => orders::drain(&drain, host, streams),
+            Subcommand::Scale(scale) => orders::scale(&scale, host, streams),
+            Subcommand::Events(events) => events::events(&events, host, streams),
             Subcommand::Version => operate::version(streams),
             Subcommand::Completion(completion) => operate::completion(&completion, streams, &mut Arguments::command()),
             Subcommand::Run(_) | Subcommand::Serve(_) => Ok(Exit::Usage),

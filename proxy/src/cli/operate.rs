@@ -8,10 +8,11 @@ use super::{Exit, Host, Streams, admin_endpoint};
 use crate::admin::client::ClientError;
 use crate::admin::table::{self, Colours};
 use crate::admin::view::ReloadReport;
+use http::StatusCode;
 use tidegate_config::Faults;
 
 /// For an answer that needs no work.
-const AT_ONCE: Duration = Duration::from_secs(10);
+pub(super) const AT_ONCE: Duration = Duration::from_secs(10);
 /// How often `stop` looks whether the program is gone.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -135,12 +136,15 @@ pub(super) fn completion(
     Ok(Exit::Fine)
 }
 
-fn wrong(problem: &str, streams: &mut Streams<'_>) -> io::Result<Exit> {
+pub(super) fn wrong(problem: &str, streams: &mut Streams<'_>) -> io::Result<Exit> {
     writeln!(streams.err, "error: {problem}")?;
     Ok(Exit::Usage)
 }
 
-fn unreachable(error: &ClientError, streams: &mut Streams<'_>) -> io::Result<Exit> {
+pub(super) fn unreachable(error: &ClientError, streams: &mut Streams<'_>) -> io::Result<Exit> {
+    if let ClientError::Answer { status: StatusCode::NOT_FOUND, error, .. } = error {
+        return wrong(error, streams);
+    }
     writeln!(streams.err, "error: {error}")?;
     Ok(Exit::Runtime)
 }

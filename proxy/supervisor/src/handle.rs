@@ -166,9 +166,18 @@ fn setup_io(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
 impl Handle {
     /// Gives an order. Never blocks; orders are taken in the sequence they were given in.
     pub fn send(&self, command: Command) {
-        lock(&self.shared.commands).push_back(command);
+        lock(&self.shared.orders).give(command);
         // A full counter means that a wake-up is pending already.
         let _ = rustix::io::write(&self.shared.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Waits until every order given so far was taken, at most that long. True if [`Handle::status`] shows what came of them.
+    #[must_use]
+    pub fn settle(&self, deadline: Duration) -> bool {
+        let orders = lock(&self.shared.orders);
+        let given = orders.given;
+        let waited = self.shared.taken.wait_timeout_while(orders, deadline, |orders| orders.done < given);
+        waited.unwrap_or_else(PoisonError::into_inner).0.done >= given
     }
 
     /// What was there after the last change. Cheap; the value does not change any more.
@@ -188,8 +197,9 @@ impl Handle {
 
 /// What the thread and its handles share.
 pub(crate) struct Shared {
-    /// Guards the orders not taken yet. Not bounded: there is one for each thing an operator does or a worker ends.
-    commands: Mutex<VecDeque<Command>>,
+    /// Guards the orders not taken yet.
+    orders: Mutex<Orders>,
+    taken: Condvar,
     wake: OwnedFd,
     /// Guards the pointer, for as long as it takes to copy or replace it.
     status: Mutex<Arc<Vec<PoolStatus>>>,
@@ -197,10 +207,26 @@ pub(crate) struct Shared {
     stop: Condvar,
 }
 
+/// Not bounded: there is one for each thing an operator does or a worker ends.
+#[derive(Default)]
+struct Orders {
+    waiting: VecDeque<Command>,
+    given: u64,
+    done: u64,
+}
+
+impl Orders {
+    fn give(&mut self, command: Command) {
+        self.waiting.push_back(command);
+        self.given += 1;
+    }
+}
+
 impl Shared {
     fn new(wake: OwnedFd) -> Self {
         Self {
-            commands: Mutex::default(),
+            orders: Mutex::default(),
+            taken: Condvar::new(),
             wake,
             status: Mutex::default(),
             stopped: Mutex::default(),
@@ -217,8 +243,12 @@ impl Shared {
         let _ = rustix::io::read(&self.wake, &mut counter);
     }
 
+    /// The next order. Who asks for it is done with the one before, even if that went wrong.
     pub(crate) fn next_command(&self) -> Option<Command> {
-        lock(&self.commands).pop_front()
+        let mut orders = lock(&self.orders);
+        orders.done = orders.given - orders.waiting.len() as u64;
+        self.taken.notify_all();
+        orders.waiting.pop_front()
     }
 
     pub(crate) fn publish(&self, status: Vec<PoolStatus>) {

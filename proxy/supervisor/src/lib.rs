@@ -63,6 +63,7 @@ mod status;
 mod stray;
 mod template;
 mod thread;
+mod usage;
 mod wire;
 mod worker;
 
@@ -78,4 +79,5 @@ pub use process::Reexec;
 pub use process_table::tree_rss;
 pub use shim::shim_main;
 pub use status::{GenerationState, GenerationStatus, LastExit, PoolState, PoolStatus, WorkerStatus};
+pub use usage::{Usage, usage_of_trees};
 pub use worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};

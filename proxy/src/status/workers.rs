@@ -1,0 +1,148 @@
+//! Workers in the words of the admin endpoint: what the supervisor, the pools and the kernel know of each.
+
+use super::since;
+use crate::admin::follow::{Feed, Page};
+use crate::admin::order::NotTaken;
+use crate::admin::view::{self, WorkerDetail, WorkerExit, WorkerGroup};
+use crate::app::Program;
+use crate::workers::WorkerBridge;
+use std::collections::HashMap;
+use std::sync::Arc;
+use tidegate_supervisor::{PoolStatus, WorkerStatus};
+use tidegate_traffic::pool::endpoint::EndpointStatus;
+use tokio::sync::watch;
+
+/// The workers of one upstream, or of all.
+pub(super) fn workers(program: &Program, upstream: Option<&str>) -> Result<view::Workers, NotTaken> {
+    let bridge = &program.reloader().bridge;
+    let groups = match upstream {
+        Some(name) => vec![bridge.group(name)?],
+        None => bridge.groups(),
+    };
+    Ok(view::Workers { upstreams: groups.iter().map(|group| worker_group(bridge, group)).collect() })
+}
+
+/// What happens to the workers of one upstream, or of all.
+pub(super) fn events(program: &Program, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken> {
+    let bridge = program.reloader().bridge.clone();
+    if let Some(name) = upstream {
+        bridge.group(name)?;
+    }
+    Ok(Arc::new(Events { bridge, upstream: upstream.map(str::to_owned) }))
+}
+
+/// Workers for `GET /status`, by slot.
+pub(super) fn of_group(group: &PoolStatus) -> Vec<view::Worker> {
+    let empty = drained(group).map(|slot| view::Worker { slot, state: DRAINED.to_owned(), ..view::Worker::default() });
+    let mut workers: Vec<_> = group.workers.iter().map(super::worker).chain(empty).collect();
+    // Stable: the two workers of a slot keep their order.
+    workers.sort_by_key(|worker| worker.slot);
+    workers
+}
+
+/// Slots that an operator emptied and that are empty by now.
+fn drained(group: &PoolStatus) -> impl Iterator<Item = u32> {
+    let is_empty = |slot: &u32| group.workers.iter().all(|worker| worker.id.slot != *slot);
+    group.held.iter().copied().filter(is_empty)
+}
+
+fn worker_group(bridge: &WorkerBridge, group: &PoolStatus) -> WorkerGroup {
+    let endpoints: HashMap<u64, EndpointStatus> = bridge.endpoints(&group.name);
+    let details = group.workers.iter().map(|worker| detail(bridge, worker, endpoints.get(&worker.id.spawn)));
+    let mut workers: Vec<WorkerDetail> = details.collect();
+    workers.extend(drained(group).map(|slot| WorkerDetail {
+        slot,
+        state: DRAINED.to_owned(),
+        ..WorkerDetail::default()
+    }));
+    workers.sort_by_key(|worker| (worker.slot, worker.spawn));
+    WorkerGroup {
+        name: group.name.to_string(),
+        state: group.state.word().to_owned(),
+        target: group.target,
+        scaled: group.is_scaled,
+        ready: group.ready,
+        workers,
+    }
+}
+
+fn detail(bridge: &WorkerBridge, worker: &WorkerStatus, endpoint: Option<&EndpointStatus>) -> WorkerDetail {
+    let figure = bridge.figures.of(worker.id.spawn);
+    let age = worker.started.map(since);
+    let whole_life = || Some(figure?.usage.cpu.as_secs_f64() / age?.as_secs_f64().max(0.01));
+    WorkerDetail {
+        slot: worker.id.slot,
+        spawn: Some(worker.id.spawn),
+        pid: worker.pid,
+        state: worker.state.word().to_owned(),
+        replaced_for: worker.replaced_for.map(|reason| reason.word().to_owned()),
+        generation: worker.id.generation,
+        age_seconds: age.map(|age| age.as_secs()),
+        requests: endpoint.map_or(0, |endpoint| endpoint.requests),
+        failures: endpoint.map_or(0, |endpoint| endpoint.failures),
+        in_flight: endpoint.map_or(0, |endpoint| endpoint.in_flight.into()),
+        max_in_flight: endpoint.and_then(|endpoint| endpoint.max_conns),
+        connections: endpoint.map_or(0, |endpoint| endpoint.connections.into()),
+        tunnels: endpoint.map_or(0, |endpoint| endpoint.tunnels.into()),
+        rss_bytes: figure.map(|figure| figure.usage.rss_bytes),
+        cpus: figure.and_then(|figure| figure.cpus).or_else(whole_life),
+        cpu_seconds: figure.map(|figure| figure.usage.cpu.as_secs_f64()),
+        threads: figure.map(|figure| figure.usage.threads),
+        open_fds: figure.and_then(|figure| figure.usage.open_fds),
+        restarts: worker.restarts,
+        last_exit: worker.last_exit.as_ref().map(|exit| WorkerExit {
+            reason: exit.reason.word().to_owned(),
+            status: exit.status.to_string(),
+            age_seconds: since(exit.at).as_secs(),
+        }),
+    }
+}
+
+/// The state of an emptied slot.
+const DRAINED: &str = "drained";
+
+struct Events {
+    bridge: Arc<WorkerBridge>,
+    upstream: Option<String>,
+}
+
+impl Events {
+    fn is_asked_for(&self, event: &view::Event) -> bool {
+        self.upstream.is_none() || event.upstream.is_none() || event.upstream == self.upstream
+    }
+}
+
+impl Feed for Events {
+    fn before_last(&self, count: usize) -> u64 {
+        let events = self.bridge.journal.after(0);
+        let mut asked_for = events.iter().rev().filter(|event| self.is_asked_for(event));
+        asked_for.nth(count).map_or(0, |event| event.number)
+    }
+
+    fn after(&self, number: u64) -> Page {
+        let events = self.bridge.journal.after(number);
+        let mut lines = Vec::new();
+        if let Some(first) = events.first().filter(|first| number > 0 && first.number > number + 1) {
+            let message = format!("{} events were forgotten before they were read", first.number - number - 1);
+            push_line(
+                &mut lines,
+                &view::Event { event: "lost".to_owned(), message: Some(message), ..view::Event::default() },
+            );
+        }
+        for event in events.iter().filter(|event| self.is_asked_for(event)) {
+            push_line(&mut lines, event);
+        }
+        Page { lines, last: events.last().map_or(number, |event| event.number) }
+    }
+
+    fn news(&self) -> watch::Receiver<u64> {
+        self.bridge.journal.news()
+    }
+}
+
+fn push_line(lines: &mut Vec<u8>, event: &view::Event) {
+    // Plain text and numbers: they can always be written.
+    if serde_json::to_writer(&mut *lines, event).is_ok() {
+        lines.push(b'\n');
+    }
+}
