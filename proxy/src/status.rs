@@ -50,7 +50,9 @@ impl Control for Program {
             reasons.push("the program is shutting down".to_owned());
         }
         let snapshot = self.reloader().serving.load_full();
-        for pool in &snapshot.traffic.pools {
+        let required =
+            |pool: &&Arc<Pool>| snapshot.model.upstreams.get(&**pool.name()).is_none_or(|model| model.required);
+        for pool in snapshot.traffic.pools.iter().filter(required) {
             let endpoints = status_of(pool).endpoints;
             // What the file itself takes out is as the operator wants it.
             let wanted = endpoints.iter().any(|endpoint| !endpoint.down) || endpoints.is_empty();

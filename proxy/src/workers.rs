@@ -12,14 +12,14 @@ use self::journal::Journal;
 use crate::plane::Plane;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 use tidegate_config::model::{Address, EndpointSource, Model};
 use tidegate_supervisor::{
     Command, DeployEnd, Event, Failure, Handle, Outcome, PoolSpec, PoolState, Transition, WorkerAddress, WorkerId,
     WorkerState,
 };
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointStatus, Origin, WorkerKey};
-use tidegate_traffic::pool::{Expectation, Pool};
+use tidegate_traffic::pool::{Expectation, Outlook, Pool};
 
 /// Pools by name, the newest last: one that left the configuration stays until its last worker has gone, even when
 /// another one has its name by then.
@@ -73,7 +73,10 @@ impl WorkerBridge {
             Event::Ready { worker, address } => self.ready(&worker, address),
             Event::Drain { worker } => self.drain(worker),
             Event::Gone { worker } => self.gone(&worker),
-            Event::Transition(change) => log_transition(&change),
+            Event::Transition(change) => {
+                log_transition(&change);
+                self.foresee(&change.worker.pool);
+            }
             Event::Failure(failure) => log_failure(&failure),
             Event::GenerationActive { pool, generation } => tracing::info!(%pool, generation, "generation serves"),
             Event::GenerationFailed { generation, failure } => {
@@ -87,7 +90,10 @@ impl WorkerBridge {
             Event::Scaled { pool, from, to, by } => tracing::info!(%pool, from, to, by = by.word(), "workers scaled"),
             Event::PoolState { pool, from, to } => {
                 tracing::info!(%pool, from = from.word(), to = to.word(), "pool");
-                self.pool_state(&pool, to);
+                match to {
+                    PoolState::Stopped => self.forget(&pool),
+                    _ => self.foresee(&pool),
+                }
             }
             Event::Fault { message } => tracing::error!(%message, "supervisor step failed"),
             Event::Stopped => tracing::info!("workers stopped"),
@@ -163,14 +169,19 @@ impl WorkerBridge {
         }
     }
 
-    fn pool_state(&self, name: &str, state: PoolState) {
-        if state == PoolState::Stopped {
-            return self.forget(name);
-        }
-        let Some(pool) = self.pool(name) else { return };
-        pool.set_expecting(match state {
+    /// Tells a pool which worker may be ready when.
+    fn foresee(&self, name: &str) {
+        let Some((pool, handle)) = self.pool(name).zip(self.handle.get()) else { return };
+        let status = handle.status();
+        // One that is over has told so with its last workers; a reload may have brought its name back since.
+        let Some(status) = status.iter().find(|status| *status.name == *name) else { return };
+        let next_start = status.next_start.map(from_now);
+        pool.foresee(next_start.map(|next_start| Outlook { next_start, boot: status.boot.unwrap_or_default() }));
+        pool.set_expecting(match status.state {
+            PoolState::Crashloop => Expectation::Crashloop,
+            PoolState::Empty | PoolState::Stopped => Expectation::Stopped,
+            _ if status.next_start.is_none() && status.ready == 0 => Expectation::Stopped,
             PoolState::Starting | PoolState::Healthy | PoolState::Degraded => Expectation::Workers,
-            PoolState::Crashloop | PoolState::Empty | PoolState::Stopped => Expectation::Nothing,
         });
     }
 
@@ -187,6 +198,15 @@ impl WorkerBridge {
         if let Some(handle) = self.handle.get() {
             handle.send(command);
         }
+    }
+}
+
+/// The same moment, by the clock that requests go by.
+fn from_now(moment: SystemTime) -> Instant {
+    let now = Instant::now();
+    match moment.duration_since(SystemTime::now()) {
+        Ok(later) => now + later,
+        Err(before) => now.checked_sub(before.duration()).unwrap_or(now),
     }
 }
 

@@ -93,7 +93,10 @@ async fn no_worker_is_a_503() {
     let client = edge.client(Kind::Http1);
     let answer = wait_until("an answer", Duration::from_secs(15), async || client.send(Ask::get("/")).await.ok()).await;
     assert_eq!(answer.status, 503, "{}", answer.text());
-    assert!(matches!(answer.header("x-tidegate-reason"), Some("no_endpoint" | "not_ready_in_time")), "{answer:?}");
+    assert!(
+        matches!(answer.header("x-tidegate-reason"), Some("no_worker" | "crashloop" | "not_ready_in_time")),
+        "{answer:?}"
+    );
     assert!(answer.header("retry-after").is_some(), "{answer:?}");
 }
 
@@ -107,8 +110,13 @@ async fn an_error_is_json_for_who_asks_for_json(kind: Kind) {
     let body = answer.json();
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!((&body["status"], &body["reason"]), (&502.into(), &"connect_failed".into()), "{body}");
+    let page = client.ask(Ask::get("/").header("accept", "text/html,application/xhtml+xml,*/*;q=0.8")).await;
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    assert!(page.text().contains("<title>502 Bad Gateway</title>"), "{}", page.text());
     // What the client gets is its own: no address of ours.
-    assert!(!answer.text().contains("127.0.0.1") && !plain.text().contains("127.0.0.1"), "{}", answer.text());
+    for answer in [answer, plain, page] {
+        assert!(!answer.text().contains("127.0.0.1"), "{}", answer.text());
+    }
 }
 
 async fn a_body_too_large_is_a_413_without_reading_it(kind: Kind) {

@@ -29,6 +29,7 @@ mod http2_frames;
 mod keys;
 mod kills;
 mod limits;
+mod nothing_ready;
 mod orders;
 mod pipelining;
 mod presets;

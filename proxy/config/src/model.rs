@@ -622,6 +622,8 @@ pub struct Upstream {
     pub retry_budget: Option<RetryBudget>,
     /// When nobody is sent for a while; `None` is never.
     pub breaker: Option<Breaker>,
+    /// Whether the program is ready only while one of them is in service.
+    pub required: bool,
     /// What endpoints and clients are told of times.
     pub timing: Timing,
 }

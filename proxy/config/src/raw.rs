@@ -699,6 +699,10 @@ pub(crate) struct Upstream {
     pub(crate) retry_budget: Option<RetryBudgetChoice>,
     /// After too many failures nobody is sent for a while, and then a few to see. Default: absent, none.
     pub(crate) breaker: Option<Breaker>,
+    /// Whether the program counts as ready (`/readyz` of the admin endpoint) only while an endpoint of this upstream is in
+    /// service. Whether it is alive (`/healthz`) never depends on that. Default: true.
+    #[schemars(extend("default" = true))]
+    pub(crate) required: Option<bool>,
     /// Tell endpoints when a request began, by `X-Request-Start: t=` and microseconds since 1970; monitoring of applications
     /// makes the time in the queue of it. What clients send under this name is taken out then. Default: true for workers,
     /// false for servers.

@@ -56,6 +56,9 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         | RefusalKind::UpstreamClosed
         | RefusalKind::UpstreamBadResponse => 502,
         RefusalKind::NoEndpoint
+        | RefusalKind::NoWorker
+        | RefusalKind::Crashloop
+        | RefusalKind::Draining
         | RefusalKind::BreakerOpen
         | RefusalKind::ConcurrencyLimited
         | RefusalKind::QueueFull
@@ -92,6 +95,8 @@ pub(crate) fn of_request_error(error: &RequestError) -> Refusal {
 pub(crate) enum Form {
     /// A few lines.
     Text,
+    /// The same as a page, for a browser.
+    Html,
     /// An object, for a client that asks for JSON.
     Json,
     /// An answer of trailers alone, which is how gRPC tells of errors: its clients read no body but their messages.
@@ -104,7 +109,20 @@ impl Form {
         if version == HttpVersion::Http2 && fields.first("content-type").is_some_and(is_grpc) {
             return Self::Grpc;
         }
-        if fields.first("accept").is_some_and(prefers_json) { Self::Json } else { Self::Text }
+        fields.first("accept").map_or(Self::Text, Self::accepted)
+    }
+
+    /// What is named first: an API client names JSON, and a browser HTML.
+    fn accepted(accept: &[u8]) -> Self {
+        let kinds = std::str::from_utf8(accept).unwrap_or_default().split(',');
+        let kinds = kinds.map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        let form = |kind: String| match kind.as_str() {
+            "text/html" | "application/xhtml+xml" => Some(Self::Html),
+            "text/plain" => Some(Self::Text),
+            "application/json" => Some(Self::Json),
+            kind => kind.ends_with("+json").then_some(Self::Json),
+        };
+        kinds.filter_map(form).next().unwrap_or(Self::Text)
     }
 }
 
@@ -115,6 +133,7 @@ pub(crate) fn response(refusal: &Refusal, form: Form, id: RequestId, now: System
     let id = String::from_utf8_lossy(&digits).into_owned();
     let (kind, body) = match form {
         Form::Text => text_body(status, refusal, &id),
+        Form::Html => ("text/html; charset=utf-8", html_body(status, refusal, &id)),
         Form::Json => ("application/json", json_body(status, refusal, &id)),
         Form::Grpc => return trailers_only(refusal, id, now),
     };
@@ -190,6 +209,9 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         | RefusalKind::UpstreamClosed
         | RefusalKind::UpstreamBadResponse
         | RefusalKind::NoEndpoint
+        | RefusalKind::NoWorker
+        | RefusalKind::Crashloop
+        | RefusalKind::Draining
         | RefusalKind::BreakerOpen
         | RefusalKind::QueueFull
         | RefusalKind::QueueLate
@@ -241,6 +263,17 @@ fn json_body(status: u16, refusal: &Refusal, id: &str) -> Bytes {
     Bytes::from(format!("{body}\n"))
 }
 
+/// Nothing in it comes from outside.
+fn html_body(status: u16, refusal: &Refusal, id: &str) -> Bytes {
+    let title = canonical_reason(status);
+    Bytes::from(format!(
+        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{status} {title}</title>\n<h1>{title}</h1>\n\
+         <p>{}</p>\n<p><small>request {id}</small></p>\n</html>\n",
+        refusal.client_text()
+    ))
+}
+
 fn text_body(status: u16, refusal: &Refusal, id: &str) -> (&'static str, Bytes) {
     let title = canonical_reason(status);
     let text = format!("{status} {title}\n{}\nrequest {id}\n", refusal.client_text());
@@ -256,24 +289,9 @@ pub(crate) fn fixed(answer: &FixedResponse, id: RequestId, now: SystemTime) -> O
     OwnResponse { status: answer.status, fields, body: Bytes::copy_from_slice(&answer.body) }
 }
 
-/// Whether JSON is asked for before HTML or plain text: an API client names it, a browser does not.
-fn prefers_json(accept: &[u8]) -> bool {
-    let Ok(accept) = std::str::from_utf8(accept) else { return false };
-    for range in accept.split(',') {
-        let kind = range.split(';').next().unwrap_or_default().trim();
-        if kind.eq_ignore_ascii_case("text/html") || kind.eq_ignore_ascii_case("text/plain") {
-            return false;
-        }
-        if kind.eq_ignore_ascii_case("application/json") || kind.to_ascii_lowercase().ends_with("+json") {
-            return true;
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Form, grpc_status, is_grpc, percent_encoded, prefers_json, response, status};
+    use super::{Form, grpc_status, is_grpc, percent_encoded, response, status};
     use std::time::SystemTime;
     use tidegate_traffic::{Fields, Refusal, RefusalKind, RequestId};
 
@@ -285,15 +303,28 @@ mod tests {
     }
 
     #[test]
-    fn json_is_for_those_who_ask_for_it() {
-        for (accept, json) in [
-            ("application/json", true),
-            ("application/problem+json, */*", true),
-            ("text/html,application/xhtml+xml,application/json;q=0.9", false),
-            ("*/*", false),
-            ("", false),
+    fn each_client_gets_what_it_names_first() {
+        for (accept, form) in [
+            ("application/json", Form::Json),
+            ("application/problem+json, */*", Form::Json),
+            ("Application/JSON, text/html", Form::Json),
+            ("text/html,application/xhtml+xml,application/json;q=0.9", Form::Html),
+            ("application/xhtml+xml;q=0.5", Form::Html),
+            ("image/avif, text/html", Form::Html),
+            ("text/plain, text/html", Form::Text),
+            ("*/*", Form::Text),
+            ("", Form::Text),
+            ("\u{e9}", Form::Text),
         ] {
-            assert_eq!(prefers_json(accept.as_bytes()), json, "{accept}");
+            assert_eq!(Form::accepted(accept.as_bytes()), form, "{accept}");
+        }
+        assert_eq!(Form::accepted(b"\xff"), Form::Text);
+    }
+
+    #[test]
+    fn no_text_of_ours_is_markup() {
+        for kind in RefusalKind::ALL {
+            assert!(!kind.client_text().contains(['<', '>', '&', '"']), "{kind:?}");
         }
     }
 
@@ -344,7 +375,7 @@ mod tests {
     #[test]
     fn the_operators_text_never_reaches_the_client() {
         let refusal = Refusal::new(RefusalKind::ConnectFailed, "10.1.2.3:8000 refused");
-        for form in [Form::Text, Form::Json] {
+        for form in [Form::Text, Form::Html, Form::Json] {
             let answer = response(&refusal, form, RequestId(7), SystemTime::UNIX_EPOCH);
             let body = String::from_utf8_lossy(&answer.body).into_owned();
             assert_eq!(answer.status, 502);

@@ -171,6 +171,7 @@ mod tests {
             health_check: None,
             retry_budget: None,
             breaker: None,
+            required: true,
             timing: tidegate_config::model::Timing::default(),
         };
         Pool::new(EndpointIds::default(), &upstream).endpoints().remove(0)

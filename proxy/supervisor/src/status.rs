@@ -1,7 +1,7 @@
 //! What is there right now: the published view of pools and workers. Plain values, rebuilt whole after every change.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
@@ -81,6 +81,10 @@ pub struct PoolStatus {
     pub held: Vec<u32>,
     /// How many are ready.
     pub ready: u32,
+    /// When the next worker starts, or has started that is not ready yet.
+    pub next_start: Option<SystemTime>,
+    /// How long its workers take from start to ready: the median of the last ones.
+    pub boot: Option<Duration>,
     /// Its generations, oldest first.
     pub generations: Vec<GenerationStatus>,
     /// Its last deploys, oldest first; only the last one can be under way.

@@ -244,6 +244,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         health_check: None,
         retry_budget: None,
         breaker: None,
+        required: true,
         timing: Timing::default(),
     }
 }

@@ -147,6 +147,12 @@ refusal_kinds! {
     ClientClosed: Client, true, "client_closed", "the client closed the connection";
     /// The pool is empty, or every endpoint of it is out of service or full.
     NoEndpoint: Upstream, true, "no_endpoint", "no server is available for this request";
+    /// No worker is ready, and none starts soon.
+    NoWorker: Upstream, true, "no_worker", "the application is not running at the moment";
+    /// Workers fail one after the other, and none is ready.
+    Crashloop: Upstream, true, "crashloop", "the application does not start at the moment";
+    /// The last workers finish what they have, and none follows them.
+    Draining: Upstream, true, "draining", "the application is stopping";
     /// Too many requests failed lately: nobody is sent for a while.
     BreakerOpen: Upstream, true, "breaker_open", "the application is not well at the moment";
     /// Every endpoint is full, and as many requests wait as may.

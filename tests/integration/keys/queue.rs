@@ -52,6 +52,12 @@ const ROWS: &[Row<Origin>] = &[
         expected: ["waiting", "503 not_ready_in_time"],
     },
     Row {
+        key: "upstreams.<name>.required",
+        values: [SLEEPER, "workers: { command: [sh, -c, \"sleep 99 # {socket}\"], count: 1 }, required: false"],
+        observe: |origin| Box::pin(readiness(origin)),
+        expected: ["asked for", "not asked for"],
+    },
+    Row {
         key: "upstreams.<name>.queue.order",
         values: ["max_in_flight: 1, queue: { order: fifo }", "max_in_flight: 1, queue: { order: adaptive }"],
         observe: |origin| Box::pin(twelve_at_once(origin)),
@@ -156,6 +162,13 @@ async fn patiently(asked: JoinHandle<Answer>) -> String {
 fn word(answer: &Answer) -> String {
     let reason = answer.header("x-tidegate-reason").map_or_else(String::new, |reason| format!(" {reason}"));
     format!("{}{reason}", answer.status.as_u16())
+}
+
+/// Whether the program says that it is not ready for want of this upstream.
+async fn readiness(origin: Origin) -> String {
+    let answer = origin.place.edge.admin().get("/readyz").await.expect("an answer");
+    let named = answer.text().contains(&format!("upstream \\\"{}\\\"", origin.place.name));
+    if named { "asked for" } else { "not asked for" }.to_owned()
 }
 
 /// How many of twelve requests are served that come at once and take a tenth of a second each.

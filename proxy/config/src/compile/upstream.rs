@@ -62,6 +62,7 @@ fn upstream(
         retry,
         retry_budget,
         breaker,
+        required,
         request_start,
         server_timing,
     } = raw;
@@ -126,6 +127,7 @@ fn upstream(
         health_check,
         retry_budget: retries::budget(retry_budget, spot.key("retry_budget"), report),
         breaker: breaker.map(|raw| breaker::breaker(raw, spot.key("breaker"), report)),
+        required: required.unwrap_or(true),
         timing: timing::timing(request_start, server_timing, has_workers),
     })
 }

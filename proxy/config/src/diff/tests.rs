@@ -141,6 +141,7 @@ fn each_change_is_one_line() {
         ("  app:\n", "  app:\n    ejection: { max_fails: 5 }\n", "~ upstream app: ejection.max_fails: 3 -> 5\n"),
         ("  app:\n", "  app:\n    health_check: {}\n", "~ upstream app: health_check: off -> on\n"),
         ("  app:\n", "  app:\n    breaker: {}\n", "~ upstream app: breaker: off -> on\n"),
+        ("  app:\n", "  app:\n    required: false\n", "~ upstream app: required: true -> false\n"),
         ("  app:\n", "  app:\n    server_timing: true\n", "~ upstream app: server_timing: false -> true\n"),
         ("  app:\n", "  app:\n    ejection: off\n", "~ upstream app: ejection: on -> off\n"),
         ("weight: 2", "weight: 2, max_fails: 1", "~ upstream app: server 10.0.0.2:80: max_fails: none -> 1\n"),

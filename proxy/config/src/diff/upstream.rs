@@ -106,6 +106,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         health_check,
         retry_budget,
         breaker,
+        required,
         timing,
     } = old;
     let mut settings = Settings::default();
@@ -126,6 +127,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         budget.map_or_else(|| "off".to_owned(), |budget| budget.to_string())
     });
     super::breaker::breaker(breaker, &new.breaker, &mut settings);
+    settings.debug("required", required, &new.required);
     super::timing::timing(timing, &new.timing, &mut settings);
     let mut change = UpstreamChange {
         name: name.clone(),

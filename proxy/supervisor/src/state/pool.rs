@@ -7,6 +7,7 @@
 mod deploys;
 mod failures;
 mod operator;
+mod outlook;
 mod replacement;
 mod rollout;
 mod takeover;
@@ -57,6 +58,7 @@ pub(super) struct Pool {
     failures: VecDeque<Duration>,
     /// When it entered the crash loop it is in.
     crashloop: Option<Duration>,
+    boots: outlook::Boots,
 }
 
 /// What is remembered of a slot beyond the life of its workers.
@@ -99,6 +101,7 @@ impl Pool {
             last_generation: 0,
             failures: VecDeque::new(),
             crashloop: None,
+            boots: outlook::Boots::default(),
         }
     }
 
@@ -148,6 +151,8 @@ impl Pool {
     pub(super) fn became_ready(&mut self, id: &WorkerId, address: WorkerAddress, turn: &mut Turn<'_>) {
         let Some(worker) = self.worker(id).filter(|worker| worker.state.is_booting()) else { return };
         worker.become_ready(address, turn);
+        let boot = worker.spawned_at.map(|spawned| turn.now.saturating_sub(spawned));
+        boot.into_iter().for_each(|boot| self.boots.note(boot));
         let slot = self.slots.entry(id.slot).or_default();
         slot.served_by = id.generation;
         slot.is_vacated = false;

@@ -32,6 +32,8 @@ fn pool_status(pool: &Pool, epoch: SystemTime) -> PoolStatus {
         slots: (0..pool.count).collect(),
         held: pool.held().collect(),
         ready: pool.ready(),
+        next_start: pool.next_start_at().map(|moment| epoch + moment),
+        boot: pool.median_boot(),
         generations: pool.generations.iter().map(generation).collect(),
         deploys: pool.deploys.iter().map(|deploy| deploy_status(deploy, epoch)).collect(),
         workers,

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::{Action, Attempt, Exchange, Hold, State};
 use crate::mix::mix;
-use crate::pool::endpoint::Origin;
 use crate::pool::lease::Lease;
 use crate::pool::queue::{Called, Ticket};
 use crate::pool::{Acquired, Wanted};
@@ -34,12 +33,7 @@ impl Exchange {
     /// The wait has come to this.
     pub(super) fn called(&mut self, called: Called, now: Instant) -> Action {
         match called {
-            Called::Lease(lease) => {
-                if let (Some(proxied), Origin::Worker { .. }) = (self.proxied(), lease.endpoint().origin()) {
-                    proxied.pool.worker_came(now);
-                }
-                self.leased(lease, now)
-            }
+            Called::Lease(lease) => self.leased(lease, now),
             Called::Refuse(refusal) => self.unserved(refusal),
         }
     }

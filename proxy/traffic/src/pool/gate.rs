@@ -13,9 +13,10 @@ use tidegate_config::model::{Capacity, QUEUE_LEAST, QUEUE_MOST, QueuePolicy};
 use super::balance::Choice;
 use super::breaker::Breaker;
 use super::codel;
-use super::endpoint::{Endpoint, EndpointId};
+use super::endpoint::{Endpoint, EndpointId, EndpointState};
 use super::lease::Lease;
 use super::lineage::Lineage;
+use super::outlook::Outlook;
 use super::queue::{Called, Entry, Ticket};
 use super::{Acquired, Expectation, Inner, Pool, Wanted};
 use crate::refusal::{Refusal, RefusalKind};
@@ -29,10 +30,8 @@ pub(super) struct Gate {
     pub(super) limits: Capacity,
     /// Exchanges that all endpoints in service take at a time, where there is a limit.
     places: Option<u32>,
-    /// When the first request came that waits for workers or names.
-    holding: Option<Instant>,
-    /// How long requests had to wait for workers the last time.
-    boot: Duration,
+    /// When the next worker will be ready, where that is known.
+    pub(super) outlook: Option<Outlook>,
     /// The latest time that was told.
     now: Option<Instant>,
     counts: QueueCounts,
@@ -66,7 +65,7 @@ pub struct QueueStatus {
 
 impl Gate {
     pub(super) fn new(limits: Capacity) -> Self {
-        Self { limits, places: None, holding: None, boot: Duration::ZERO, now: None, counts: QueueCounts::default() }
+        Self { limits, places: None, outlook: None, now: None, counts: QueueCounts::default() }
     }
 
     pub(super) fn see(&mut self, now: Instant) {
@@ -159,7 +158,7 @@ impl Pool {
             return Acquired::Lease(lease);
         }
         if prospect == Prospect::Nothing {
-            return Acquired::Refuse(self.no_endpoint(inner));
+            return Acquired::Refuse(self.no_endpoint(inner, wanted.draw));
         }
         inner.hold(prospect == Prospect::Endpoint);
         inner.drop_late(self, wanted.now, after);
@@ -170,10 +169,7 @@ impl Pool {
             return Acquired::Refuse(inner.refuse(self, prospect, Trouble::Full, wanted.draw));
         }
         let longest = match prospect {
-            Prospect::Endpoint => {
-                inner.gate.holding.get_or_insert(wanted.now);
-                policy.hold
-            }
+            Prospect::Endpoint => policy.hold,
             Prospect::Place | Prospect::Nothing => policy.wait,
         };
         let (number, waiter) = inner.queue.join(wanted);
@@ -193,17 +189,8 @@ impl Pool {
         let mut inner = self.lock();
         inner.gate.see(now);
         match inner.prospect(tried) {
-            Prospect::Nothing => self.no_endpoint(&inner),
+            Prospect::Nothing => self.no_endpoint(&inner, draw),
             prospect => inner.refuse(self, prospect, Trouble::Expired, draw),
-        }
-    }
-
-    /// A request that waited for a worker has one, so it is known how long that took.
-    pub fn worker_came(&self, now: Instant) {
-        let mut inner = self.lock();
-        inner.gate.see(now);
-        if let Some(since) = inner.gate.holding.take() {
-            inner.gate.boot = now.saturating_duration_since(since);
         }
     }
 
@@ -214,13 +201,14 @@ impl Pool {
         if !inner.queue.is_empty() {
             let holds = inner.prospect(&[]) == Prospect::Endpoint;
             inner.hold(holds);
-            let (in_service, expectation) = (inner.in_service(), inner.expectation);
+            let (in_service, expects) = (inner.in_service(), inner.expects());
             let hopeless =
-                |entry: &Entry| prospect(in_service.iter().copied(), expectation, entry.tried()) == Prospect::Nothing;
+                |entry: &Entry| prospect(in_service.iter().copied(), expects, entry.tried()) == Prospect::Nothing;
             for entry in inner.queue.take_where(hopeless) {
                 self.lineage.end_waiting();
                 let lease = inner.gate.now.and_then(|now| inner.last_lease(self, &entry.wanted(now), &mut after));
-                let called = lease.map_or_else(|| Called::Refuse(self.no_endpoint(&inner)), Called::Lease);
+                let called =
+                    lease.map_or_else(|| Called::Refuse(self.no_endpoint(&inner, entry.draw())), Called::Lease);
                 after.call(&entry, called);
             }
             inner.serve(self, &mut after);
@@ -259,15 +247,17 @@ impl Pool {
         }
     }
 
-    pub(super) fn no_endpoint(&self, inner: &Inner) -> Refusal {
+    pub(super) fn no_endpoint(&self, inner: &Inner, draw: u64) -> Refusal {
         let any = inner.endpoints.iter().any(|endpoint| endpoint.is_in_service());
+        let kind = if any { RefusalKind::NoEndpoint } else { inner.why_empty() };
         let why = if any { "all ready endpoints were tried" } else { "no endpoint is ready" };
         let (name, count) = (&self.name, inner.endpoints.len());
         let unwell = match inner.failing() {
             0 => String::new(),
             failing => format!(", of which checks fail: {failing}"),
         };
-        Refusal::new(RefusalKind::NoEndpoint, format!("upstream: {name}, {why}, endpoints: {count}{unwell}"))
+        let retry_after = (kind != RefusalKind::NoEndpoint).then(|| spread(inner.ready_in(), draw));
+        Refusal { retry_after, ..Refusal::new(kind, format!("upstream: {name}, {why}, endpoints: {count}{unwell}")) }
     }
 }
 
@@ -421,7 +411,7 @@ impl Inner {
         }
         for entry in self.queue.take_where(|_| true) {
             pool.lineage.end_waiting();
-            let refusal = pool.broken(self, now).unwrap_or_else(|| pool.no_endpoint(self));
+            let refusal = pool.broken(self, now).unwrap_or_else(|| pool.no_endpoint(self, entry.draw()));
             after.call(&entry, Called::Refuse(refusal));
         }
     }
@@ -455,7 +445,37 @@ impl Inner {
 
     fn prospect(&self, tried: &[EndpointId]) -> Prospect {
         let in_service = self.endpoints.iter().filter(|endpoint| endpoint.is_in_service());
-        prospect(in_service.map(|endpoint| endpoint.id()), self.expectation, tried)
+        prospect(in_service.map(|endpoint| endpoint.id()), self.expects(), tried)
+    }
+
+    /// Whether it is worth while to wait for an endpoint, where there is none.
+    fn expects(&self) -> bool {
+        match self.expectation {
+            Expectation::Nothing | Expectation::Stopped | Expectation::Crashloop => false,
+            Expectation::Names => true,
+            Expectation::Workers => {
+                let hold = self.gate.limits.queue.unwrap_or_default().hold;
+                let known = self.gate.outlook.zip(self.gate.now);
+                known.is_none_or(|(outlook, now)| outlook.starts_within(hold, now))
+            }
+        }
+    }
+
+    /// What nobody in service comes from.
+    fn why_empty(&self) -> RefusalKind {
+        let drains = |endpoint: &Arc<Endpoint>| endpoint.state() == EndpointState::Draining;
+        match self.expectation {
+            Expectation::Nothing | Expectation::Names => RefusalKind::NoEndpoint,
+            Expectation::Crashloop => RefusalKind::Crashloop,
+            Expectation::Stopped if self.endpoints.iter().any(drains) => RefusalKind::Draining,
+            Expectation::Stopped | Expectation::Workers => RefusalKind::NoWorker,
+        }
+    }
+
+    /// How long until the next worker is ready, by experience; zero where nothing is known.
+    fn ready_in(&self) -> Duration {
+        let known = self.gate.outlook.zip(self.gate.now);
+        known.map_or(Duration::ZERO, |(outlook, now)| outlook.ready_in(now))
     }
 
     fn refuse(&mut self, pool: &Pool, prospect: Prospect, trouble: Trouble, draw: u64) -> Refusal {
@@ -478,38 +498,30 @@ impl Inner {
         let (waiting, under_way) = (self.queue.len(), pool.lineage.in_flight());
         let detail = format!("upstream: {}, {why}, waiting: {waiting}, in flight: {under_way}", pool.name);
         let soonest = match prospect {
-            Prospect::Endpoint => self.boot_left(),
+            Prospect::Endpoint => self.ready_in(),
             Prospect::Place | Prospect::Nothing => {
                 let places = self.gate.places.unwrap_or(under_way).max(1);
                 pool.lineage.service().value().saturating_mul(waiting as u32 + 1) / places
             }
         };
-        // Those who are refused together are not to come back together.
-        let spread = Duration::from_secs(draw % 3);
-        let retry_after = Some((soonest.max(Duration::from_secs(1)) + spread).min(LONGEST_RETRY));
-        Refusal { retry_after, ..Refusal::new(kind, detail) }
-    }
-
-    /// What is left of the time that workers took the last time.
-    fn boot_left(&self) -> Duration {
-        let so_far = self.gate.holding.zip(self.gate.now);
-        let so_far = so_far.map_or(Duration::ZERO, |(since, now)| now.saturating_duration_since(since));
-        self.gate.boot.saturating_sub(so_far)
+        Refusal { retry_after: Some(spread(soonest, draw)), ..Refusal::new(kind, detail) }
     }
 }
 
-fn prospect(
-    mut in_service: impl Iterator<Item = EndpointId>,
-    expectation: Expectation,
-    tried: &[EndpointId],
-) -> Prospect {
+/// After what time a client is told to come again. Those who are refused together are not to come back together.
+fn spread(soonest: Duration, draw: u64) -> Duration {
+    let soonest = Duration::from_secs(soonest.as_secs() + u64::from(soonest.subsec_nanos() > 0));
+    (soonest.max(Duration::from_secs(1)) + Duration::from_secs(draw % 3)).min(LONGEST_RETRY)
+}
+
+fn prospect(mut in_service: impl Iterator<Item = EndpointId>, expects: bool, tried: &[EndpointId]) -> Prospect {
     let mut empty = true;
     if in_service.any(|one| {
         empty = false;
         !tried.contains(&one)
     }) {
         Prospect::Place
-    } else if empty && expectation != Expectation::Nothing {
+    } else if empty && expects {
         Prospect::Endpoint
     } else {
         Prospect::Nothing

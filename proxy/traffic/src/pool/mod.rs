@@ -24,6 +24,7 @@ mod health;
 mod latency;
 mod lineage;
 mod median;
+mod outlook;
 mod overtaken;
 mod status_set;
 mod usage;
@@ -49,6 +50,7 @@ pub use gate::{QueueCounts, QueueStatus};
 use key::Key;
 use lease::Lease;
 use lineage::Lineage;
+pub use outlook::Outlook;
 use queue::{Queue, Ticket};
 use servers::{Resolved, Servers};
 use transition::{Change, Observer};
@@ -69,6 +71,10 @@ impl EndpointIds {
 pub enum Expectation {
     /// Nothing is starting: a request without an endpoint is refused.
     Nothing,
+    /// No worker is starting, because none is wanted any more.
+    Stopped,
+    /// Workers fail one after the other: a request without an endpoint is refused.
+    Crashloop,
     /// Workers are starting: a request without an endpoint waits.
     Workers,
     /// Names of servers are being resolved for the first time: a request without an endpoint waits.
@@ -352,6 +358,13 @@ impl Pool {
     pub fn set_expecting(&self, expectation: Expectation) {
         let mut inner = self.lock();
         inner.expectation = expectation;
+        self.changed(inner);
+    }
+
+    /// Tells when the next worker will be ready; `None` is not known. Requests do not wait for one that starts too late for them.
+    pub fn foresee(&self, outlook: Option<Outlook>) {
+        let mut inner = self.lock();
+        inner.gate.outlook = outlook;
         self.changed(inner);
     }
 

@@ -108,6 +108,10 @@ impl Entry {
         &self.tried
     }
 
+    pub(super) fn draw(&self) -> u64 {
+        self.draw
+    }
+
     fn wait(&self, now: Instant) -> Duration {
         self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }

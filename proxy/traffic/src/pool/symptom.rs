@@ -90,6 +90,9 @@ mod tests {
             let of_pool = matches!(
                 kind,
                 RefusalKind::NoEndpoint
+                    | RefusalKind::NoWorker
+                    | RefusalKind::Crashloop
+                    | RefusalKind::Draining
                     | RefusalKind::NotReadyInTime
                     | RefusalKind::BreakerOpen
                     | RefusalKind::Deadline

@@ -59,6 +59,25 @@ fn a_worker_that_was_stable_is_started_again_at_once_another_after_a_wait() {
 }
 
 #[test]
+fn it_is_told_when_the_next_worker_starts_and_how_long_that_takes() {
+    let mut world = World::new();
+    let next =
+        |world: &World| world.pool().next_start.map(|at| at.duration_since(std::time::UNIX_EPOCH).expect("later"));
+    world.set(&[("app", spec(2))]);
+    assert_eq!((next(&world), world.pool().boot), (Some(world.now), None), "as it boots");
+    let started = world.now;
+    world.pass(seconds(3));
+    assert_eq!(next(&world), Some(started));
+    world.boot_all();
+    assert_eq!((next(&world), world.pool().boot), (None, Some(seconds(3))));
+    world.crash(0);
+    let waits = next(&world).expect("a time") - world.now;
+    assert!(waits >= Duration::from_millis(80) && waits <= Duration::from_millis(120), "{waits:?}");
+    world.crash(1);
+    assert!(next(&world).expect("the sooner one") <= world.now + waits);
+}
+
+#[test]
 fn a_clean_exit_is_started_again_at_once_but_counts() {
     let mut world = World::serving(1);
     for round in 1..=5 {

@@ -11,7 +11,7 @@ use crate::fixtures::{servers, tcp, upstream, worker_spec};
 use crate::mix::mix;
 use crate::pool::EndpointIds;
 use crate::pool::breaker::BreakerState;
-use crate::pool::endpoint::WorkerKey;
+use crate::pool::endpoint::{Origin, WorkerKey};
 use crate::pool::key::Key;
 use crate::pool::lease::{Outcome, TunnelLease};
 use crate::pool::symptom::Symptom;
@@ -420,21 +420,90 @@ fn a_wait_for_workers_is_no_overload() {
     assert_eq!(scene.status().counts, QueueCounts::default());
 }
 
+/// A pool of workers that has none, and what it is told of the next one.
+fn unborn(hold: u64) -> Scene {
+    let mut upstream = upstream("app", EndpointSource::Workers(worker_spec()));
+    queue(&mut upstream).hold = Duration::from_secs(hold);
+    Scene::new(&upstream)
+}
+
+fn foresee(scene: &Scene, starts_in: u64, boot: u64) {
+    let next_start = scene.now + Duration::from_secs(starts_in);
+    scene.pool.foresee(Some(Outlook { next_start, boot: Duration::from_secs(boot) }));
+}
+
 #[test]
-fn who_did_not_get_a_worker_is_told_how_long_the_last_start_took() {
-    let mut scene = Scene::new(&upstream("app", EndpointSource::Workers(worker_spec())));
-    let key = |spawn| WorkerKey { slot: 0, spawn };
-    let ticket = scene.ticket();
-    scene.pool.add_worker(key(1), 1, tcp(1));
-    drop(leased(&ticket));
-    scene.pass(8_000 * MILLI);
-    scene.pool.worker_came(scene.now);
-    scene.pool.remove_worker(key(1));
+fn who_did_not_get_a_worker_is_told_when_there_will_be_one() {
+    let mut scene = unborn(10);
     let _waits = scene.ticket();
-    let retry_after = |scene: &Scene| scene.pool.wait_expired(&[], 0, scene.now).retry_after;
-    assert_eq!(retry_after(scene.pass(2_000 * MILLI)), Some(Duration::from_secs(6)));
-    assert_eq!(retry_after(scene.pass(7_000 * MILLI)), Some(Duration::from_secs(1)));
-    assert_eq!(scene.pool.wait_expired(&[], 0, scene.now).kind, RefusalKind::NotReadyInTime);
+    let refused = |scene: &Scene| scene.pool.wait_expired(&[], scene.draw, scene.now);
+    assert_eq!(refused(&scene).retry_after, Some(Duration::from_secs(1)), "nothing is known");
+    for (starts_in, boot, passed, draw, told) in [
+        (0, 8, 2_000, 0, 6),
+        (0, 8, 2_001, 0, 6),
+        (0, 8, 1_999, 0, 7),
+        (0, 8, 2_000, 1, 7),
+        (0, 8, 2_000, 2, 8),
+        (0, 8, 9_000, 0, 1),
+        (3, 5, 0, 0, 8),
+        (3, 0, 0, 0, 3),
+        (0, 0, 0, 0, 1),
+        (9, 28, 0, 2, 30),
+    ] {
+        foresee(&scene, starts_in, boot);
+        scene.draw = draw;
+        let refusal = refused(scene.pass(Duration::from_millis(passed)));
+        let row = format!("starts in {starts_in} s, boots for {boot} s, {passed} ms later, draw {draw}");
+        assert_eq!(
+            (refusal.kind, refusal.retry_after),
+            (RefusalKind::NotReadyInTime, Some(Duration::from_secs(told))),
+            "{row}"
+        );
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_worker_that_starts_too_late() {
+    let mut scene = unborn(10);
+    foresee(&scene, 9, 5);
+    let waits = scene.ticket();
+    assert!(poll(&waits).is_none());
+    foresee(&scene, 12, 5);
+    let expected = (RefusalKind::NoWorker, Some(Duration::from_secs(17)));
+    for refusal in [refused(&waits), scene.refusal()] {
+        assert_eq!((refusal.kind, refusal.retry_after), expected);
+    }
+    scene.pass(2_001 * MILLI);
+    assert!(poll(&scene.ticket()).is_none(), "it comes nearer");
+}
+
+#[test]
+fn a_pool_without_workers_says_why() {
+    let scene = unborn(10);
+    let key = WorkerKey { slot: 0, spawn: 1 };
+    for (expectation, kind) in [
+        (Expectation::Crashloop, RefusalKind::Crashloop),
+        (Expectation::Stopped, RefusalKind::NoWorker),
+        (Expectation::Nothing, RefusalKind::NoEndpoint),
+    ] {
+        scene.pool.set_expecting(Expectation::Workers);
+        let waits = scene.ticket();
+        scene.pool.set_expecting(expectation);
+        assert_eq!(refused(&waits).kind, kind);
+        assert_eq!(scene.refusal().kind, kind);
+    }
+    scene.pool.set_expecting(Expectation::Crashloop);
+    foresee(&scene, 20, 4);
+    assert_eq!(scene.refusal().retry_after, Some(Duration::from_secs(24)), "no wait, but a time");
+    scene.pool.add_worker(key, 1, tcp(1));
+    let lease = scene.lease();
+    assert_eq!(lease.endpoint().status().origin, Origin::Worker { key, pid: 1 }, "those that are ready serve on");
+    scene.pool.set_expecting(Expectation::Stopped);
+    scene.pool.drain_worker(key, Box::new(|| {}));
+    assert_eq!(scene.refusal().kind, RefusalKind::Draining);
+    drop(lease);
+    scene.pool.remove_worker(key);
+    assert_eq!(scene.refusal().kind, RefusalKind::NoWorker);
 }
 
 #[test]
