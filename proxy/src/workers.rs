@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 use tidegate_config::model::{Address, EndpointSource, Model};
 use tidegate_supervisor::{
-    Command, DeployEnd, Event, Failure, Handle, Outcome, PoolSpec, PoolState, Transition, WorkerAddress, WorkerId,
-    WorkerState,
+    Command, DeployEnd, Event, Failure, Handle, HookFailure, Outcome, PoolSpec, PoolState, Transition, WorkerAddress,
+    WorkerId, WorkerState,
 };
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointStatus, Origin, WorkerKey};
 use tidegate_traffic::pool::{Expectation, Outlook, Pool};
@@ -79,9 +79,17 @@ impl WorkerBridge {
             }
             Event::Failure(failure) => log_failure(&failure),
             Event::GenerationActive { pool, generation } => tracing::info!(%pool, generation, "generation serves"),
-            Event::GenerationFailed { generation, failure } => {
-                tracing::error!(pool = %failure.worker.pool, generation, "generation given up, the old one keeps serving");
+            Event::GenerationFailed { pool, generation, cause: _ } => {
+                tracing::error!(%pool, generation, "generation given up, the old one keeps serving");
             }
+            Event::HookStarted { hook } => {
+                tracing::info!(pool = %hook.pool, generation = hook.generation, "pre_start runs");
+            }
+            Event::HookEnded { hook, status, took } => {
+                let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(pool = %hook.pool, generation = hook.generation, %status, ms, "pre_start ended");
+            }
+            Event::HookFailed(failure) => log_hook_failure(&failure),
             Event::DeployEnded(end) => log_deploy(&end),
             Event::RestartFailed(failure) => {
                 tracing::error!(pool = %failure.worker.pool, slot = failure.worker.slot, "restart given up, the old workers keep serving");
@@ -262,10 +270,21 @@ fn log_failure(failure: &Failure) {
     );
 }
 
+fn log_hook_failure(failure: &HookFailure) {
+    tracing::error!(
+        pool = %failure.pool,
+        generation = failure.generation,
+        status = %failure.status,
+        message = failure.message.as_deref(),
+        last_lines = %failure.last_lines.join("\n"),
+        "pre_start failed"
+    );
+}
+
 fn log_deploy(end: &DeployEnd) {
     let DeployEnd { pool, generation, id: _, outcome, took, failure } = end;
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-    let reason = failure.as_ref().map(|failure| failure.reason.word());
+    let reason = failure.as_ref().map(ToString::to_string);
     match outcome {
         Outcome::Done | Outcome::Superseded => {
             tracing::info!(%pool, generation, outcome = outcome.word(), ms, "deploy");

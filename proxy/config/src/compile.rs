@@ -17,6 +17,7 @@ mod keep_alive;
 mod listener;
 mod named_limits;
 mod names;
+mod pre_start;
 mod preset;
 mod process;
 mod rate_limit;

@@ -38,7 +38,7 @@ mod concurrency;
 mod deploy;
 
 pub use concurrency::ConcurrencyLimit;
-pub use deploy::{DeployPolicy, DeployStrategy, OnFailure, Portion};
+pub use deploy::{DeployPolicy, DeployStrategy, OnFailure, Portion, PreStart};
 
 pub use capacity::{Capacity, QUEUE_LEAST, QUEUE_MOST, QueueOrder, QueuePolicy};
 
@@ -833,6 +833,8 @@ pub struct WorkerSpec {
     pub drain_timeout: Duration,
     /// From the stop signal to SIGKILL.
     pub stop_timeout: Duration,
+    /// What runs once before the workers of a generation.
+    pub pre_start: Option<PreStart>,
     /// How a new generation takes over.
     pub deploy: DeployPolicy,
     /// What they are; their commands and numbers follow from it already.
@@ -856,6 +858,7 @@ impl WorkerSpec {
             boot_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(10),
+            pre_start: None,
             deploy: DeployPolicy::default(),
             program: WorkerProgram::default(),
         }

@@ -911,6 +911,14 @@ pub(crate) struct Workers {
     /// From the stop signal to SIGKILL. Default: 10s. Unit: duration.
     #[schemars(extend("default" = "10s"))]
     pub(crate) stop_timeout: Option<Time>,
+    /// Program and arguments of a command that runs once for each generation, before its first worker is started: as the
+    /// workers' account, in their folder and environment, but for what differs from worker to worker. When it fails, the
+    /// generation is given up. Default: none.
+    #[schemars(length(min = 1))]
+    pub(crate) pre_start: Option<Vec<Text>>,
+    /// How long `pre_start` may take before it is stopped and counts as failed. Default: 300s. Unit: duration.
+    #[schemars(extend("default" = "300s"))]
+    pub(crate) pre_start_timeout: Option<PositiveTime>,
     /// How a new generation of workers takes over. Default: one new worker first, then slot by slot.
     pub(crate) deploy: Option<Deploy>,
 }

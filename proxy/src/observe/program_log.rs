@@ -150,12 +150,17 @@ impl Options {
 }
 
 impl WorkerLines {
-    /// Prints a line of a worker's output, without its line break: `app/0 | line` as text, an object as JSON. Never waits.
-    pub fn print(&self, time: SystemTime, pool: &str, slot: u32, pid: u32, stream: &str, line: &[u8]) {
+    /// Prints a line of a worker's output, without its line break: `app/0 | line` as text, an object as JSON; without a
+    /// slot it is a line of `pre_start`. Never waits.
+    pub fn print(&self, time: SystemTime, pool: &str, slot: Option<u32>, pid: u32, stream: &str, line: &[u8]) {
         let text = if self.shared.json.load(Ordering::Relaxed) {
             json_line(time, pool, slot, pid, stream, line)
         } else {
-            let mut text = format!("{pool}/{slot} | ").into_bytes();
+            let mut text = match slot {
+                Some(slot) => format!("{pool}/{slot} | "),
+                None => format!("{pool}/pre_start | "),
+            }
+            .into_bytes();
             push_plain(&mut text, line);
             text.push(b'\n');
             text
@@ -164,13 +169,14 @@ impl WorkerLines {
     }
 }
 
-fn json_line(time: SystemTime, pool: &str, slot: u32, pid: u32, stream: &str, line: &[u8]) -> Vec<u8> {
+fn json_line(time: SystemTime, pool: &str, slot: Option<u32>, pid: u32, stream: &str, line: &[u8]) -> Vec<u8> {
     let mut text = b"{\"timestamp\":\"".to_vec();
     Timestamps::default().push_precise(&mut text, time);
     text.extend_from_slice(b"\",\"level\":\"INFO\",\"target\":\"worker\",\"message\":\"");
     push_json(&mut text, line);
     text.extend_from_slice(format!("\",\"{}\":\"", field::UPSTREAM).as_bytes());
     push_json(&mut text, pool.as_bytes());
+    let slot = slot.map_or_else(|| "null".to_owned(), |slot| slot.to_string());
     let numbers = format!("\",\"{}\":{slot},\"{}\":{pid},\"{}\":\"", field::SLOT, field::PID, field::STREAM);
     text.extend_from_slice(numbers.as_bytes());
     push_json(&mut text, stream.as_bytes());
@@ -321,9 +327,9 @@ mod tests {
     fn worker_lines_are_tagged() {
         with_log(LogLevel::Info, LogFormat::Text, Options::default(), |captured| {
             let workers = captured.log.worker_lines();
-            workers.print(SystemTime::UNIX_EPOCH, "app", 1, 42, "stderr", "\u{fc}ber \x1b[31mrot".as_bytes());
+            workers.print(SystemTime::UNIX_EPOCH, "app", Some(1), 42, "stderr", "\u{fc}ber \x1b[31mrot".as_bytes());
             captured.log.configure(LogLevel::Info, LogFormat::Json);
-            workers.print(SystemTime::UNIX_EPOCH, "app", 1, 42, "stderr", b"bad \xff \"byte\"");
+            workers.print(SystemTime::UNIX_EPOCH, "app", Some(1), 42, "stderr", b"bad \xff \"byte\"");
             let lines = captured.lines();
             assert_eq!(lines[0], "app/1 | \u{fc}ber \\x1B[31mrot");
             let object: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();

@@ -9,7 +9,7 @@ use crate::observe::access_log::Timestamps;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use tidegate_supervisor::{Event, Failure, WorkerId};
+use tidegate_supervisor::{Cause, Event, Failure, HookFailure, WorkerId};
 use tokio::sync::watch;
 
 /// The memory.
@@ -94,9 +94,23 @@ fn entry(event: &Event) -> Option<view::Event> {
         },
         Event::Failure(failure) => failed(failure, "failure"),
         Event::RestartFailed(failure) => failed(failure, "restart_failed"),
-        Event::GenerationFailed { generation, failure } => {
-            view::Event { generation: Some(*generation), ..failed(failure, "generation_failed") }
+        Event::GenerationFailed { pool: _, generation, cause } => {
+            let event = match cause {
+                Cause::Worker(failure) => failed(failure, "generation_failed"),
+                Cause::PreStart(failure) => hook_failed(failure, "generation_failed"),
+            };
+            view::Event { generation: Some(*generation), ..event }
         }
+        Event::HookStarted { hook } => {
+            view::Event { generation: Some(hook.generation), ..of_pool(&hook.pool, "pre_start_began") }
+        }
+        Event::HookEnded { hook, status, took } => view::Event {
+            generation: Some(hook.generation),
+            ms: Some(millis(*took)),
+            status: Some(status.to_string()),
+            ..of_pool(&hook.pool, "pre_start_ended")
+        },
+        Event::HookFailed(failure) => hook_failed(failure, "pre_start_failed"),
         Event::GenerationActive { pool, generation } => {
             view::Event { generation: Some(*generation), ..of_pool(pool, "generation_active") }
         }
@@ -104,7 +118,7 @@ fn entry(event: &Event) -> Option<view::Event> {
             generation: Some(end.generation),
             reason: Some(end.outcome.word().to_owned()),
             ms: Some(millis(end.took)),
-            message: end.failure.as_ref().map(|failure| format!("{}: {}", failure.reason.word(), failure.status)),
+            message: end.failure.as_ref().map(ToString::to_string),
             ..of_pool(&end.pool, "deploy")
         },
         Event::Killed { worker } => about(worker, "killed"),
@@ -143,6 +157,17 @@ fn failed(failure: &Failure, event: &str) -> view::Event {
         message: failure.message.clone(),
         lines: last_lines(&failure.last_lines),
         ..about(&failure.worker, event)
+    }
+}
+
+fn hook_failed(failure: &HookFailure, event: &str) -> view::Event {
+    view::Event {
+        generation: Some(failure.generation),
+        ms: Some(millis(failure.took)),
+        status: Some(failure.status.to_string()),
+        message: failure.message.clone(),
+        lines: last_lines(&failure.last_lines),
+        ..of_pool(&failure.pool, event)
     }
 }
 

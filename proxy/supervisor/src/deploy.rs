@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::event::Failure;
+use crate::worker::ExitStatus;
 
 /// How a deploy ended. A closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,6 +45,61 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// What gave a generation up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// One of its workers failed.
+    Worker(Failure),
+    /// What runs before its workers failed.
+    PreStart(HookFailure),
+}
+
+impl Cause {
+    /// The last lines of output, oldest first.
+    #[must_use]
+    pub fn last_lines(&self) -> &[String] {
+        match self {
+            Self::Worker(failure) => &failure.last_lines,
+            Self::PreStart(failure) => &failure.last_lines,
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (status, message) = match self {
+            Self::Worker(failure) => {
+                write!(f, "worker {}: {}: ", failure.worker, failure.reason.word())?;
+                (failure.status, &failure.message)
+            }
+            Self::PreStart(failure) => {
+                f.write_str("pre_start: ")?;
+                (failure.status, &failure.message)
+            }
+        };
+        status.fmt(f)?;
+        message.as_ref().map_or(Ok(()), |message| write!(f, ", {message}"))
+    }
+}
+
+/// The failure of a command that runs once for a generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookFailure {
+    /// Name of the pool.
+    pub pool: Arc<str>,
+    /// Number of the generation.
+    pub generation: u64,
+    /// How the process ended.
+    pub status: ExitStatus,
+    /// What went wrong before the command ran at all, or that it took too long.
+    pub message: Option<String>,
+    /// Life time of the process.
+    pub took: Duration,
+    /// The last lines of its output, oldest first, at most 50.
+    pub last_lines: Vec<String>,
+}
+
 /// The end of a deploy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployEnd {
@@ -58,7 +114,7 @@ pub struct DeployEnd {
     /// From its begin to its end.
     pub took: Duration,
     /// The failure that decided.
-    pub failure: Option<Failure>,
+    pub failure: Option<Cause>,
 }
 
 /// A deploy that is under way or has ended.
@@ -79,5 +135,5 @@ pub struct DeployStatus {
     /// How it ended, or will end once those that leave are gone; `None` while that is open.
     pub outcome: Option<Outcome>,
     /// The failure that decided.
-    pub failure: Option<Failure>,
+    pub failure: Option<Cause>,
 }

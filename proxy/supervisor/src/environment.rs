@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt;
 
-use tidegate_config::model::{EnvInherit, WorkerSpec};
+use tidegate_config::model::{EnvInherit, WorkerSpec, WorkerTransport};
 
 use crate::template::Values;
 use crate::worker::WorkerAddress;
@@ -46,6 +47,29 @@ pub(crate) fn worker_environment(
     }
     set(MARKER, instance.to_owned());
     out
+}
+
+/// The environment of a command that runs once for a generation: what every worker of it would find. What differs from
+/// worker to worker (its slot, its address, variables that mention them) is not in it.
+pub(crate) fn hook_environment(
+    ours: &[(OsString, OsString)],
+    spec: &WorkerSpec,
+    pool: &str,
+    generation: u64,
+    instance: &str,
+) -> BTreeMap<OsString, OsString> {
+    let of_worker = |slot: u32, socket: &str, port: u16| {
+        let values = Values { pool, slot, generation, socket, port };
+        let address = match spec.transport {
+            WorkerTransport::Unix => WorkerAddress::Unix(socket.into()),
+            WorkerTransport::Port => WorkerAddress::Tcp((Ipv4Addr::LOCALHOST, port).into()),
+        };
+        worker_environment(ours, spec, &values, &address, instance)
+    };
+    let other = of_worker(1, "/1", 1);
+    let mut all = of_worker(2, "/2", 2);
+    all.retain(|name, value| other.get(name) == Some(value));
+    all
 }
 
 fn is_inherited(name: &OsStr, spec: &WorkerSpec) -> bool {

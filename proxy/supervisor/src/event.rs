@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::deploy::DeployEnd;
+use crate::deploy::{Cause, DeployEnd, HookFailure};
+use crate::hook::HookId;
 use crate::status::PoolState;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 
@@ -48,11 +49,29 @@ pub enum Event {
     /// A new generation is given up; the old one keeps serving. Slots that the new one had already taken over keep
     /// their workers, and go back to the old generation when these end.
     GenerationFailed {
-        /// Number of the generation, in the failure's worker too.
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Number of the generation.
         generation: u64,
-        /// The failure that decided.
-        failure: Failure,
+        /// What decided.
+        cause: Cause,
     },
+    /// What runs once before a generation's workers was started.
+    HookStarted {
+        /// Which run.
+        hook: HookId,
+    },
+    /// It has ended.
+    HookEnded {
+        /// Which run.
+        hook: HookId,
+        /// How.
+        status: ExitStatus,
+        /// Life time of the process.
+        took: Duration,
+    },
+    /// It failed: its generation is given up, or with nothing to go back to it is tried again.
+    HookFailed(HookFailure),
     /// A deploy is over: also one that a changed spec began. The first start of a pool is one too.
     DeployEnded(DeployEnd),
     /// An operator's restart is given up: the new worker failed before it was ready. The old one keeps serving, and no

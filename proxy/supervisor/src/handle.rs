@@ -127,6 +127,7 @@ fn supervisor(
         epoch: (Instant::now(), SystemTime::now()),
         generations: BTreeMap::new(),
         spawns: BTreeMap::new(),
+        hooks: BTreeMap::new(),
         pending: VecDeque::new(),
         sweep: None,
     })

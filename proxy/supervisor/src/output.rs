@@ -22,8 +22,8 @@ pub enum Stream {
 pub struct OutputLine {
     /// Name of the worker's pool.
     pub pool: Arc<str>,
-    /// Its slot.
-    pub slot: u32,
+    /// Its slot; `None` for a command that runs once for a generation.
+    pub slot: Option<u32>,
     /// Its generation.
     pub generation: u64,
     /// Its main process; the line may come from one of its descendants.

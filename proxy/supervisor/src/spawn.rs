@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::{Errno, read};
-use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use tidegate_config::model::WorkerTransport;
 
 use crate::endpoint;
 use crate::environment::worker_environment;
 use crate::generation::Frozen;
 use crate::launch::{Account, Launch};
+use crate::link::Link;
 use crate::output::{Output, OutputLine, Stream};
 use crate::peer::Expected;
 use crate::probe::Probe;
@@ -101,15 +101,6 @@ pub(crate) struct Spawn {
     probe: Option<Probe>,
 }
 
-/// The way to the shim: first the launch goes out, then a failure's text may come in. Closed by the start of the
-/// command, or after the text.
-struct Link {
-    socket: Option<OwnedFd>,
-    launch: Vec<u8>,
-    told: usize,
-    heard: Vec<u8>,
-}
-
 impl Spawn {
     pub(crate) fn new(id: WorkerId, shim: Shim, prepared: Prepared, generation: Arc<Frozen>) -> Self {
         Self {
@@ -117,7 +108,7 @@ impl Spawn {
             address: prepared.address,
             generation,
             process: shim.process,
-            link: Link { socket: Some(shim.link), launch: prepared.launch, told: 0, heard: Vec::new() },
+            link: Link::new(shim.link, prepared.launch),
             stdout: Some(shim.stdout),
             stderr: Some(shim.stderr),
             output: Output::default(),
@@ -220,72 +211,28 @@ impl Spawn {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
         };
-        let mut buffer = vec![0; CHUNK];
-        // Bounded, so that one worker's flood does not keep the others waiting.
-        for _ in 0..CHUNKS {
-            let Some(open) = pipe.as_ref() else { return };
-            match read(open, &mut buffer[..]) {
-                Ok(0) => *pipe = None,
-                Ok(count) => output.push(stream, &buffer[..count], now, &mut tag(id, process, sink)),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return,
-                Err(_) => *pipe = None,
-            }
-        }
+        read_pipe(pipe, stream, output, now, &mut tag(id, process, sink));
     }
 }
 
-impl Link {
-    fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        let flags = if self.told < self.launch.len() { PollFlags::OUT } else { PollFlags::IN };
-        self.socket.as_ref().map(|socket| (socket.as_fd(), flags))
-    }
-
-    /// What the shim said, if it failed.
-    fn failure(&self) -> Option<String> {
-        let text = String::from_utf8_lossy(&self.heard).into_owned();
-        Some(text).filter(|text| !text.is_empty())
-    }
-
-    /// Goes on as far as possible without waiting. True when the link has just been closed.
-    fn go_on(&mut self) -> bool {
-        let Some(socket) = &self.socket else { return false };
-        let outcome = tell(socket, &self.launch, &mut self.told).and_then(|()| hear(socket, &mut self.heard));
-        match outcome {
-            Err(Errno::AGAIN) => false,
-            // An error is the end as well: the process's exit says the rest.
-            Ok(()) | Err(_) => {
-                self.socket = None;
-                true
-            }
-        }
-    }
-}
-
-/// Sends what is left of the launch, then says that it is complete.
-fn tell(socket: &OwnedFd, launch: &[u8], told: &mut usize) -> Result<(), Errno> {
-    if *told == launch.len() {
-        return Ok(());
-    }
-    while *told < launch.len() {
-        match send(socket, &launch[*told..], SendFlags::NOSIGNAL) {
-            Ok(count) => *told += count,
+/// Reads what is there of a pipe, and closes it at its end.
+pub(crate) fn read_pipe(
+    pipe: &mut Option<OwnedFd>,
+    stream: Stream,
+    output: &mut Output,
+    now: Duration,
+    sink: &mut dyn FnMut(Stream, String, bool),
+) {
+    let mut buffer = vec![0; CHUNK];
+    // Bounded, so that one worker's flood does not keep the others waiting.
+    for _ in 0..CHUNKS {
+        let Some(open) = pipe.as_ref() else { return };
+        match read(open, &mut buffer[..]) {
+            Ok(0) => *pipe = None,
+            Ok(count) => output.push(stream, &buffer[..count], now, sink),
             Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    shutdown(socket, Shutdown::Write)
-}
-
-/// Reads until the other end is closed.
-fn hear(socket: &OwnedFd, heard: &mut Vec<u8>) -> Result<(), Errno> {
-    let mut buffer = [0; 4096];
-    loop {
-        match read(socket, &mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(count) => heard.extend_from_slice(&buffer[..count]),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error),
+            Err(Errno::AGAIN) => return,
+            Err(_) => *pipe = None,
         }
     }
 }
@@ -298,7 +245,7 @@ fn tag<'a>(
     move |stream, line, continued| {
         sink(OutputLine {
             pool: id.pool.clone(),
-            slot: id.slot,
+            slot: Some(id.slot),
             generation: id.generation,
             pid: process.pid().unsigned_abs(),
             stream,
@@ -309,6 +256,6 @@ fn tag<'a>(
 }
 
 /// Lines of output that a failure is reported with.
-const LAST_LINES: usize = 50;
+pub(crate) const LAST_LINES: usize = 50;
 const CHUNK: usize = 64 * 1024;
 const CHUNKS: usize = 20;

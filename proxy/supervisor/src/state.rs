@@ -23,6 +23,7 @@ use tidegate_config::model::WorkerSpec;
 use crate::backoff::{Jitter, RestartPolicy};
 use crate::command::{Command, PoolSpec};
 use crate::event::Event;
+use crate::hook::HookId;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId};
 use pool::Pool;
 
@@ -49,6 +50,13 @@ pub enum Input {
     Exited {
         /// Who.
         worker: WorkerId,
+        /// How.
+        exit: Exit,
+    },
+    /// A hook's process has ended, or could not be started.
+    HookEnded {
+        /// Which run.
+        hook: HookId,
         /// How.
         exit: Exit,
     },
@@ -90,6 +98,12 @@ pub enum Action {
         /// Number of the generation.
         generation: u64,
     },
+    /// Run what a generation runs before its workers; answered with [`Input::HookEnded`].
+    RunHook(HookId),
+    /// Ask a hook's process to end.
+    StopHook(HookId),
+    /// Kill a hook's whole process group.
+    KillHook(HookId),
     /// Start a process; answered with [`Input::Spawned`] or [`Input::Exited`].
     Spawn(WorkerId),
     /// Send the stop signal to the main process.
@@ -232,6 +246,9 @@ impl State {
             }
             Input::Exited { worker, exit } => {
                 self.in_pool(now, &worker.pool.clone(), out, |pool, turn| pool.exited(&worker, exit, turn));
+            }
+            Input::HookEnded { hook, exit } => {
+                self.in_pool(now, &hook.pool.clone(), out, |pool, turn| pool.hook_ended(&hook, exit, turn));
             }
             Input::Swept => self.swept(out),
             Input::Tick => {}

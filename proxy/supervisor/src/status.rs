@@ -43,12 +43,11 @@ impl PoolState {
 
 /// State of a generation.
 ///
-/// The set is closed: `Preparing` (hooks before the first start) is part of it although nothing prepares yet, and a
-/// generation that is `Gone` is no longer listed.
+/// The set is closed; a generation that is `Gone` is no longer listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GenerationState {
-    /// Its hooks run.
+    /// What runs before its workers has not succeeded yet.
     Preparing,
     /// None of its workers has stayed ready yet.
     Canary,

@@ -16,7 +16,8 @@ use crate::event::Event;
 use crate::generation::Frozen;
 use crate::guardian::Guardian;
 use crate::handle::{Shared, SupervisorOptions};
-use crate::process;
+use crate::hook::{Hook, HookId};
+use crate::process::{self, Process, Shim};
 use crate::spawn::{Readable, Spawn, Surroundings};
 use crate::state::{Action, Exit, Input, State};
 use crate::stray;
@@ -37,6 +38,8 @@ pub(crate) struct Supervisor {
     pub(crate) generations: BTreeMap<(Arc<str>, u64), Arc<Frozen>>,
     /// Workers with a process, by spawn number.
     pub(crate) spawns: BTreeMap<u64, Spawn>,
+    /// Hooks with a process, by run number.
+    pub(crate) hooks: BTreeMap<u64, Hook>,
     pub(crate) pending: VecDeque<Action>,
     pub(crate) sweep: Option<Sweep>,
 }
@@ -53,6 +56,7 @@ enum Source {
     Orders,
     Guardian,
     Worker(u64, Readable),
+    Hook(u64, Readable),
 }
 
 impl Supervisor {
@@ -114,6 +118,12 @@ impl Supervisor {
                 descriptors.push(PollFd::from_borrowed_fd(descriptor, flags));
             }
         }
+        for (run, hook) in &self.hooks {
+            for (readable, descriptor, flags) in hook.interests() {
+                sources.push(Source::Hook(*run, readable));
+                descriptors.push(PollFd::from_borrowed_fd(descriptor, flags));
+            }
+        }
         let patience = self.patience();
         let timeout = Timespec { tv_sec: patience.as_secs().cast_signed(), tv_nsec: patience.subsec_nanos().into() };
         if poll(&mut descriptors, Some(&timeout)).is_err() {
@@ -133,6 +143,7 @@ impl Supervisor {
     fn patience(&self) -> Duration {
         let now = self.now();
         let spawns = self.spawns.values().filter_map(Spawn::deadline);
+        let spawns = spawns.chain(self.hooks.values().filter_map(Hook::deadline));
         let sweep = self.sweep.as_ref().map(|sweep| sweep.next);
         let due = spawns.chain(self.state.deadline()).chain(sweep).chain(self.guardian_due).min();
         // Half a millisecond more than the difference, so that rounding never wakes us just before it is due.
@@ -144,6 +155,13 @@ impl Supervisor {
             Source::Orders => self.shared.clear_wake(),
             Source::Guardian => self.replace_guardian(),
             Source::Worker(spawn, Readable::Exit) => self.see_exit(spawn),
+            Source::Hook(run, Readable::Exit) => self.see_end_of_hook(run),
+            Source::Hook(run, readable) => {
+                let now = self.now();
+                if let Some(hook) = self.hooks.get_mut(&run) {
+                    hook.read(readable, now, &mut *self.options.output);
+                }
+            }
             Source::Worker(spawn, readable) => {
                 let now = self.now();
                 if let Some(running) = self.spawns.get_mut(&spawn) {
@@ -154,6 +172,10 @@ impl Supervisor {
     }
 
     fn advance_workers(&mut self) {
+        let now = self.now();
+        for hook in self.hooks.values_mut() {
+            hook.flush(now, &mut *self.options.output);
+        }
         let numbers: Vec<u64> = self.spawns.keys().copied().collect();
         // One after the other, so that a panic at one does not lose what the next had to say.
         for number in numbers {
@@ -177,16 +199,32 @@ impl Supervisor {
         self.bury(spawn);
     }
 
-    /// Order matters: while the leader is unreaped its number names this group only, so the group is killed, the guardian
-    /// forgets it, and then the leader is reaped.
+    fn see_end_of_hook(&mut self, run: u64) {
+        let now = self.now();
+        let Some(running) = self.hooks.get_mut(&run) else { return };
+        let Some(status) = running.process().peek() else { return };
+        let exit = running.finish(status, now, &mut *self.options.output);
+        let Some(running) = self.hooks.remove(&run) else { return };
+        self.forget_group(running.process());
+        let hook = running.id().clone();
+        running.reap();
+        self.feed(Input::HookEnded { hook, exit });
+    }
+
     fn bury(&mut self, spawn: u64) {
         let Some(running) = self.spawns.remove(&spawn) else { return };
-        running.process().kill_group();
-        let forgotten = self.guardian.as_ref().map(|guardian| guardian.remove(running.process().pid()));
+        self.forget_group(running.process());
+        running.reap();
+    }
+
+    /// Order matters: while the leader is unreaped its number names this group only, so the group is killed, the guardian
+    /// forgets it, and then the caller reaps the leader.
+    fn forget_group(&mut self, leader: &Process) {
+        leader.kill_group();
+        let forgotten = self.guardian.as_ref().map(|guardian| guardian.remove(leader.pid()));
         if forgotten.is_some_and(|told| told.is_err()) {
             self.replace_guardian();
         }
-        running.reap();
     }
 
     /// Reaps whoever has ended: our workers by their own way, all others silently.
@@ -195,10 +233,13 @@ impl Supervisor {
         while let Some(pid) = process::any_ended().filter(|pid| last != Some(*pid)) {
             last = Some(pid);
             let worker = self.spawns.values().find(|running| running.process().pid() == pid);
-            match worker.map(|running| running.id().spawn) {
-                Some(spawn) => self.see_exit(spawn),
-                None if Some(pid) == self.guardian_pid() => self.replace_guardian(),
-                None => process::reap_stranger(pid),
+            let worker = worker.map(|running| running.id().spawn);
+            let hook = self.hooks.values().find(|running| running.process().pid() == pid).map(|hook| hook.id().run);
+            match (worker, hook) {
+                (Some(spawn), _) => self.see_exit(spawn),
+                (None, Some(run)) => self.see_end_of_hook(run),
+                (None, None) if Some(pid) == self.guardian_pid() => self.replace_guardian(),
+                (None, None) => process::reap_stranger(pid),
             }
         }
     }
@@ -212,7 +253,9 @@ impl Supervisor {
             tracing::warn!("the guardian is gone and will be replaced");
             old.dismiss();
         }
-        let groups: BTreeSet<i32> = self.spawns.values().map(|running| running.process().pid()).collect();
+        let hooks = self.hooks.values().map(Hook::process);
+        let all = self.spawns.values().map(Spawn::process).chain(hooks);
+        let groups: BTreeSet<i32> = all.map(Process::pid).collect();
         match Guardian::start(&self.options.reexec, &self.surroundings.instance, &groups) {
             Ok(guardian) => {
                 self.guardian = Some(guardian);
@@ -264,6 +307,17 @@ impl Supervisor {
             Action::Release { pool, generation } => {
                 self.generations.remove(&(pool, generation));
             }
+            Action::RunHook(hook) => return self.run_hook(hook),
+            Action::StopHook(hook) => {
+                if let Some(running) = self.hooks.get(&hook.run) {
+                    running.process().stop();
+                }
+            }
+            Action::KillHook(hook) => {
+                if let Some(running) = self.hooks.get(&hook.run) {
+                    running.process().kill_group();
+                }
+            }
             Action::Spawn(worker) => return Some(self.spawn(worker)),
             Action::Stop(worker) => {
                 if let Some(running) = self.spawns.get(&worker.spawn) {
@@ -310,10 +364,37 @@ impl Supervisor {
     }
 
     fn try_spawn(&mut self, worker: &WorkerId) -> Result<Spawn, String> {
-        let generation = self.generations.get(&(worker.pool.clone(), worker.generation)).cloned();
-        let generation = generation.ok_or_else(|| "its specification is gone".to_owned())?;
+        let generation = self.generation(&worker.pool, worker.generation)?;
         let taken = |address| self.spawns.values().any(|running| running.has_port(address));
         let prepared = self.surroundings.prepare(worker, &generation, &taken)?;
+        Ok(Spawn::new(worker.clone(), self.start_shim()?, prepared, generation))
+    }
+
+    /// An answer only if it cannot be started.
+    fn run_hook(&mut self, hook: HookId) -> Option<Input> {
+        let started = self.generation(&hook.pool, hook.generation).and_then(|generation| {
+            let launch = self.surroundings.prepare_hook(&hook, &generation)?;
+            Ok(Hook::new(hook.clone(), self.start_shim()?, launch))
+        });
+        match started {
+            Ok(running) => {
+                self.hooks.insert(hook.run, running);
+                None
+            }
+            Err(problem) => {
+                let status = ExitStatus::NotStarted;
+                let exit = Exit { status, message: Some(problem), not_ready: None, last_lines: Vec::new() };
+                Some(Input::HookEnded { hook, exit })
+            }
+        }
+    }
+
+    fn generation(&self, pool: &Arc<str>, number: u64) -> Result<Arc<Frozen>, String> {
+        let generation = self.generations.get(&(pool.clone(), number)).cloned();
+        generation.ok_or_else(|| "its specification is gone".to_owned())
+    }
+
+    fn start_shim(&mut self) -> Result<Shim, String> {
         let shim = process::spawn_shim(&self.options.reexec).map_err(|error| format!("start of a process: {error}"))?;
         // Announced before the shim gets its launch: no command of ours ever runs unknown to the guardian.
         if let Err(problem) = self.announce(shim.process.pid()) {
@@ -321,7 +402,7 @@ impl Supervisor {
             // Reaped as a stranger once it has ended.
             return Err(problem);
         }
-        Ok(Spawn::new(worker.clone(), shim, prepared, generation))
+        Ok(shim)
     }
 
     fn go_on_sweeping(&mut self) {

@@ -31,6 +31,8 @@ pub(crate) struct Pool {
     drain_timeout_ms: u64,
     stop_timeout_ms: u64,
     #[serde(default)]
+    pre_start: Option<deploy::PreStart>,
+    #[serde(default)]
     deploy: deploy::Policy,
 }
 
@@ -78,6 +80,7 @@ impl From<PoolSpec> for Pool {
             boot_timeout,
             drain_timeout,
             stop_timeout,
+            pre_start,
             deploy,
             // Concerns only those who speak with the workers.
             program: _,
@@ -109,6 +112,7 @@ impl From<PoolSpec> for Pool {
             boot_timeout_ms: milliseconds(boot_timeout),
             drain_timeout_ms: milliseconds(drain_timeout),
             stop_timeout_ms: milliseconds(stop_timeout),
+            pre_start: pre_start.map(Into::into),
             deploy: deploy.into(),
         }
     }
@@ -144,6 +148,7 @@ impl From<Pool> for PoolSpec {
                 boot_timeout: Duration::from_millis(pool.boot_timeout_ms),
                 drain_timeout: Duration::from_millis(pool.drain_timeout_ms),
                 stop_timeout: Duration::from_millis(pool.stop_timeout_ms),
+                pre_start: pool.pre_start.map(Into::into),
                 deploy: pool.deploy.into(),
                 program: model::WorkerProgram::default(),
             },

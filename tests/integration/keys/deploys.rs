@@ -4,16 +4,26 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tidegate_tests::{edge::Edge, site::Site, wait::wait_until};
+use tidegate_tests::{
+    edge::{Edge, Home},
+    site::Site,
+    wait::wait_until,
+};
 
 use super::{Row, check};
 
 const ROWS: &[Row<&str>] = &[
     Row {
-        key: "upstreams.<name>.workers.deploy",
-        values: ["", "deploy: { strategy: green, min_ready: 500ms }"],
-        observe: |value| Box::pin(most_ready(value)),
-        expected: ["4", "6"],
+        key: "upstreams.<name>.workers.pre_start",
+        values: ["", "pre_start: [sh, -c, \"echo migrated $0\", \"{pool}\"]"],
+        observe: |value| Box::pin(before_the_first_worker(value)),
+        expected: ["nothing", "migrated app"],
+    },
+    Row {
+        key: "upstreams.<name>.workers.pre_start_timeout",
+        values: ["pre_start: [sleep, \"1\"]", "pre_start: [sleep, \"1\"]\n  pre_start_timeout: 300ms"],
+        observe: |value| Box::pin(before_the_first_worker(value)),
+        expected: ["nothing", "failed"],
     },
     Row {
         key: "upstreams.<name>.workers.deploy.strategy",
@@ -54,6 +64,19 @@ pub(super) fn keys() -> Vec<&'static str> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_of_deploys_act() {
     check(ROWS, 4, |index, side| ROWS[index].values[side]).await;
+}
+
+/// What a start shows of `pre_start`, until a worker is ready or it has failed.
+async fn before_the_first_worker(value: &str) -> String {
+    let edge = Edge::launch(Home::new(&site(value, "1", 3)));
+    wait_until("a worker, or a failure", LIMIT, async || {
+        let log = edge.output().stderr();
+        let failed = log.contains("pre_start failed").then_some("failed");
+        let is_ready = || log.contains("\"to\":\"ready\"");
+        let printed = || if log.contains("migrated app") { "migrated app" } else { "nothing" };
+        failed.or_else(|| is_ready().then(printed)).map(str::to_owned)
+    })
+    .await
 }
 
 /// Three workers that take a moment to boot; those of another release than "1" fail in slots from `broken` on.

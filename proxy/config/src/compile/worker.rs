@@ -46,6 +46,8 @@ pub(super) fn workers(
         boot_timeout,
         drain_timeout,
         stop_timeout,
+        pre_start,
+        pre_start_timeout,
         deploy,
     } = raw;
     let is_named = preset.is_some() || !spot.has("preset");
@@ -84,6 +86,7 @@ pub(super) fn workers(
         boot_timeout: boot_timeout.map_or(Duration::from_secs(60), |time| time.0),
         drain_timeout: drain_timeout.map_or(Duration::from_secs(30), |time| time.0),
         stop_timeout: stop_timeout.map_or(Duration::from_secs(10), |time| time.0),
+        pre_start: super::pre_start::pre_start(pre_start, pre_start_timeout, spot, report),
         deploy: super::deploy::deploy(deploy, spot.key("deploy"), report),
         program: expansion.program,
     };

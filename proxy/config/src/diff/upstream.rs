@@ -210,6 +210,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         boot_timeout,
         drain_timeout,
         stop_timeout,
+        pre_start,
         deploy,
         program,
     } = old;
@@ -234,6 +235,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
     live.time("boot_timeout", boot_timeout, &new.boot_timeout);
     live.time("drain_timeout", drain_timeout, &new.drain_timeout);
     live.time("stop_timeout", stop_timeout, &new.stop_timeout);
+    super::deploy::pre_start(pre_start.as_ref(), new.pre_start.as_ref(), &mut live);
     super::deploy::deploy(deploy, &new.deploy, &mut live);
     // What they make of the command is told with the command.
     let WorkerProgram { preset, keep_alive, env: _ } = program;

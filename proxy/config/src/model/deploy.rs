@@ -3,6 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+/// A command that runs once for each generation, before its first worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreStart {
+    /// argv; never empty. May hold `{pool}` and `{generation}`.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
 /// How a new generation of workers takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeployPolicy {

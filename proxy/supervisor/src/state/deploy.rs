@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::deploy::Outcome;
-use crate::event::Failure;
+use crate::deploy::{Cause, Outcome};
 
 /// One change of generation, from the order to its end.
 #[derive(Debug)]
@@ -17,7 +16,7 @@ pub(super) struct Deploy {
     pub(super) has_drained: bool,
     /// What it comes to, once those that leave are gone.
     pub(super) outcome: Option<Outcome>,
-    pub(super) failure: Option<Failure>,
+    pub(super) failure: Option<Cause>,
     pub(super) ended: Option<Duration>,
 }
 

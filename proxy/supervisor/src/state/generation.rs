@@ -1,6 +1,7 @@
 //! One generation of a pool: a frozen spawn specification and how far it has come.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tidegate_config::model::WorkerSpec;
 
@@ -13,11 +14,16 @@ pub(super) struct Generation {
     pub(super) state: GenerationState,
     /// One of its workers has been ready: it works, so it may serve as the one to fall back to.
     pub(super) proven: bool,
+    /// How often its hook failed.
+    pub(super) tries: u32,
+    /// Its hook is not tried again before.
+    pub(super) retry_at: Duration,
 }
 
 impl Generation {
     pub(super) fn new(number: u64, spec: Arc<WorkerSpec>) -> Self {
-        Self { number, spec, state: GenerationState::Canary, proven: false }
+        let state = if spec.pre_start.is_some() { GenerationState::Preparing } else { GenerationState::Canary };
+        Self { number, spec, state, proven: false, tries: 0, retry_at: Duration::ZERO }
     }
 
     /// Whether workers started from `spec` would be the same; numbers that apply to running workers do not count.
@@ -35,6 +41,7 @@ impl Generation {
             boot_timeout: _,
             drain_timeout: _,
             stop_timeout: _,
+            pre_start: _,
             deploy: _,
             program: _,
         } = spec;

@@ -8,6 +8,7 @@ mod deploys;
 mod failures;
 mod operator;
 mod outlook;
+mod preparation;
 mod replacement;
 mod rollout;
 mod takeover;
@@ -26,6 +27,7 @@ use crate::backoff::RestartPolicy;
 use crate::event::Event;
 use crate::status::PoolState;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
+use preparation::Preparation;
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -51,6 +53,8 @@ pub(super) struct Pool {
     removed: bool,
     timeouts: Timeouts,
     policy: DeployPolicy,
+    /// What runs before the workers of a generation, while it does.
+    preparation: Option<Preparation>,
     /// The last deploys, oldest first; only the last one can be under way.
     pub(super) deploys: VecDeque<Deploy>,
     last_generation: u64,
@@ -97,6 +101,7 @@ impl Pool {
             removed: false,
             timeouts,
             policy: DeployPolicy::default(),
+            preparation: None,
             deploys: VecDeque::new(),
             last_generation: 0,
             failures: VecDeque::new(),
@@ -191,6 +196,7 @@ impl Pool {
     /// Brings the pool as near to what is wanted as can be done at once, starts excepted (these share a limit).
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
         self.expire(turn);
+        self.prepare(turn);
         self.leave_crashloop(turn);
         if turn.bound.is_some() {
             self.supersede(turn);
@@ -320,7 +326,10 @@ impl Pool {
 
     /// The newest generation comes first, so that a new one can replace an old one that crash loops.
     fn next_start(&self, now: Duration) -> Option<usize> {
-        let due = |worker: &Worker| worker.state == WorkerState::Backoff && worker.start_at <= now;
+        let due = |worker: &Worker| {
+            let is_due = worker.state == WorkerState::Backoff && worker.start_at <= now;
+            is_due && self.is_prepared(worker.id.generation)
+        };
         let waiting = self.workers.iter().enumerate().filter(|(_, worker)| due(worker));
         waiting.min_by_key(|(_, worker)| (std::cmp::Reverse(worker.id.generation), worker.id.slot)).map(|(at, _)| at)
     }
@@ -339,7 +348,7 @@ impl Pool {
     }
 
     fn present_state(&self, stopping: bool) -> PoolState {
-        if (self.removed || stopping) && self.workers.is_empty() {
+        if (self.removed || stopping) && self.workers.is_empty() && self.preparation.is_none() {
             PoolState::Stopped
         } else if self.crashloop.is_some() {
             PoolState::Crashloop
@@ -376,7 +385,7 @@ impl Pool {
             _ => worker.deadline(&self.timeouts, bound),
         });
         let proofs = self.workers.iter().filter_map(|worker| self.proven_at(worker)).filter(|at| *at > now);
-        workers.chain(proofs).chain(self.crashloop_over_at(policy)).min()
+        workers.chain(proofs).chain(self.hook_deadline(now, bound)).chain(self.crashloop_over_at(policy)).min()
     }
 
     /// The generation that empty slots are filled from.

@@ -6,5 +6,6 @@ mod failures;
 mod generations;
 mod life;
 mod operator;
+mod preparation;
 mod replacement;
 mod world;

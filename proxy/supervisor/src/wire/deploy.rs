@@ -1,4 +1,4 @@
-//! JSON form of [`model::DeployPolicy`].
+//! JSON forms of [`model::DeployPolicy`] and [`model::PreStart`].
 
 use std::time::Duration;
 
@@ -6,6 +6,26 @@ use serde::{Deserialize, Serialize};
 use tidegate_config::model;
 
 use super::milliseconds;
+
+/// What runs once before the workers of a generation.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PreStart {
+    command: Vec<String>,
+    timeout_ms: u64,
+}
+
+impl From<model::PreStart> for PreStart {
+    fn from(hook: model::PreStart) -> Self {
+        Self { command: hook.command, timeout_ms: milliseconds(hook.timeout) }
+    }
+}
+
+impl From<PreStart> for model::PreStart {
+    fn from(hook: PreStart) -> Self {
+        Self { command: hook.command, timeout: Duration::from_millis(hook.timeout_ms) }
+    }
+}
 
 /// How a new generation takes over. What is left out is as in a site file.
 #[derive(Clone, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::bed::{Bed, lives, pool, with};
+use crate::bed::{Bed, kill_nine, lives, pool, with};
 
 #[test]
 fn a_changed_spec_replaces_every_worker_after_its_successor_is_ready() {
@@ -31,10 +31,11 @@ fn a_broken_release_is_given_up_and_the_old_one_serves_on() {
     bed.set(&[pool(2, "echo cannot find module app >&2; exit 1")]);
     let failed = bed.wait("failed", |line| line.pointer("/event/generation_failed").cloned());
     assert_eq!(failed["generation"], 2);
-    assert_eq!(failed["failure"]["last_lines"], json!(["cannot find module app"]));
+    assert_eq!(failed["cause"]["worker"]["last_lines"], json!(["cannot find module app"]));
     assert!(old.iter().all(|worker| lives(worker.pid)));
     assert!(bed.all(|line| line.pointer("/event/drain").cloned()).is_empty());
     let status = bed.status();
+    assert_eq!((&status["deploys"][1]["outcome"], &status["deploys"][1]["replaces"]), (&json!("reverted"), &json!(1)));
     assert_eq!((&status["state"], &status["generations"][1]["state"]), (&json!("healthy"), &json!("failed")));
 }
 
@@ -50,4 +51,29 @@ fn a_changed_count_or_timeout_touches_no_worker() {
     bed.set(&[pool(1, "")]);
     bed.gone(&second);
     assert!(lives(first.pid));
+}
+
+#[test]
+fn a_respawn_keeps_the_folder_of_its_generation_though_the_link_points_elsewhere_by_then() {
+    let mut bed = Bed::new();
+    let (one, two, current) = (bed.path("one"), bed.path("two"), bed.path("current"));
+    for folder in [&one, &two] {
+        std::fs::create_dir(folder).expect("folder");
+    }
+    std::os::unix::fs::symlink(&one, &current).expect("link");
+    bed.set(&[with(pool(1, ""), &json!({ "cwd": current }))]);
+    let first = bed.ready(0);
+    std::fs::remove_file(&current).expect("link");
+    std::os::unix::fs::symlink(&two, &current).expect("link");
+    kill_nine(first.pid);
+    let again = bed.ready(1);
+    assert_eq!(folder_of(again.pid), one, "the old release until another one is asked for");
+    bed.send(&json!({ "deploy": { "pool": "app", "id": 5 } }));
+    let ended = bed.wait("the end", |line| line.pointer("/event/deploy_ended").filter(|end| end["id"] == 5).cloned());
+    assert_eq!((&ended["outcome"], &ended["generation"]), (&json!("done"), &json!(2)));
+    assert_eq!(folder_of(bed.ready(2).pid), two);
+}
+
+fn folder_of(pid: i32) -> std::path::PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).expect("it runs")
 }

@@ -6,4 +6,5 @@ mod failure;
 mod launch;
 mod life;
 mod output;
+mod pre_start;
 mod survivors;

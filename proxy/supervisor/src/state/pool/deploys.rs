@@ -1,8 +1,8 @@
 //! The record of changes of generation: when one begins, what it comes to, when it is over.
 
 use super::Pool;
-use crate::deploy::{DeployEnd, Outcome};
-use crate::event::{Event, Failure};
+use crate::deploy::{Cause, DeployEnd, Outcome};
+use crate::event::Event;
 use crate::state::Turn;
 use crate::state::deploy::Deploy;
 use crate::state::worker::Worker;
@@ -21,7 +21,7 @@ impl Pool {
     }
 
     /// What the present deploy comes to. It is over when those that leave for it are gone.
-    pub(super) fn decide(&mut self, outcome: Outcome, failure: Option<Failure>) {
+    pub(super) fn decide(&mut self, outcome: Outcome, failure: Option<Cause>) {
         if let Some(deploy) = self.open_deploy() {
             deploy.outcome = Some(outcome);
             deploy.failure = failure;

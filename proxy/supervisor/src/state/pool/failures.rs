@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Pool;
 use crate::backoff::RestartPolicy;
-use crate::deploy::Outcome;
+use crate::deploy::{Cause, Outcome};
 use crate::event::{Event, Failure};
 use crate::state::worker::Worker;
 use crate::state::{Exit, Turn};
@@ -27,12 +27,14 @@ impl Pool {
         }
         match self.fallback {
             // A new generation that fails is no trouble of the pool: it is given up, and the old one serves on.
-            Some(fallback) if self.fails_deploy(worker, reason, turn) => self.give_up(fallback, failure, turn),
+            Some(fallback) if self.fails_deploy(worker, reason, turn) => {
+                self.give_up(fallback, Cause::Worker(failure), turn)
+            }
             _ if self.is_restart_of_one_that_serves(worker) => self.give_up_restarts(failure, turn),
             Some(_) => self.back_off(worker, reason, turn),
             None => {
                 if self.fails_deploy(worker, reason, turn) && self.open_deploy().is_some_and(|one| one.id.is_some()) {
-                    self.decide(Outcome::Failed, Some(failure));
+                    self.decide(Outcome::Failed, Some(Cause::Worker(failure)));
                 }
                 self.back_off(worker, reason, turn);
             }

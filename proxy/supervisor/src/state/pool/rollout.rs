@@ -6,8 +6,8 @@ use std::time::Duration;
 use tidegate_config::model::{OnFailure, WorkerSpec};
 
 use super::Pool;
-use crate::deploy::Outcome;
-use crate::event::{Event, Failure};
+use crate::deploy::{Cause, Outcome};
+use crate::event::Event;
 use crate::state::generation::Generation;
 use crate::state::worker::Worker;
 use crate::state::{Action, Turn};
@@ -97,7 +97,7 @@ impl Pool {
 
     /// The new generation is no good. Where no worker has left for it yet everything is as it was; else the policy says
     /// whether the mix stays or the old generation takes its slots back.
-    pub(super) fn give_up(&mut self, fallback: u64, failure: Failure, turn: &mut Turn<'_>) {
+    pub(super) fn give_up(&mut self, fallback: u64, cause: Cause, turn: &mut Turn<'_>) {
         let has_drained = self.open_deploy().is_some_and(|deploy| deploy.has_drained);
         // A deploy that was superseded half way has left a mix behind, which this one did not change either.
         let is_third = |worker: &Worker| ![self.target, fallback].contains(&worker.id.generation);
@@ -106,10 +106,11 @@ impl Pool {
         if let Some(generation) = self.generation_mut(self.target) {
             generation.state = GenerationState::Failed;
         }
-        turn.tell(Event::GenerationFailed { generation: self.target, failure: failure.clone() });
+        let (pool, generation) = (self.name.clone(), self.target);
+        turn.tell(Event::GenerationFailed { pool, generation, cause: cause.clone() });
         let keeps = has_drained || self.slots().any(|slot| self.is_served_by_target_alone(slot));
         let outcome = if self.frozen && keeps { Outcome::Frozen } else { Outcome::Reverted };
-        self.decide(outcome, Some(failure));
+        self.decide(outcome, Some(cause));
         self.forget_vacated();
         self.failed = Some(self.target);
         self.target = fallback;

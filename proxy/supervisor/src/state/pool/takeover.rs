@@ -16,7 +16,7 @@ impl Pool {
     /// proven itself, then as many as there is room for.
     pub(super) fn roll(&mut self, turn: &mut Turn<'_>) {
         self.take_back_what_waits(turn);
-        while !self.frozen && !self.waits_for_canary() {
+        while !self.frozen && self.is_prepared(self.target) && !self.waits_for_canary() {
             if let Some(slot) = self.next_with_room() {
                 self.take_over(slot, turn);
             } else if let Some(slot) = self.next_to_vacate() {

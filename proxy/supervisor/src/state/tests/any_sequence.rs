@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, WorkerSpec};
+use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, PreStart, WorkerSpec};
 
 use super::world::{World, release, seconds, wanted_slots};
 use crate::command::Command;
@@ -28,12 +28,13 @@ enum Step {
     Ready(usize),
     Exit(usize, ExitStatus),
     Drained(usize),
+    HookEnd(usize, ExitStatus),
     FailStarts(u32),
     Pass(u64),
 }
 
-/// A release, how many of it, and how it is deployed.
-type Wanted = (u8, u32, DeployPolicy);
+/// A release, how many of it, whether something runs before it, and how it is deployed.
+type Wanted = (u8, u32, bool, DeployPolicy);
 
 fn policy() -> impl Strategy<Value = DeployPolicy> {
     let strategy = prop_oneof![3 => Just(DeployStrategy::Rolling), 1 => Just(DeployStrategy::Green)];
@@ -53,8 +54,8 @@ fn policy() -> impl Strategy<Value = DeployPolicy> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let pool = || proptest::option::weighted(0.9, (0..3_u8, 1..5_u32, policy()));
-    let status = prop_oneof![Just(ExitStatus::Code(0)), Just(ExitStatus::Code(1)), Just(ExitStatus::Signal(9))];
+    let pool = || proptest::option::weighted(0.9, (0..3_u8, 1..5_u32, proptest::bool::weighted(0.2), policy()));
+    let status = || prop_oneof![Just(ExitStatus::Code(0)), Just(ExitStatus::Code(1)), Just(ExitStatus::Signal(9))];
     prop_oneof![
         1 => [pool(), pool()].prop_map(Step::SetPools),
         1 => Just(Step::Deploy),
@@ -64,7 +65,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..4_u32).prop_map(Step::Restart),
         1 => (0..4_u32).prop_map(Step::Drain),
         8 => any::<usize>().prop_map(Step::Ready),
-        4 => (any::<usize>(), status).prop_map(|(which, status)| Step::Exit(which, status)),
+        4 => (any::<usize>(), status()).prop_map(|(which, status)| Step::Exit(which, status)),
+        2 => (any::<usize>(), status()).prop_map(|(which, status)| Step::HookEnd(which, status)),
         3 => any::<usize>().prop_map(Step::Drained),
         1 => (0..3_u32).prop_map(Step::FailStarts),
         6 => prop_oneof![0..300_u64, 0..5_000_u64, 0..90_000_u64].prop_map(Step::Pass),
@@ -74,8 +76,10 @@ fn step() -> impl Strategy<Value = Step> {
 fn take(world: &mut World, step: &Step) {
     match step {
         Step::SetPools(pools) => {
-            let spec = |(version, count, deploy): Wanted| -> WorkerSpec {
-                WorkerSpec { deploy, ..release(count, &format!("v{version}")) }
+            let spec = |(version, count, has_hook, deploy): Wanted| -> WorkerSpec {
+                let hook = PreStart { command: vec!["migrate".to_owned()], timeout: seconds(20) };
+                let pre_start = has_hook.then_some(hook);
+                WorkerSpec { pre_start, deploy, ..release(count, &format!("v{version}")) }
             };
             let named = ["app", "other"].into_iter().zip(pools);
             let wanted: Vec<_> = named.filter_map(|(name, pool)| Some((name, spec((*pool)?)))).collect();
@@ -101,6 +105,12 @@ fn take(world: &mut World, step: &Step) {
         Step::Drained(which) => {
             if let Some(worker) = pick(world, *which) {
                 world.command(Command::Drained { worker });
+            }
+        }
+        Step::HookEnd(which, status) => {
+            let hook = which.checked_rem(world.hooks.len()).and_then(|at| world.hooks.keys().nth(at).cloned());
+            if let Some(hook) = hook {
+                world.end_hook(&hook, *status);
             }
         }
         Step::FailStarts(count) => world.failing_starts = *count,
@@ -136,7 +146,7 @@ fn check(steps: &[Step]) {
     check_converged(&world);
     world.command(Command::Shutdown { deadline: seconds(60) });
     world.calm();
-    assert!(world.processes.is_empty() && world.status().is_empty());
+    assert!(world.processes.is_empty() && world.hooks.is_empty() && world.status().is_empty());
     world.feed(Input::Swept);
     assert_eq!(world.events.last(), Some(&Event::Stopped));
 }

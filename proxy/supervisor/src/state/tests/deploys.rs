@@ -6,7 +6,7 @@ use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, W
 
 use super::world::{World, release, seconds};
 use crate::command::Command;
-use crate::deploy::{DeployEnd, Outcome};
+use crate::deploy::{Cause, DeployEnd, Outcome};
 use crate::event::Event;
 use crate::status::GenerationState;
 use crate::worker::{ExitReason, ExitStatus, WorkerState};
@@ -116,10 +116,7 @@ fn a_first_worker_that_does_not_stay_ready_changes_nothing() {
     let canary = world.only_of(2);
     world.exit(&canary, ExitStatus::Code(3));
     assert_eq!(world.outcomes(), [(2, Outcome::Reverted)]);
-    assert_eq!(
-        world.deploy_ends()[0].failure.as_ref().map(|failure| &failure.last_lines[..]),
-        Some(&["last words".to_owned()][..])
-    );
+    assert_eq!(world.deploy_ends()[0].failure.as_ref().map_or(&[][..], Cause::last_lines), ["last words"]);
     assert!(!world.events.iter().any(|event| matches!(event, Event::Drain { .. })));
     world.pass(seconds(120));
     assert_eq!((world.generations(), world.processes.len()), (vec![1, 1, 1], 3));

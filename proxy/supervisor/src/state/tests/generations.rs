@@ -2,6 +2,7 @@
 
 use super::world::{World, release, seconds, spec};
 use crate::command::Command;
+use crate::deploy::Cause;
 use crate::event::Event;
 use crate::status::GenerationState;
 use crate::worker::{ExitReason, ExitStatus, WorkerState};
@@ -61,7 +62,8 @@ fn a_generation_whose_first_worker_fails_changes_nothing() {
     assert_eq!(failed_generations(&world), [2]);
     assert!(!world.events.iter().any(|event| matches!(event, Event::Drain { .. })));
     let failure = world.failures()[0].clone();
-    assert!(world.events.contains(&Event::GenerationFailed { generation: 2, failure }));
+    let cause = Cause::Worker(failure);
+    assert!(world.events.contains(&Event::GenerationFailed { pool: "app".into(), generation: 2, cause }));
     world.pass(seconds(120));
     assert_eq!((world.generations(), world.processes.len()), (vec![1, 1], 2));
     world.events.clear();

@@ -10,6 +10,7 @@ use tidegate_config::model::{DeployPolicy, DeployStrategy, Portion, WorkerCount,
 use crate::backoff::RestartPolicy;
 use crate::command::{Command, PoolSpec};
 use crate::event::{Event, Failure, Transition};
+use crate::hook::HookId;
 use crate::state::{Action, Exit, Input, Limits, State};
 use crate::status::{PoolState, PoolStatus};
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
@@ -30,7 +31,10 @@ pub(super) struct World {
     pub(super) now: Duration,
     pub(super) processes: BTreeMap<u64, Process>,
     pub(super) events: Vec<Event>,
-    prepared: BTreeSet<(Arc<str>, u64)>,
+    /// Generations that were frozen, and whether their workers may be started.
+    prepared: BTreeMap<(Arc<str>, u64), bool>,
+    /// Hooks that run, and whether they were asked to end.
+    pub(super) hooks: BTreeMap<HookId, bool>,
     states: BTreeMap<u64, WorkerState>,
     routed: BTreeSet<u64>,
     draining: BTreeSet<u64>,
@@ -53,7 +57,8 @@ impl World {
             now: Duration::from_secs(100),
             processes: BTreeMap::new(),
             events: Vec::new(),
-            prepared: BTreeSet::new(),
+            prepared: BTreeMap::new(),
+            hooks: BTreeMap::new(),
             states: BTreeMap::new(),
             routed: BTreeSet::new(),
             draining: BTreeSet::new(),
@@ -143,6 +148,10 @@ impl World {
     pub(super) fn calm(&mut self) {
         for _ in 0..10_000 {
             self.failing_starts = 0;
+            if let Some(hook) = self.hooks.keys().next().cloned() {
+                self.end_hook(&hook, ExitStatus::Code(0));
+                continue;
+            }
             self.boot_all();
             self.end_leaving();
             if let Some(spawn) = self.draining.first().copied() {
@@ -233,11 +242,16 @@ impl World {
 
     fn act_one(&mut self, action: Action) -> Option<Input> {
         match action {
-            Action::Prepare { pool, generation, .. } => {
-                assert!(self.prepared.insert((pool, generation)), "a generation is frozen once");
+            Action::Prepare { pool, generation, spec } => {
+                let before = self.prepared.insert((pool, generation), spec.pre_start.is_none());
+                assert!(before.is_none(), "a generation is frozen once");
             }
             Action::Release { pool, generation } => {
-                assert!(self.prepared.remove(&(pool, generation)), "only what was frozen is forgotten");
+                assert!(self.prepared.remove(&(pool, generation)).is_some(), "only what was frozen is forgotten");
+            }
+            Action::RunHook(hook) => return self.run_hook(hook),
+            Action::StopHook(hook) | Action::KillHook(hook) => {
+                self.hooks.entry(hook).and_modify(|is_asked| *is_asked = true);
             }
             Action::Spawn(id) => return Some(self.spawn(id)),
             Action::Stop(id) => {
@@ -260,9 +274,31 @@ impl World {
         None
     }
 
+    fn run_hook(&mut self, hook: HookId) -> Option<Input> {
+        assert!(self.hooks.keys().all(|other| other.pool != hook.pool), "{hook} beside another one");
+        let is_done = self.prepared.get(&(hook.pool.clone(), hook.generation));
+        assert_eq!(is_done, Some(&false), "{hook} runs for nothing");
+        if self.failing_starts > 0 {
+            self.failing_starts -= 1;
+            return Some(Input::HookEnded { hook, exit: not_started() });
+        }
+        self.hooks.insert(hook, false);
+        None
+    }
+
+    pub(super) fn end_hook(&mut self, hook: &HookId, status: ExitStatus) {
+        let is_asked = self.hooks.remove(hook).expect("a hook that runs");
+        let done = self.prepared.get_mut(&(hook.pool.clone(), hook.generation));
+        if let Some(done) = done.filter(|_| status == ExitStatus::Code(0) && !is_asked) {
+            *done = true;
+        }
+        let exit = Exit { status, message: None, not_ready: None, last_lines: vec!["last words".to_owned()] };
+        self.feed(Input::HookEnded { hook: hook.clone(), exit });
+    }
+
     fn spawn(&mut self, id: WorkerId) -> Input {
         let key = (id.pool.clone(), id.generation);
-        assert!(self.prepared.contains(&key), "{id} is started from a forgotten generation");
+        assert_eq!(self.prepared.get(&key), Some(&true), "{id}: its generation is forgotten or not prepared");
         let is_twin = |other: &&Process| {
             other.id.pool == id.pool && other.id.slot == id.slot && other.id.generation == id.generation
         };
@@ -270,13 +306,7 @@ impl World {
         assert!(twins <= 1, "{id} has {twins} twins, where one may be waiting for its successor");
         if self.failing_starts > 0 {
             self.failing_starts -= 1;
-            let exit = Exit {
-                status: ExitStatus::NotStarted,
-                message: Some("no".to_owned()),
-                not_ready: None,
-                last_lines: vec![],
-            };
-            return Input::Exited { worker: id, exit };
+            return Input::Exited { worker: id, exit: not_started() };
         }
         let pid = 1000 + u32::try_from(id.spawn).expect("small");
         let process = Process { id: id.clone(), stopped: false, killed: false, has_ended: false };
@@ -328,6 +358,10 @@ impl World {
         let leaving = |spawn: &u64| self.processes.get(spawn).is_some_and(|one| one.stopped || one.killed);
         self.draining = self.draining.iter().copied().filter(|spawn| !leaving(spawn)).collect();
     }
+}
+
+fn not_started() -> Exit {
+    Exit { status: ExitStatus::NotStarted, message: Some("no".to_owned()), not_ready: None, last_lines: vec![] }
 }
 
 impl World {
