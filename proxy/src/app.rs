@@ -373,6 +373,10 @@ fn start_supervisor(
         runtime_dir: folders.runtime.clone(),
         reexec: Reexec::default(),
         environment: std::env::vars_os().collect(),
+        progress: {
+            let bridge = bridge.clone();
+            Box::new(move || bridge.progress())
+        },
         events: Box::new(move |event| bridge.event(event)),
         output: Box::new(move |line| {
             let stream = match line.stream {

@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 use tidegate_config::model::{Address, EndpointSource, Model};
 use tidegate_supervisor::{
-    Command, DeployEnd, Event, Failure, Handle, HookFailure, Outcome, PoolSpec, PoolState, Transition, WorkerAddress,
-    WorkerId, WorkerState,
+    Command, DeployEnd, Event, Failure, Handle, HookFailure, Outcome, PoolSpec, PoolState, Progress, ProgressBySpawn,
+    Transition, WorkerAddress, WorkerId, WorkerState,
 };
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointStatus, Origin, WorkerKey};
 use tidegate_traffic::pool::{Expectation, Outlook, Pool};
@@ -96,6 +96,14 @@ impl WorkerBridge {
             }
             Event::Killed { worker } => tracing::warn!(pool = %worker.pool, slot = worker.slot, "worker killed"),
             Event::Scaled { pool, from, to, by } => tracing::info!(%pool, from, to, by = by.word(), "workers scaled"),
+            Event::RecyclePostponed { worker, reason } => tracing::warn!(
+                pool = %worker.pool, slot = worker.slot, reason = reason.word(),
+                "worker is not recycled: there is no memory for a second one"
+            ),
+            Event::RecycleTooOften { worker, reason } => tracing::warn!(
+                pool = %worker.pool, slot = worker.slot, reason = reason.word(),
+                "worker reaches its limit as soon as it serves and is not recycled for a minute: the limit is too low"
+            ),
             Event::PoolState { pool, from, to } => {
                 tracing::info!(%pool, from = from.word(), to = to.word(), "pool");
                 match to {
@@ -106,6 +114,16 @@ impl WorkerBridge {
             Event::Fault { message } => tracing::error!(%message, "supervisor step failed"),
             Event::Stopped => tracing::info!("workers stopped"),
         }
+    }
+
+    /// How all workers get on. Never waits.
+    pub(crate) fn progress(&self) -> ProgressBySpawn {
+        let pools: Vec<_> = {
+            let known = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+            known.by_name.values().flatten().cloned().collect()
+        };
+        // Pools that follow one another share their workers' endpoints: either tells the same.
+        pools.iter().flat_map(|pool| pool.endpoints()).filter_map(|endpoint| progress(&endpoint)).collect()
     }
 
     /// The pool that serves a name now.
@@ -221,6 +239,11 @@ fn from_now(moment: SystemTime) -> Instant {
 fn key(worker: &WorkerId) -> WorkerKey {
     // Spawn numbers are never repeated, whatever the generation.
     WorkerKey { slot: worker.slot, spawn: worker.spawn }
+}
+
+fn progress(endpoint: &Endpoint) -> Option<(u64, Progress)> {
+    let Origin::Worker { key, .. } = endpoint.origin() else { return None };
+    Some((key.spawn, Progress { requests: endpoint.requests() }))
 }
 
 fn is_worker(endpoint: &Endpoint) -> bool {

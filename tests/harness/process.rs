@@ -216,6 +216,17 @@ pub fn send_signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap_or_else(|error| panic!("cannot send {signal} to {pid}: {error}"));
 }
 
+/// Resident memory of one process in bytes.
+///
+/// # Panics
+/// When there is no such process.
+pub fn resident_memory(pid: i32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_else(|error| panic!("{pid}: {error}"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kib << 10
+}
+
 /// The children of `pid` that are dead and not waited for.
 pub fn zombies_of(pid: i32) -> Vec<i32> {
     let is_child = |child: &i32| stat(*child).is_some_and(|(state, parent)| state == 'Z' && parent == pid);

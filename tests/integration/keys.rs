@@ -17,6 +17,7 @@ mod presets;
 mod process;
 mod queue;
 mod rate_limits;
+mod recycle;
 mod retries;
 mod sites;
 mod sticky;
@@ -187,6 +188,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         process::keys(),
         queue::keys(),
         rate_limits::keys(),
+        recycle::keys(),
         retries::keys(),
         tls_policies::keys(),
         upstream_tls::keys(),

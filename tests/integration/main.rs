@@ -35,6 +35,7 @@ mod pipelining;
 mod presets;
 mod queue;
 mod rate_limits;
+mod recycle;
 mod reload;
 mod retries;
 mod routing;

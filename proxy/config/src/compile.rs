@@ -21,6 +21,7 @@ mod pre_start;
 mod preset;
 mod process;
 mod rate_limit;
+mod recycle;
 mod retry;
 mod route;
 mod site;

@@ -10,6 +10,7 @@ mod deploy;
 mod dns;
 mod ejection;
 mod health_check;
+mod recycle;
 mod retry;
 mod settings;
 mod sticky;

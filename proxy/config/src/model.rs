@@ -23,12 +23,14 @@ use crate::network::Networks;
 pub use breaker::Breaker;
 
 mod grpc_codes;
+mod recycle;
 mod retry;
 pub use discovery::{Dns, Families, ServerAddress};
 pub use ejection::{Ejection, SuccessRate};
 pub use grpc_codes::GrpcCodes;
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
 pub use preset::{Preset, WorkerProgram};
+pub use recycle::Recycle;
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
 pub use sticky::{SameSite, Sticky};
 pub use timing::Timing;
@@ -837,6 +839,8 @@ pub struct WorkerSpec {
     pub pre_start: Option<PreStart>,
     /// How a new generation takes over.
     pub deploy: DeployPolicy,
+    /// When one that serves is replaced.
+    pub recycle: Recycle,
     /// What they are; their commands and numbers follow from it already.
     pub program: WorkerProgram,
 }
@@ -860,6 +864,7 @@ impl WorkerSpec {
             stop_timeout: Duration::from_secs(10),
             pre_start: None,
             deploy: DeployPolicy::default(),
+            recycle: Recycle::default(),
             program: WorkerProgram::default(),
         }
     }

@@ -161,14 +161,23 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("StaticServer", "host" | "name" | "url" | "server" | "addr") => Called("address"),
         (
             "Workers",
-            "max_requests" | "max_lifetime" | "max_rss" | "restart" | "backoff" | "liveness" | "pre_start" | "hooks"
-            | "min" | "max" | "autoscale" | "env_file" | "limits" | "nice" | "shell" | "on_hup" | "warm_up",
+            "restart" | "backoff" | "liveness" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "env_file"
+            | "limits" | "nice" | "shell" | "on_hup" | "warm_up",
         ) => NotAvailable(LATER),
         ("Workers", "concurrency" | "max_in_flight" | "max_conns" | "max_in_flight_per_endpoint") => Called("cap"),
         ("Workers", "application" | "target" | "module") => Called("app"),
         ("Workers", "arguments" | "options" | "extra_args") => Called("args"),
         ("Workers", "keepalive" | "keep_alive_timeout" | "timeout_keep_alive") => Called("keep_alive"),
         ("Workers", "server" | "kind" | "type") => Called("preset"),
+        ("Workers", "max_requests" | "max_requests_jitter" | "max_lifetime" | "max_rss" | "hard_rss") => {
+            NotAvailable("it stands in recycle: recycle: { max_requests: 10000, jitter: 20% }")
+        }
+        ("Recycle", "max_requests_jitter") => {
+            NotAvailable("it is a share of all limits here: write jitter: 10% for 100 of 1000 requests")
+        }
+        ("Recycle", "requests" | "limit_max_requests") => Called("max_requests"),
+        ("Recycle", "lifetime" | "max_age" | "workers_lifetime") => Called("max_lifetime"),
+        ("Recycle", "rss" | "memory" | "max_memory" | "memory_limit" | "workers_max_rss") => Called("max_rss"),
         ("Workers", "cmd" | "exec" | "argv" | "run") => Called("command"),
         ("Workers", "workers" | "processes" | "replicas" | "instances") => Called("count"),
         ("Workers", "working_dir" | "directory" | "chdir" | "workdir") => Called("cwd"),

@@ -46,6 +46,9 @@ pub(crate) use sticky::{SameSite, Secrets, Sticky};
 mod retry;
 pub(crate) use retry::*;
 
+mod recycle;
+pub(crate) use recycle::Recycle;
+
 /// A site file: what listens, which sites there are and where their requests go.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -921,6 +924,8 @@ pub(crate) struct Workers {
     pub(crate) pre_start_timeout: Option<PositiveTime>,
     /// How a new generation of workers takes over. Default: one new worker first, then slot by slot.
     pub(crate) deploy: Option<Deploy>,
+    /// When a worker that serves is replaced by a new one. Default: never.
+    pub(crate) recycle: Option<Recycle>,
 }
 
 /// How many workers.

@@ -122,6 +122,12 @@ fn entry(event: &Event) -> Option<view::Event> {
             ..of_pool(&end.pool, "deploy")
         },
         Event::Killed { worker } => about(worker, "killed"),
+        Event::RecyclePostponed { worker, reason } => {
+            view::Event { reason: Some(reason.word().to_owned()), ..about(worker, "recycle_postponed") }
+        }
+        Event::RecycleTooOften { worker, reason } => {
+            view::Event { reason: Some(reason.word().to_owned()), ..about(worker, "recycle_too_often") }
+        }
         Event::Scaled { pool, from, to, by } => view::Event {
             from: Some(from.to_string()),
             to: Some(to.to_string()),

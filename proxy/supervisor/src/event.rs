@@ -93,6 +93,22 @@ pub enum Event {
         /// Who wants it.
         by: ScaledBy,
     },
+    /// A worker has reached a limit and stays: there is no memory for it and its replacement, and nobody else serves.
+    /// Told once for a worker.
+    RecyclePostponed {
+        /// Who.
+        worker: WorkerId,
+        /// Which limit.
+        reason: ExitReason,
+    },
+    /// The replacement of a recycled worker has reached a limit within [`tidegate_config::model::Recycle::SHORTEST_LIFE`]:
+    /// the limit is too low. Told once for a pool and its limits.
+    RecycleTooOften {
+        /// Who.
+        worker: WorkerId,
+        /// Which limit.
+        reason: ExitReason,
+    },
     /// A pool changed its state.
     PoolState {
         /// Name of the pool.

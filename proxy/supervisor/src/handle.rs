@@ -18,6 +18,8 @@ use crate::event::Event;
 use crate::guardian::{Guardian, INSTANCE_LENGTH};
 use crate::output::OutputLine;
 use crate::process::{self, Reexec};
+use crate::progress::ProgressBySpawn;
+use crate::sampling::Sampling;
 use crate::spawn::Surroundings;
 use crate::state::{Limits, State};
 use crate::status::PoolStatus;
@@ -35,6 +37,8 @@ pub struct SupervisorOptions {
     pub events: Box<dyn FnMut(Event) + Send>,
     /// Takes every line that workers write, on the supervisor's thread: it must not block.
     pub output: Box<dyn FnMut(OutputLine) + Send>,
+    /// Tells how workers get on with their requests, on the supervisor's thread, about once a second: it must not block.
+    pub progress: Box<dyn FnMut() -> ProgressBySpawn + Send>,
     /// Effective CPUs ([`crate::effective_cpus`]): bounds parallel starts, and is what `count: auto` means.
     pub cpus: f64,
 }
@@ -130,6 +134,7 @@ fn supervisor(
         hooks: BTreeMap::new(),
         pending: VecDeque::new(),
         sweep: None,
+        sampling: Sampling::default(),
     })
 }
 

@@ -24,6 +24,7 @@ use crate::backoff::{Jitter, RestartPolicy};
 use crate::command::{Command, PoolSpec};
 use crate::event::Event;
 use crate::hook::HookId;
+use crate::progress::ProgressBySpawn;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId};
 use pool::Pool;
 
@@ -59,6 +60,15 @@ pub enum Input {
         hook: HookId,
         /// How.
         exit: Exit,
+    },
+    /// How workers get on with their requests.
+    Progress(ProgressBySpawn),
+    /// What memory there is.
+    Memory {
+        /// Bytes that we may still take, if that is known.
+        room: Option<u64>,
+        /// Resident bytes of workers' process trees, by spawn number.
+        rss: BTreeMap<u64, u64>,
     },
     /// What workers left behind is killed; answers [`Action::Sweep`].
     Swept,
@@ -136,6 +146,8 @@ pub struct State {
     pools: BTreeMap<Arc<str>, Pool>,
     last_spawn: u64,
     jitter: Jitter,
+    /// Bytes that we may still take, if that is known.
+    room: Option<u64>,
     phase: Phase,
     /// Time of the last step.
     now: Duration,
@@ -164,6 +176,7 @@ struct Turn<'a> {
     limits: &'a Limits,
     last_spawn: &'a mut u64,
     jitter: &'a mut Jitter,
+    room: Option<u64>,
     bound: Option<Bound>,
 }
 
@@ -186,6 +199,7 @@ impl State {
             pools: BTreeMap::new(),
             last_spawn: 0,
             jitter: Jitter::new(seed),
+            room: None,
             phase: Phase::Running,
             now: Duration::ZERO,
         }
@@ -250,6 +264,13 @@ impl State {
             Input::HookEnded { hook, exit } => {
                 self.in_pool(now, &hook.pool.clone(), out, |pool, turn| pool.hook_ended(&hook, exit, turn));
             }
+            Input::Progress(figures) => {
+                self.pools.values_mut().for_each(|pool| pool.take_progress(&figures));
+            }
+            Input::Memory { room, rss } => {
+                self.room = room;
+                self.pools.values_mut().for_each(|pool| pool.weigh(&rss));
+            }
             Input::Swept => self.swept(out),
             Input::Tick => {}
         }
@@ -264,9 +285,9 @@ impl State {
         action: impl FnOnce(&mut Pool, &mut Turn<'_>),
     ) {
         let bound = self.bound();
-        let Self { limits, pools, last_spawn, jitter, .. } = self;
+        let Self { limits, pools, last_spawn, jitter, room, .. } = self;
         if let Some(pool) = pools.get_mut(name) {
-            action(pool, &mut Turn { now, out, limits, last_spawn, jitter, bound });
+            action(pool, &mut Turn { now, out, limits, last_spawn, jitter, room: *room, bound });
         }
     }
 
@@ -314,8 +335,8 @@ impl State {
             return;
         }
         let bound = self.bound();
-        let Self { limits, pools, last_spawn, jitter, .. } = self;
-        let mut turn = Turn { now, out, limits, last_spawn, jitter, bound };
+        let Self { limits, pools, last_spawn, jitter, room, .. } = self;
+        let mut turn = Turn { now, out, limits, last_spawn, jitter, room: *room, bound };
         for pool in pools.values_mut() {
             pool.settle(&mut turn);
         }

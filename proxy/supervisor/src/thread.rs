@@ -18,6 +18,7 @@ use crate::guardian::Guardian;
 use crate::handle::{Shared, SupervisorOptions};
 use crate::hook::{Hook, HookId};
 use crate::process::{self, Process, Shim};
+use crate::sampling::Sampling;
 use crate::spawn::{Readable, Spawn, Surroundings};
 use crate::state::{Action, Exit, Input, State};
 use crate::stray;
@@ -42,6 +43,7 @@ pub(crate) struct Supervisor {
     pub(crate) hooks: BTreeMap<u64, Hook>,
     pub(crate) pending: VecDeque<Action>,
     pub(crate) sweep: Option<Sweep>,
+    pub(crate) sampling: Sampling,
 }
 
 /// The end of a shutdown: kill what is left until nothing is found.
@@ -95,13 +97,14 @@ impl Supervisor {
             self.replace_guardian();
         }
         self.advance_workers();
+        self.sample();
         self.go_on_sweeping();
         if self.state.deadline().is_some_and(|deadline| deadline <= self.now()) {
             self.feed(Input::Tick);
         }
     }
 
-    fn now(&self) -> Duration {
+    pub(crate) fn now(&self) -> Duration {
         self.epoch.0.elapsed()
     }
 
@@ -145,7 +148,8 @@ impl Supervisor {
         let spawns = self.spawns.values().filter_map(Spawn::deadline);
         let spawns = spawns.chain(self.hooks.values().filter_map(Hook::deadline));
         let sweep = self.sweep.as_ref().map(|sweep| sweep.next);
-        let due = spawns.chain(self.state.deadline()).chain(sweep).chain(self.guardian_due).min();
+        let due =
+            spawns.chain(self.state.deadline()).chain(self.next_sample()).chain(sweep).chain(self.guardian_due).min();
         // Half a millisecond more than the difference, so that rounding never wakes us just before it is due.
         due.map_or(STRANGERS, |due| due.saturating_sub(now) + Duration::from_micros(500)).min(STRANGERS)
     }
@@ -278,7 +282,7 @@ impl Supervisor {
         guardian.add(group).map_err(|error| format!("guardian: {error}"))
     }
 
-    fn feed(&mut self, input: Input) {
+    pub(crate) fn feed(&mut self, input: Input) {
         self.step(input);
         self.work_off();
     }

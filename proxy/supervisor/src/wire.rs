@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_config::model;
 
+mod recycle;
+
 use crate::command::PoolSpec;
 
 /// JSON form of [`PoolSpec`].
@@ -34,6 +36,8 @@ pub(crate) struct Pool {
     pre_start: Option<deploy::PreStart>,
     #[serde(default)]
     deploy: deploy::Policy,
+    #[serde(default)]
+    recycle: recycle::Recycle,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -84,6 +88,7 @@ impl From<PoolSpec> for Pool {
             deploy,
             // Concerns only those who speak with the workers.
             program: _,
+            recycle,
         } = pool.spec;
         Self {
             name: pool.name,
@@ -114,6 +119,7 @@ impl From<PoolSpec> for Pool {
             stop_timeout_ms: milliseconds(stop_timeout),
             pre_start: pre_start.map(Into::into),
             deploy: deploy.into(),
+            recycle: recycle.into(),
         }
     }
 }
@@ -151,6 +157,7 @@ impl From<Pool> for PoolSpec {
                 pre_start: pool.pre_start.map(Into::into),
                 deploy: pool.deploy.into(),
                 program: model::WorkerProgram::default(),
+                recycle: pool.recycle.into(),
             },
         }
     }

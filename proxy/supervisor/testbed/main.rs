@@ -10,10 +10,13 @@ use std::io::{BufRead, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tidegate_supervisor::{Command, Event, Reexec, SupervisorOptions, guardian_main, shim_main, start};
+use tidegate_supervisor::{
+    Command, Event, Progress, ProgressBySpawn, Reexec, SupervisorOptions, guardian_main, shim_main, start,
+};
 
 fn main() -> ExitCode {
     let reexec = Reexec::default();
@@ -35,12 +38,15 @@ fn main() -> ExitCode {
         }
         tell(&json!({ "event": event }));
     };
+    let progress: Arc<Mutex<ProgressBySpawn>> = Arc::default();
+    let theirs = progress.clone();
     let options = SupervisorOptions {
         runtime_dir: argument.into(),
         reexec,
         environment: std::env::vars_os().collect(),
         events: Box::new(events),
         output: Box::new(|line| tell(&json!({ "output": line }))),
+        progress: Box::new(move || theirs.lock().map(|figures| figures.clone()).unwrap_or_default()),
         cpus: 2.0,
     };
     let handle = match start(options) {
@@ -55,6 +61,11 @@ fn main() -> ExitCode {
             tell(&json!({ "status": &*handle.status() }));
             continue;
         }
+        // What the data plane of this bed knows: `progress <spawn> <requests>`.
+        if let Some(figures) = line.strip_prefix("progress ").and_then(figures) {
+            progress.lock().unwrap_or_else(PoisonError::into_inner).extend([figures]);
+            continue;
+        }
         match serde_json::from_str::<Command>(&line) {
             Ok(command) => handle.send(command),
             Err(error) => tell(&json!({ "error": error.to_string() })),
@@ -62,6 +73,11 @@ fn main() -> ExitCode {
     }
     handle.send(Command::Shutdown { deadline: Duration::from_secs(5) });
     ExitCode::from(u8::from(!handle.join_stopped(Duration::from_secs(10))))
+}
+
+fn figures(words: &str) -> Option<(u64, Progress)> {
+    let (spawn, requests) = words.split_once(' ')?;
+    Some((spawn.parse().ok()?, Progress { requests: requests.parse().ok()? }))
 }
 
 fn work(arguments: &[OsString]) -> ExitCode {

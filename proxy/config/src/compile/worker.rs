@@ -49,6 +49,7 @@ pub(super) fn workers(
         pre_start,
         pre_start_timeout,
         deploy,
+        recycle,
     } = raw;
     let is_named = preset.is_some() || !spot.has("preset");
     let preset = preset.map_or(Preset::Custom, Preset::from);
@@ -88,6 +89,7 @@ pub(super) fn workers(
         stop_timeout: stop_timeout.map_or(Duration::from_secs(10), |time| time.0),
         pre_start: super::pre_start::pre_start(pre_start, pre_start_timeout, spot, report),
         deploy: super::deploy::deploy(deploy, spot.key("deploy"), report),
+        recycle: super::recycle::recycle(recycle, spot.key("recycle"), report),
         program: expansion.program,
     };
     Some(Workers { spec, cap: expansion.cap })

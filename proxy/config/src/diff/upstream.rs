@@ -213,6 +213,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         pre_start,
         deploy,
         program,
+        recycle,
     } = old;
     let mut replace = Settings::default();
     replace.compare("command", command, &new.command, |words| list(words.iter().cloned()));
@@ -243,6 +244,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
     live.compare("keep_alive", keep_alive, &new.program.keep_alive, |time| {
         time.map_or_else(|| "not known".to_owned(), format_duration)
     });
+    super::recycle::recycle(recycle, &new.recycle, &mut live);
     let change = WorkersChange { needs_new_workers: replace.0, live: live.0 };
     (!change.needs_new_workers.is_empty() || !change.live.is_empty()).then_some(change)
 }

@@ -44,6 +44,7 @@ impl Generation {
             pre_start: _,
             deploy: _,
             program: _,
+            recycle: _,
         } = spec;
         let own = &self.spec;
         own.command == *command

@@ -9,6 +9,7 @@ mod failures;
 mod operator;
 mod outlook;
 mod preparation;
+mod recycle;
 mod replacement;
 mod rollout;
 mod takeover;
@@ -28,6 +29,7 @@ use crate::event::Event;
 use crate::status::PoolState;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 use preparation::Preparation;
+pub(super) use recycle::Wear;
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -63,6 +65,7 @@ pub(super) struct Pool {
     /// When it entered the crash loop it is in.
     crashloop: Option<Duration>,
     boots: outlook::Boots,
+    recycles: recycle::Recycles,
 }
 
 /// What is remembered of a slot beyond the life of its workers.
@@ -79,6 +82,8 @@ pub(super) struct Slot {
     is_vacated: bool,
     pub(super) restarts: u64,
     pub(super) last_exit: Option<(ExitReason, ExitStatus, Duration)>,
+    /// When its worker was last recycled.
+    recycled: Option<Duration>,
 }
 
 impl Pool {
@@ -107,6 +112,7 @@ impl Pool {
             failures: VecDeque::new(),
             crashloop: None,
             boots: outlook::Boots::default(),
+            recycles: recycle::Recycles::default(),
         }
     }
 
@@ -117,6 +123,7 @@ impl Pool {
         self.policy = spec.deploy;
         self.spec = Some(spec.clone());
         self.set_spec_count(spec.count, turn);
+        self.set_recycle(spec.recycle.clone());
         let last_wanted = self.generation(self.last_wanted());
         if last_wanted.is_some_and(|generation| generation.starts_same(&spec)) {
             return;
@@ -207,7 +214,9 @@ impl Pool {
         } else {
             // First, because the first worker of a generation need not be waited for where nobody else is left.
             self.retire_surplus(turn);
+            self.kill_heavy(turn);
             self.advance(turn);
+            self.recycle(turn);
             self.fill(turn);
             self.roll(turn);
             self.hand_over(turn);
@@ -306,7 +315,7 @@ impl Pool {
     fn add(&mut self, slot: u32, generation: u64, start_at: Duration, turn: &mut Turn<'_>) {
         *turn.last_spawn += 1;
         let id = WorkerId { pool: self.name.clone(), slot, generation, spawn: *turn.last_spawn };
-        self.workers.push(Worker::new(id, turn.now, start_at));
+        self.workers.push(Worker::new(id, turn.now, start_at, Wear::new(turn.jitter)));
     }
 
     pub(super) fn booting(&self) -> usize {
@@ -385,7 +394,9 @@ impl Pool {
             _ => worker.deadline(&self.timeouts, bound),
         });
         let proofs = self.workers.iter().filter_map(|worker| self.proven_at(worker)).filter(|at| *at > now);
-        workers.chain(proofs).chain(self.hook_deadline(now, bound)).chain(self.crashloop_over_at(policy)).min()
+        let recycle = self.recycle_deadline(now).filter(|_| bound.is_none());
+        let crashloop = self.crashloop_over_at(policy);
+        workers.chain(proofs).chain(self.hook_deadline(now, bound)).chain(crashloop).chain(recycle).min()
     }
 
     /// The generation that empty slots are filled from.

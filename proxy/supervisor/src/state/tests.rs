@@ -7,5 +7,6 @@ mod generations;
 mod life;
 mod operator;
 mod preparation;
+mod recycle;
 mod replacement;
 mod world;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pool::Wear;
 use super::{Action, Bound, Turn};
 use crate::event::{Event, Transition};
 use crate::worker::{ExitReason, WorkerAddress, WorkerId, WorkerState};
@@ -31,11 +32,12 @@ pub(super) struct Worker {
     pub(super) purpose: Option<ExitReason>,
     /// Why it shall leave once another one serves in its place.
     pub(super) successor_wanted: Option<ExitReason>,
+    pub(super) wear: Wear,
     killed: bool,
 }
 
 impl Worker {
-    pub(super) fn new(id: WorkerId, now: Duration, start_at: Duration) -> Self {
+    pub(super) fn new(id: WorkerId, now: Duration, start_at: Duration, wear: Wear) -> Self {
         Self {
             id,
             pid: None,
@@ -47,6 +49,7 @@ impl Worker {
             address: None,
             purpose: None,
             successor_wanted: None,
+            wear,
             killed: false,
         }
     }
@@ -99,9 +102,7 @@ impl Worker {
             worker.deadline(timeouts, turn.bound).is_some_and(|deadline| deadline <= turn.now)
         };
         if self.state.is_booting() && due(self, turn) {
-            self.purpose = Some(ExitReason::BootTimeout);
-            self.go(WorkerState::Stopping, turn);
-            self.kill(turn);
+            self.kill_for(ExitReason::BootTimeout, turn);
         }
         if self.state == WorkerState::Draining && due(self, turn) {
             self.stop(turn);
@@ -132,6 +133,13 @@ impl Worker {
     pub(super) fn end(&mut self, reason: ExitReason, turn: &mut Turn<'_>) {
         self.purpose = Some(reason);
         self.go(WorkerState::Exited, turn);
+    }
+
+    /// Ends it at once for `reason`, with whatever it does.
+    pub(super) fn kill_for(&mut self, reason: ExitReason, turn: &mut Turn<'_>) {
+        self.purpose = Some(reason);
+        self.go(WorkerState::Stopping, turn);
+        self.kill(turn);
     }
 
     fn kill(&mut self, turn: &mut Turn<'_>) {

@@ -75,7 +75,12 @@ impl Bed {
     /// Waits for the line of which `look` makes something for the `nth` time, from 0.
     #[track_caller]
     pub(crate) fn wait_nth<T>(&self, nth: usize, what: &str, look: impl Fn(&Value) -> Option<T>) -> T {
-        let deadline = Instant::now() + DEADLINE;
+        self.wait_within(DEADLINE, nth, what, look)
+    }
+
+    #[track_caller]
+    fn wait_within<T>(&self, limit: Duration, nth: usize, what: &str, look: impl Fn(&Value) -> Option<T>) -> T {
+        let deadline = Instant::now() + limit;
         let mut lines = self.lines.0.lock().expect("lines");
         loop {
             if let Some(found) = lines.iter().filter_map(&look).nth(nth) {
@@ -116,7 +121,19 @@ impl Bed {
 
     #[track_caller]
     pub(crate) fn gone(&self, worker: &Worker) {
-        self.wait("gone", |line| (line.pointer("/event/gone/worker")? == &worker.id).then_some(()));
+        self.gone_within(DEADLINE, worker);
+    }
+
+    #[track_caller]
+    pub(crate) fn gone_within(&self, limit: Duration, worker: &Worker) {
+        let is_it = |line: &Value| (line.pointer("/event/gone/worker")? == &worker.id).then_some(());
+        self.wait_within(limit, 0, "gone", is_it);
+    }
+
+    /// The data plane has given a worker so many requests.
+    pub(crate) fn progress(&mut self, worker: &Worker, requests: u64) {
+        let line = format!("progress {} {requests}", worker.id["spawn"]);
+        writeln!(self.input.as_mut().expect("input"), "{line}").expect("testbed reads");
     }
 
     /// The text of the first output line that begins with `prefix`, without it.

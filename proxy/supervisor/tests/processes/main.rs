@@ -7,4 +7,5 @@ mod launch;
 mod life;
 mod output;
 mod pre_start;
+mod recycle;
 mod survivors;

@@ -233,6 +233,12 @@ impl Endpoint {
         self.usage.under_way()
     }
 
+    /// Leases ever given.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.usage.both().1
+    }
+
     /// All figures, for people.
     #[must_use]
     pub fn status(&self) -> EndpointStatus {

@@ -39,7 +39,7 @@ impl Pool {
     }
 
     /// Who is to serve its slot after a worker.
-    fn successor(&self, worker: &Worker) -> Option<&Worker> {
+    pub(super) fn successor(&self, worker: &Worker) -> Option<&Worker> {
         let newer = |other: &&Worker| other.id.spawn > worker.id.spawn && other.state.is_staying();
         self.in_slot(worker.id.slot).find(newer)
     }

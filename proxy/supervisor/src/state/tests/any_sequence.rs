@@ -2,16 +2,18 @@
 //! many as `ANY_SEQUENCE_RUNS` says, else 4,000. What may never happen is checked by the world at every step; here is what must happen in the
 //! end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, PreStart, WorkerSpec};
+use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, PreStart, Recycle, WorkerSpec};
 
 use super::world::{World, release, seconds, wanted_slots};
-use crate::command::Command;
+use crate::command::{Command, PoolSpec};
 use crate::event::Event;
+use crate::progress::Progress;
 use crate::state::Input;
 use crate::status::GenerationState;
 use crate::worker::{ExitStatus, WorkerState};
@@ -30,6 +32,12 @@ enum Step {
     Drained(usize),
     HookEnd(usize, ExitStatus),
     FailStarts(u32),
+    /// Workers are recycled from now on.
+    Limit,
+    /// Requests that everybody has served by now.
+    Progress(u64),
+    /// Memory that is left, what one worker holds and what all others do.
+    Memory(Option<u64>, usize, u64, u64),
     Pass(u64),
 }
 
@@ -69,6 +77,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<usize>(), status()).prop_map(|(which, status)| Step::HookEnd(which, status)),
         3 => any::<usize>().prop_map(Step::Drained),
         1 => (0..3_u32).prop_map(Step::FailStarts),
+        2 => Just(Step::Limit),
+        3 => (0..150_u64).prop_map(Step::Progress),
+        3 => (proptest::option::of(0..100_u64), any::<usize>(), 0..120_u64, 0..60_u64)
+            .prop_map(|(room, which, one, others)| Step::Memory(room, which, one, others)),
         6 => prop_oneof![0..300_u64, 0..5_000_u64, 0..90_000_u64].prop_map(Step::Pass),
     ]
 }
@@ -113,9 +125,35 @@ fn take(world: &mut World, step: &Step) {
                 world.end_hook(&hook, *status);
             }
         }
+        Step::Limit => limit(world, &limits()),
+        Step::Progress(requests) => {
+            let figures = world.processes.keys().map(|spawn| (*spawn, Progress { requests: *requests }));
+            let figures = figures.collect();
+            world.feed(Input::Progress(figures));
+        }
+        Step::Memory(room, which, one, others) => {
+            let heavy = pick(world, *which).map(|id| id.spawn);
+            let weight = |spawn: &u64| (*spawn, if Some(*spawn) == heavy { *one } else { *others });
+            let rss = world.processes.keys().map(weight).collect();
+            world.feed(Input::Memory { room: *room, rss });
+        }
         Step::FailStarts(count) => world.failing_starts = *count,
         Step::Pass(milliseconds) => world.pass(Duration::from_millis(*milliseconds)),
     }
+}
+
+fn limits() -> Recycle {
+    let (max_requests, max_lifetime) = (Some(100), Some(seconds(120)));
+    Recycle { max_requests, max_lifetime, max_rss: Some(50), hard_rss: Some(100), ..Recycle::default() }
+}
+
+fn limit(world: &mut World, recycle: &Recycle) {
+    let limited = |(name, spec): (&Arc<str>, &WorkerSpec)| {
+        let spec = WorkerSpec { recycle: recycle.clone(), ..spec.clone() };
+        PoolSpec { name: name.to_string(), spec }
+    };
+    let pools = world.wanted.iter().map(limited).collect();
+    world.command(Command::SetPools(pools));
 }
 
 fn pick(world: &World, which: usize) -> Option<crate::worker::WorkerId> {
@@ -142,6 +180,8 @@ fn check(steps: &[Step]) {
     for step in steps {
         take(&mut world, step);
     }
+    // Age and memory have nobody recycled any more; what was served already may.
+    limit(&mut world, &Recycle { max_requests: limits().max_requests, ..Recycle::default() });
     world.calm();
     check_converged(&world);
     world.command(Command::Shutdown { deadline: seconds(60) });

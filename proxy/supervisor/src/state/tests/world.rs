@@ -39,11 +39,13 @@ pub(super) struct World {
     routed: BTreeSet<u64>,
     draining: BTreeSet<u64>,
     /// How pools shall be.
-    wanted: BTreeMap<Arc<str>, WorkerSpec>,
+    pub(super) wanted: BTreeMap<Arc<str>, WorkerSpec>,
     /// Most workers with a process that a pool may have, those that leave not counted.
     most: BTreeMap<Arc<str>, usize>,
     /// Deploys that have ended.
     ended: BTreeSet<(Arc<str>, u64)>,
+    /// Workers that leave to be recycled in peace.
+    recycled: BTreeSet<u64>,
     /// The next starts fail before there is a process.
     pub(super) failing_starts: u32,
     pub(super) must_sweep: bool,
@@ -65,6 +67,7 @@ impl World {
             wanted: BTreeMap::new(),
             most: BTreeMap::new(),
             ended: BTreeSet::new(),
+            recycled: BTreeSet::new(),
             failing_starts: 0,
             must_sweep: false,
         }
@@ -322,6 +325,7 @@ impl World {
                 assert_eq!(before.unwrap_or(WorkerState::Backoff), transition.from, "{transition:?}");
                 let starting = self.states.values().filter(|state| state.is_booting()).count();
                 assert!(starting <= PARALLEL_STARTS, "{starting} workers boot at once");
+                self.check_recycle(transition);
                 if transition.to == WorkerState::Exited {
                     self.states.remove(&spawn);
                 }
@@ -349,6 +353,23 @@ impl World {
             _ => {}
         }
         self.events.push(event);
+    }
+
+    /// One leaves at a time, and somebody else serves meanwhile.
+    fn check_recycle(&mut self, transition: &Transition) {
+        let Transition { worker, to, .. } = transition;
+        let in_peace = [ExitReason::RecycleRequests, ExitReason::RecycleLifetime, ExitReason::RecycleRss];
+        if !transition.reason.is_some_and(|reason| in_peace.contains(&reason)) {
+            return;
+        }
+        if *to == WorkerState::Exited {
+            self.recycled.remove(&worker.spawn);
+        } else if self.recycled.insert(worker.spawn) {
+            let of_pool = |spawn: &&u64| self.processes.get(spawn).is_some_and(|other| other.id.pool == worker.pool);
+            assert_eq!(self.recycled.iter().filter(of_pool).count(), 1, "{transition:?}");
+            let ready = self.states.iter().filter(|(_, state)| **state == WorkerState::Ready).map(|(spawn, _)| spawn);
+            assert!(ready.filter(of_pool).count() >= 1, "nobody serves after {transition:?}");
+        }
     }
 
     /// A second look at the same moment finds nothing to do.
