@@ -2,22 +2,9 @@
 //! library's answer rounds a quota down, and knows only one of the ways it can be set.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Where the kernel's files are; another place than the usual in tests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Roots {
-    /// `/proc`
-    pub proc: PathBuf,
-    /// `/sys/fs/cgroup`
-    pub cgroup: PathBuf,
-}
-
-impl Default for Roots {
-    fn default() -> Self {
-        Self { proc: "/proc".into(), cgroup: CGROUP_MOUNT.into() }
-    }
-}
+use crate::cgroup::{self, Roots, Version};
 
 /// CPUs this process may use: the least of its affinity and the CPU quotas (cgroup v1 and v2) of its own group and all
 /// groups above it. More than 0; a quota of half a CPU is 0.5. Files that are missing or odd set no bound.
@@ -42,110 +29,31 @@ fn allowed_cpus(status: &str) -> Option<f64> {
 }
 
 fn quotas(roots: &Roots) -> Vec<f64> {
-    let read = |name: &str| fs::read_to_string(roots.proc.join("self").join(name)).unwrap_or_default();
-    let (groups, mounts) = (read("cgroup"), read("mountinfo"));
-    let mut quotas = Vec::new();
-    for (controllers, group) in groups.lines().filter_map(parse_group) {
-        let Some(hierarchy) = Hierarchy::of(controllers) else { continue };
-        let Some(mount) = mounts.lines().filter_map(parse_mount).find(|mount| hierarchy.is_mounted_as(mount)) else {
-            continue;
-        };
-        let root = mount.folder(roots);
-        for folder in ancestors(&root, &mount.relative(group)) {
-            quotas.extend(hierarchy.quota(&folder));
+    let groups = cgroup::groups(roots, "cpu").into_iter();
+    groups
+        .flat_map(|(version, folders)| folders.into_iter().filter_map(move |folder| quota(version, &folder)))
+        .collect()
+}
+
+/// CPUs that the group at `folder` may use, if it has a bound of its own.
+fn quota(version: Version, folder: &Path) -> Option<f64> {
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| *number > 0.0);
+    let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
+    let (quota, period) = match version {
+        Version::V1 => (number(&read("cpu.cfs_quota_us")?)?, number(&read("cpu.cfs_period_us")?)?),
+        Version::V2 => {
+            let text = read("cpu.max")?;
+            let (quota, period) = text.trim().split_once(' ')?;
+            (number(quota)?, number(period)?)
         }
-    }
-    quotas
+    };
+    Some(quota / period)
 }
-
-/// A line of `/proc/self/cgroup`: controllers and path.
-fn parse_group(line: &str) -> Option<(&str, &str)> {
-    let (_, rest) = line.split_once(':')?;
-    rest.split_once(':')
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hierarchy {
-    V1,
-    V2,
-}
-
-impl Hierarchy {
-    fn of(controllers: &str) -> Option<Self> {
-        match controllers {
-            "" => Some(Self::V2),
-            names if names.split(',').any(|name| name == "cpu") => Some(Self::V1),
-            _ => None,
-        }
-    }
-
-    fn is_mounted_as(self, mount: &Mount<'_>) -> bool {
-        match self {
-            Self::V2 => mount.kind == "cgroup2",
-            Self::V1 => mount.kind == "cgroup" && mount.options.split(',').any(|option| option == "cpu"),
-        }
-    }
-
-    /// CPUs that the group at `folder` may use, if it has a bound of its own.
-    fn quota(self, folder: &Path) -> Option<f64> {
-        let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| *number > 0.0);
-        let read = |name: &str| fs::read_to_string(folder.join(name)).ok();
-        let (quota, period) = match self {
-            Self::V1 => (number(&read("cpu.cfs_quota_us")?)?, number(&read("cpu.cfs_period_us")?)?),
-            Self::V2 => {
-                let text = read("cpu.max")?;
-                let (quota, period) = text.trim().split_once(' ')?;
-                (number(quota)?, number(period)?)
-            }
-        };
-        Some(quota / period)
-    }
-}
-
-/// A line of `/proc/self/mountinfo`.
-struct Mount<'a> {
-    /// The part of the hierarchy that is mounted.
-    root: &'a str,
-    point: &'a str,
-    kind: &'a str,
-    options: &'a str,
-}
-
-fn parse_mount(line: &str) -> Option<Mount<'_>> {
-    let (head, tail) = line.split_once(" - ")?;
-    let mut head = head.split(' ').skip(3);
-    let mut tail = tail.split(' ');
-    let (root, point) = (head.next()?, head.next()?);
-    let (kind, _source, options) = (tail.next()?, tail.next()?, tail.next()?);
-    Some(Mount { root, point, kind, options })
-}
-
-impl Mount<'_> {
-    fn folder(&self, roots: &Roots) -> PathBuf {
-        match Path::new(self.point).strip_prefix(CGROUP_MOUNT) {
-            Ok(below) => roots.cgroup.join(below),
-            Err(_) => self.point.into(),
-        }
-    }
-
-    /// Path of `group` below the mount point. Without a cgroup namespace a container sees the host's path in its group
-    /// and in the mount's root; with one it sees `/` in both.
-    fn relative(&self, group: &str) -> PathBuf {
-        let below = Path::new(group).strip_prefix(self.root).unwrap_or(Path::new(""));
-        below.strip_prefix("/").unwrap_or(below).to_path_buf()
-    }
-}
-
-/// `root/path` and every folder above it up to `root`.
-fn ancestors(root: &Path, path: &Path) -> Vec<PathBuf> {
-    path.ancestors().map(|ancestor| root.join(ancestor)).collect()
-}
-
-const CGROUP_MOUNT: &str = "/sys/fs/cgroup";
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::PathBuf;
 
     const V2_MOUNT: &str = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate";
     const V1_MOUNT: &str = "33 25 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:9 - cgroup cgroup rw,cpu,cpuacct";

@@ -13,9 +13,11 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{PidfdFlags, Resource, Rlimit};
 
 use crate::backoff::RestartPolicy;
+use crate::cgroup::Roots;
 use crate::command::Command;
 use crate::event::Event;
 use crate::guardian::{Guardian, INSTANCE_LENGTH};
+use crate::oom::OomKills;
 use crate::output::OutputLine;
 use crate::process::{self, Reexec};
 use crate::progress::ProgressBySpawn;
@@ -135,6 +137,7 @@ fn supervisor(
         pending: VecDeque::new(),
         sweep: None,
         sampling: Sampling::default(),
+        oom_kills: OomKills::new(&Roots::default()),
     })
 }
 

@@ -133,7 +133,13 @@ impl Hook {
         }
         let Self { id, process, output, .. } = self;
         output.finish(now, &mut tag(id, process, sink));
-        Exit { status, message: self.link.failure(), not_ready: None, last_lines: self.output.tail(LAST_LINES) }
+        Exit {
+            status,
+            oom: false,
+            message: self.link.failure(),
+            not_ready: None,
+            last_lines: self.output.tail(LAST_LINES),
+        }
     }
 
     /// Takes the process's status.

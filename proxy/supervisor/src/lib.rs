@@ -41,6 +41,7 @@
 //! command runs).
 
 mod backoff;
+mod cgroup;
 mod command;
 mod cpu;
 mod deploy;
@@ -53,6 +54,7 @@ mod handle;
 mod hook;
 mod launch;
 mod link;
+mod oom;
 mod output;
 mod peer;
 mod probe;
@@ -72,8 +74,9 @@ mod wire;
 mod worker;
 
 pub use backoff::RestartPolicy;
+pub use cgroup::Roots;
 pub use command::{Command, PoolSpec};
-pub use cpu::{Roots, effective_cpus};
+pub use cpu::effective_cpus;
 pub use deploy::{Cause, DeployEnd, DeployStatus, HookFailure, Outcome};
 pub use event::{Event, Failure, ScaledBy, Transition};
 pub use guardian::guardian_main;

@@ -24,6 +24,7 @@ impl Supervisor {
         }
         if self.sampling.progress_at <= now {
             self.sampling.progress_at = now + PROGRESS;
+            self.oom_kills.look(now);
             let figures = (self.options.progress)();
             self.feed(Input::Progress(figures));
         }

@@ -99,6 +99,7 @@ pub(crate) struct Spawn {
     stderr: Option<OwnedFd>,
     output: Output,
     probe: Option<Probe>,
+    killed: bool,
 }
 
 impl Spawn {
@@ -113,7 +114,19 @@ impl Spawn {
             stderr: Some(shim.stderr),
             output: Output::default(),
             probe: None,
+            killed: false,
         }
+    }
+
+    /// Kills the whole process group.
+    pub(crate) fn kill(&mut self) {
+        self.killed = true;
+        self.process.kill_group();
+    }
+
+    /// Whether we have killed it.
+    pub(crate) fn was_killed(&self) -> bool {
+        self.killed
     }
 
     pub(crate) fn id(&self) -> &WorkerId {
@@ -181,7 +194,7 @@ impl Spawn {
         output.finish(now, &mut tag(id, process, sink));
         let message = self.link.failure();
         let not_ready = self.probe.as_ref().map(|probe| format!("not ready: {}", probe.last_failure()));
-        Exit { status, message, not_ready, last_lines: self.output.tail(LAST_LINES) }
+        Exit { status, oom: false, message, not_ready, last_lines: self.output.tail(LAST_LINES) }
     }
 
     /// Takes the process's status and removes its socket.

@@ -81,6 +81,8 @@ pub enum Input {
 pub struct Exit {
     /// How.
     pub status: ExitStatus,
+    /// The kernel has just killed somebody for want of memory.
+    pub oom: bool,
     /// Why the command was not started.
     pub message: Option<String>,
     /// Why it was not taken for ready, if it was not.
@@ -367,8 +369,9 @@ fn grant_starts(pools: &mut BTreeMap<Arc<str>, Pool>, turn: &mut Turn<'_>) {
 }
 
 /// Class of an exit nobody asked for.
-fn classify(status: ExitStatus, was_ready: bool) -> ExitReason {
+fn classify(status: ExitStatus, oom: bool, was_ready: bool) -> ExitReason {
     match status {
+        ExitStatus::Signal(SIGKILL) if oom => ExitReason::Oom,
         ExitStatus::NotStarted => ExitReason::BootExit,
         ExitStatus::Unknown => ExitReason::Lost,
         ExitStatus::Code(_) | ExitStatus::Signal(_) if !was_ready => ExitReason::BootExit,
@@ -378,5 +381,7 @@ fn classify(status: ExitStatus, was_ready: bool) -> ExitReason {
     }
 }
 
+/// What the kernel kills with.
+const SIGKILL: i32 = 9;
 /// A killed process that is not gone after this hangs in the kernel; a shutdown does not wait longer for it.
 const UNKILLABLE: Duration = Duration::from_secs(1);

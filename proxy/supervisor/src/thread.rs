@@ -17,6 +17,7 @@ use crate::generation::Frozen;
 use crate::guardian::Guardian;
 use crate::handle::{Shared, SupervisorOptions};
 use crate::hook::{Hook, HookId};
+use crate::oom::OomKills;
 use crate::process::{self, Process, Shim};
 use crate::sampling::Sampling;
 use crate::spawn::{Readable, Spawn, Surroundings};
@@ -44,6 +45,7 @@ pub(crate) struct Supervisor {
     pub(crate) pending: VecDeque<Action>,
     pub(crate) sweep: Option<Sweep>,
     pub(crate) sampling: Sampling,
+    pub(crate) oom_kills: OomKills,
 }
 
 /// The end of a shutdown: kill what is left until nothing is found.
@@ -196,7 +198,8 @@ impl Supervisor {
         let now = self.now();
         let Some(running) = self.spawns.get_mut(&spawn) else { return };
         let Some(status) = running.process().peek() else { return };
-        let exit = running.finish(status, now, &mut *self.options.output);
+        let mut exit = running.finish(status, now, &mut *self.options.output);
+        exit.oom = status == ExitStatus::Signal(SIGKILL) && !running.was_killed() && self.oom_kills.claim(now);
         let worker = running.id().clone();
         self.feed(Input::Exited { worker, exit });
         // The state asks for the burial of every worker it knows; running that it does not know must not stay unreaped.
@@ -329,8 +332,8 @@ impl Supervisor {
                 }
             }
             Action::Kill(worker) => {
-                if let Some(running) = self.spawns.get(&worker.spawn) {
-                    running.process().kill_group();
+                if let Some(running) = self.spawns.get_mut(&worker.spawn) {
+                    running.kill();
                 }
             }
             Action::Bury(worker) => self.bury(worker.spawn),
@@ -361,7 +364,7 @@ impl Supervisor {
             }
             Err(problem) => {
                 let status = ExitStatus::NotStarted;
-                let exit = Exit { status, message: Some(problem), not_ready: None, last_lines: Vec::new() };
+                let exit = Exit { status, oom: false, message: Some(problem), not_ready: None, last_lines: Vec::new() };
                 Input::Exited { worker, exit }
             }
         }
@@ -387,7 +390,7 @@ impl Supervisor {
             }
             Err(problem) => {
                 let status = ExitStatus::NotStarted;
-                let exit = Exit { status, message: Some(problem), not_ready: None, last_lines: Vec::new() };
+                let exit = Exit { status, oom: false, message: Some(problem), not_ready: None, last_lines: Vec::new() };
                 Some(Input::HookEnded { hook, exit })
             }
         }
@@ -426,6 +429,7 @@ impl Supervisor {
     }
 }
 
+const SIGKILL: i32 = rustix::process::Signal::KILL.as_raw();
 const STRANGERS: Duration = Duration::from_secs(1);
 const AFTER_PANIC: Duration = Duration::from_millis(50);
 const GUARDIAN_RETRY: Duration = Duration::from_secs(1);

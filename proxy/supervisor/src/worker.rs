@@ -88,7 +88,7 @@ impl WorkerState {
     }
 }
 
-/// Why a worker ended. A closed set; `Oom`, `Hang`, the three recycles and `MemoryHard` are not produced yet.
+/// Why a worker ended. A closed set; `Hang` is not produced yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReason {

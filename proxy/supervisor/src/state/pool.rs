@@ -183,7 +183,7 @@ impl Pool {
         };
         let mut worker = self.workers.remove(at);
         let asked = worker.purpose.filter(|purpose| *purpose != ExitReason::BootTimeout);
-        let reason = worker.purpose.unwrap_or_else(|| classify(exit.status, worker.ready_at.is_some()));
+        let reason = worker.purpose.unwrap_or_else(|| classify(exit.status, exit.oom, worker.ready_at.is_some()));
         if worker.ready_at.is_some() {
             turn.tell(Event::Gone { worker: id.clone() });
         }

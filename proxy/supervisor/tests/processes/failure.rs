@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, custom, pool, with};
+use crate::bed::{Bed, custom, kill_nine, pool, until, with};
 
 #[test]
 fn a_crash_loop_backs_off_and_is_reported_with_the_last_lines() {
@@ -75,4 +75,25 @@ fn a_socket_path_that_is_too_long_is_refused_before_a_start() {
     let failure = bed.failure(0);
     assert_eq!(failure["status"], "not_started");
     assert!(failure["message"].as_str().expect("text").contains("the kernel takes 107"), "{failure}");
+}
+
+#[test]
+fn a_worker_that_the_kernel_kills_for_want_of_memory_is_told_apart() {
+    let group = std::path::Path::new("/sys/fs/cgroup/memory").join(format!("tidegate-test-{}", std::process::id()));
+    if std::fs::create_dir(&group).is_err() {
+        // Without such a group there is nobody to kill; the count itself is tested beside its code.
+        return;
+    }
+    let group = group.to_str().expect("text");
+    let mut bed =
+        Bed::started_by(&format!("echo 200000000 > {group}/memory.limit_in_bytes; echo $$ > {group}/cgroup.procs"));
+    bed.set(&[custom(1, &["sh", "-c", "x=$(head -c 400000000 /dev/zero | tr '\\0' x); sleep 1000", "{socket}"])]);
+    let failure = bed.failure(0);
+    assert_eq!((&failure["reason"], &failure["status"]), (&json!("oom"), &json!({ "signal": 9 })));
+    bed.set(&[pool(1, "")]);
+    kill_nine(bed.ready(0).pid);
+    let reasons = || bed.all(|line| line.pointer("/event/failure/reason").cloned());
+    until("the other failure", || reasons().contains(&json!("crash_signal")));
+    assert!(bed.shut_down().success());
+    until("the end of the group", || std::fs::remove_dir(group).is_ok());
 }

@@ -25,6 +25,26 @@ fn a_crash_is_told_to_the_data_plane_first_and_reported_with_its_last_lines() {
 }
 
 #[test]
+fn a_kill_for_want_of_memory_is_told_from_any_other_booting_or_serving() {
+    for (status, oom, expected) in [
+        (ExitStatus::Signal(9), true, ExitReason::Oom),
+        (ExitStatus::Signal(9), false, ExitReason::CrashSignal),
+        (ExitStatus::Signal(11), true, ExitReason::CrashSignal),
+        (ExitStatus::Code(137), true, ExitReason::CrashCode),
+    ] {
+        let mut world = World::serving(1);
+        world.oom = oom;
+        world.crash_with(status);
+        assert_eq!(world.failures()[0].reason, expected, "{status}");
+    }
+    let mut world = World::new();
+    world.set(&[("app", spec(1))]);
+    world.oom = true;
+    world.crash_with(ExitStatus::Signal(9));
+    assert_eq!(world.ends(), [ExitReason::Oom]);
+}
+
+#[test]
 fn exits_are_classified() {
     for (status, before_ready, after_ready) in [
         (ExitStatus::Code(0), ExitReason::BootExit, ExitReason::CleanExit),

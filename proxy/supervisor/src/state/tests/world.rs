@@ -49,6 +49,8 @@ pub(super) struct World {
     /// The next starts fail before there is a process.
     pub(super) failing_starts: u32,
     pub(super) must_sweep: bool,
+    /// Whoever ends does so while the kernel kills for want of memory.
+    pub(super) oom: bool,
 }
 
 impl World {
@@ -70,6 +72,7 @@ impl World {
             recycled: BTreeSet::new(),
             failing_starts: 0,
             must_sweep: false,
+            oom: false,
         }
     }
 
@@ -122,7 +125,8 @@ impl World {
         if let Some(process) = self.processes.get_mut(&id.spawn) {
             process.has_ended = true;
         }
-        let exit = Exit { status, message: None, not_ready: None, last_lines: vec!["last words".to_owned()] };
+        let exit =
+            Exit { status, oom: self.oom, message: None, not_ready: None, last_lines: vec!["last words".to_owned()] };
         self.feed(Input::Exited { worker: id.clone(), exit });
         assert!(!self.processes.contains_key(&id.spawn), "{id} ended and was not reaped");
     }
@@ -130,6 +134,12 @@ impl World {
     pub(super) fn crash(&mut self, slot: u32) {
         let id = self.only(slot);
         self.exit(&id, ExitStatus::Signal(9));
+    }
+
+    /// The worker in slot 0 ends in this way.
+    pub(super) fn crash_with(&mut self, status: ExitStatus) {
+        let id = self.only(0);
+        self.exit(&id, status);
     }
 
     /// Every boot succeeds until none is left.
@@ -295,7 +305,8 @@ impl World {
         if let Some(done) = done.filter(|_| status == ExitStatus::Code(0) && !is_asked) {
             *done = true;
         }
-        let exit = Exit { status, message: None, not_ready: None, last_lines: vec!["last words".to_owned()] };
+        let exit =
+            Exit { status, oom: false, message: None, not_ready: None, last_lines: vec!["last words".to_owned()] };
         self.feed(Input::HookEnded { hook: hook.clone(), exit });
     }
 
@@ -382,7 +393,13 @@ impl World {
 }
 
 fn not_started() -> Exit {
-    Exit { status: ExitStatus::NotStarted, message: Some("no".to_owned()), not_ready: None, last_lines: vec![] }
+    Exit {
+        status: ExitStatus::NotStarted,
+        oom: false,
+        message: Some("no".to_owned()),
+        not_ready: None,
+        last_lines: vec![],
+    }
 }
 
 impl World {
