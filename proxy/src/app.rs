@@ -64,6 +64,8 @@ pub(crate) struct Program {
     started: SystemTime,
     stopping: AtomicBool,
     stop: Notify,
+    /// Why it gave up, if it did.
+    failure: OnceLock<String>,
     own: OnceLock<Weak<Self>>,
 }
 
@@ -88,6 +90,13 @@ impl Program {
         self.stop.notify_one();
     }
 
+    /// Ends in order too, and says that it failed.
+    fn give_up(&self, why: String) {
+        // The first reason counts.
+        let _ = self.failure.set(why);
+        self.ask_to_stop();
+    }
+
     /// Itself, for work that outlives a borrow.
     pub(crate) fn shared(&self) -> Arc<Self> {
         let own = self.own.get().and_then(Weak::upgrade);
@@ -100,6 +109,7 @@ impl Program {
             started: SystemTime::now(),
             stopping: AtomicBool::new(false),
             stop: Notify::new(),
+            failure: OnceLock::new(),
             own: OnceLock::new(),
         });
         // Set once, right here.
@@ -207,7 +217,10 @@ impl Assembly {
         reloader.bridge.journal.end();
         reloader.desk.close().await;
         logs.finish();
-        ended.map_err(Ended::Runtime)
+        match program.failure.get() {
+            Some(why) => Err(Ended::Runtime(anyhow::anyhow!(why.clone()))),
+            None => ended.map_err(Ended::Runtime),
+        }
     }
 
     /// From here on the program serves.
@@ -259,6 +272,12 @@ impl Assembly {
             listener_keys: self.listener_keys,
             current: Mutex::new(current),
             serving: arc_swap::ArcSwap::new(snapshot.clone()),
+        });
+        let own = Arc::downgrade(&program);
+        program.reloader.bridge.when_hopeless(move |why| {
+            if let Some(program) = own.upgrade() {
+                program.give_up(why);
+            }
         });
         let threads = plane.start(orders).context("data plane threads")?;
         program.reloader.begin(prepared);

@@ -261,7 +261,7 @@ impl Reloader {
         {
             tracing::error!(%error, "workers of other users may not reach their sockets");
         }
-        self.bridge.adopt(snapshot.traffic.pools.iter());
+        self.bridge.adopt(snapshot.traffic.pools.iter(), snapshot.model.server.fail_fast);
         self.discovery.adopt(&snapshot);
         self.checker.adopt(&snapshot);
         let room = set_connection_limits(&self.admission, &snapshot.model.server.connections);

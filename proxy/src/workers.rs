@@ -3,10 +3,12 @@
 //! The supervisor's event sink runs on its thread and must not wait; everything here is a short lock or a send that
 //! cannot block.
 
+mod fail_fast;
 mod figures;
 mod journal;
 mod orders;
 
+use self::fail_fast::FailFast;
 use self::figures::Figures;
 use self::journal::Journal;
 use crate::plane::Plane;
@@ -41,6 +43,9 @@ pub(crate) struct WorkerBridge {
     pub(crate) journal: Journal,
     /// What processes use.
     pub(crate) figures: Arc<Figures>,
+    /// Guards a few numbers, for as long as an event is looked at.
+    fail_fast: Mutex<FailFast>,
+    give_up: OnceLock<Box<dyn Fn(String) + Send + Sync>>,
 }
 
 impl WorkerBridge {
@@ -51,8 +56,16 @@ impl WorkerBridge {
         let _ = self.plane.set(plane);
     }
 
-    /// Pools of workers of a configuration that is about to serve.
-    pub(crate) fn adopt<'a>(&self, pools: impl Iterator<Item = &'a Arc<Pool>>) {
+    /// Who is told why when no worker comes up at all. It must not wait.
+    pub(crate) fn when_hopeless(&self, give_up: impl Fn(String) + Send + Sync + 'static) {
+        // Set once, by the assembly.
+        let _ = self.give_up.set(Box::new(give_up));
+    }
+
+    /// Pools of workers of a configuration that is about to serve; so many failures of workers end the program before one
+    /// was ever ready.
+    pub(crate) fn adopt<'a>(&self, pools: impl Iterator<Item = &'a Arc<Pool>>, fail_fast: Option<u32>) {
+        self.fail_fast.lock().unwrap_or_else(PoisonError::into_inner).configure(fail_fast);
         let mut known = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         known.wanted.clear();
         for pool in pools {
@@ -69,6 +82,10 @@ impl WorkerBridge {
     /// Takes one event. Never waits.
     pub(crate) fn event(self: &Arc<Self>, event: Event) {
         self.journal.note(&event, SystemTime::now());
+        let hopeless = self.fail_fast.lock().unwrap_or_else(PoisonError::into_inner).hear(&event);
+        if let (Some(text), Some(give_up)) = (hopeless, self.give_up.get()) {
+            give_up(text);
+        }
         match event {
             Event::Ready { worker, address } => self.ready(&worker, address),
             Event::Drain { worker } => self.drain(worker),

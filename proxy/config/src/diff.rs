@@ -494,7 +494,8 @@ fn logging(old: &Logging, new: &Logging) -> Vec<Setting> {
 }
 
 fn server(old: &Server, new: &Server) -> Vec<Setting> {
-    let Server { shards, user, state_dir, runtime_dir, connections, spool, drain_timeout, shutdown_timeout } = old;
+    let Server { shards, user, state_dir, runtime_dir, connections, spool, drain_timeout, shutdown_timeout, fail_fast } =
+        old;
     let mut settings = Settings::default();
     let folder = |path: &Option<std::path::PathBuf>| {
         path.as_ref().map_or("default".to_owned(), |path| path.display().to_string())
@@ -518,6 +519,7 @@ fn server(old: &Server, new: &Server) -> Vec<Setting> {
     settings.compare("spool.total", &spool.total, &new.spool.total, |&size| crate::units::format_size(size));
     settings.time("drain_timeout", drain_timeout, &new.drain_timeout);
     settings.time("shutdown_timeout", shutdown_timeout, &new.shutdown_timeout);
+    settings.debug("fail_fast", fail_fast, &new.fail_fast);
     settings.0
 }
 

@@ -1140,6 +1140,8 @@ pub struct Server {
     pub drain_timeout: Duration,
     /// From the stop signal to exit, in all.
     pub shutdown_timeout: Duration,
+    /// Failures of workers before one was ever ready that end the program.
+    pub fail_fast: Option<u32>,
 }
 
 /// Where bodies are held that are too long for memory.

@@ -1140,6 +1140,10 @@ pub(crate) struct Server {
     /// From the stop signal to exit, in all. Default: 60s. Unit: duration.
     #[schemars(extend("default" = "60s"))]
     pub(crate) shutdown_timeout: Option<PositiveTime>,
+    /// Ends the program with status 3 when so many workers have failed since its start and none of any upstream was ever
+    /// ready. For containers, whose orchestrator sees that and goes back. Default: never. Unit: failures.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub(crate) fail_fast: Option<u32>,
 }
 
 /// Temporary files of bodies that are held; they have no names, so none outlives the process.

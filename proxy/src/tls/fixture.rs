@@ -83,6 +83,7 @@ pub(crate) fn model(sites: Vec<Site>, default_site: Option<&str>) -> Model {
             spool: SpoolSettings { dir: None, total: 0 },
             drain_timeout: SECOND,
             shutdown_timeout: SECOND,
+            fail_fast: None,
         },
     }
 }

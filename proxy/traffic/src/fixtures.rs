@@ -290,6 +290,7 @@ pub(crate) fn model(sites: Vec<Site>, upstreams: Vec<Upstream>) -> Model {
             spool: SpoolSettings { dir: None, total: 1 << 30 },
             drain_timeout: second,
             shutdown_timeout: second,
+            fail_fast: None,
         },
     }
 }

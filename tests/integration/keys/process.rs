@@ -140,6 +140,12 @@ const ROWS: &[Row<Settings>] = &[
         observe: |settings| Box::pin(end_with_a_stubborn_worker(settings)),
         expected: ["runs on", "has ended"],
     },
+    Row {
+        key: "server.fail_fast",
+        values: ["", "fail_fast: 3"],
+        observe: |settings| Box::pin(end_without_a_ready_worker(settings)),
+        expected: ["runs on", "exit status: 3"],
+    },
 ];
 
 /// A value of a row: of `server` where the key is one of its keys, else lines of their own.
@@ -162,7 +168,11 @@ impl Settings {
     fn home(&self) -> Home {
         let (server, lines) = if self.key.starts_with("server.") { (self.value, "") } else { ("", self.value) };
         let server = mapping(server, &["state_dir: \"@dir@/state\"", "runtime_dir: \"@dir@/run\""]);
-        let stubborn = if self.key == "server.shutdown_timeout" { ", --ignore-term" } else { "" };
+        let stubborn = match self.key {
+            "server.shutdown_timeout" => ", --ignore-term",
+            "server.fail_fast" => ", --fail-boot",
+            _ => "",
+        };
         Home::new(&Site::new(format!("{lines}\nserver: {server}\n{SITE}")).with("stubborn", stubborn))
     }
 
@@ -383,6 +393,18 @@ async fn end_with_a_stubborn_worker(settings: Settings) -> String {
     let pid = edge.pid();
     let ended = timeout(PATIENCE, wait_for("its end", LIMIT, || (!is_alive(pid)).then_some(()))).await.is_ok();
     if ended { "has ended" } else { "runs on" }.to_owned()
+}
+
+async fn end_without_a_ready_worker(settings: Settings) -> String {
+    let home = settings.home();
+    match timeout(PATIENCE, home.tidegate(&["run"])).await {
+        Ok(finished) => {
+            let told = finished.stderr.contains("no worker became ready in 3 tries");
+            assert!(told && finished.stderr.contains("--fail-boot"), "{}", finished.stderr);
+            finished.status.to_string()
+        }
+        Err(_) => "runs on".to_owned(),
+    }
 }
 
 async fn in_flight(edge: &Edge) {

@@ -116,7 +116,17 @@ const DEFAULT_SPOOL: u64 = 1 << 30;
 
 /// Compiles the settings of the process.
 pub(crate) fn server(raw: raw::Server, spot: Spot<'_>, report: &mut Report) -> Option<Server> {
-    let raw::Server { shards, user, state_dir, runtime_dir, connections, spool, drain_timeout, shutdown_timeout } = raw;
+    let raw::Server {
+        shards,
+        user,
+        state_dir,
+        runtime_dir,
+        connections,
+        spool,
+        drain_timeout,
+        shutdown_timeout,
+        fail_fast,
+    } = raw;
     let user = user.map(|name| account(name, spot.key("user"), report));
     let mut folder = |path: Option<String>, key: &str| -> Option<Option<PathBuf>> {
         path.map_or(Some(None), |path| absolute_path(&path, spot.key(key), report).map(Some))
@@ -146,6 +156,7 @@ pub(crate) fn server(raw: raw::Server, spot: Spot<'_>, report: &mut Report) -> O
         spool: SpoolSettings { dir: spool_dir?, total: spool_total.map_or(DEFAULT_SPOOL, |size| size.0) },
         drain_timeout,
         shutdown_timeout,
+        fail_fast,
     })
 }
 

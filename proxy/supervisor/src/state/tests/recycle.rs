@@ -210,7 +210,7 @@ fn without_memory_for_both_the_only_one_stays_and_that_is_told_once() {
     served(&mut world, 0, 10);
     served(&mut world, 0, 11);
     world.pass(seconds(60));
-    assert_eq!(world.in_state(WorkerState::Ready), [old.clone()]);
+    assert_eq!(world.in_state(WorkerState::Ready), [old]);
     let told = |event: &&Event| matches!(event, Event::RecyclePostponed { reason: ExitReason::RecycleRequests, .. });
     assert_eq!(world.events.iter().filter(told).count(), 1);
     weigh_with_room(&mut world, Some(51), 0, 0, 90);
