@@ -1,7 +1,10 @@
 //! Keys of workers that are a known program. Each value has a program of its own in front of demo workers, which pass
 //! here for a Node application in a shell.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use tidegate_tests::{
     client::{Ask, Kind},
@@ -86,8 +89,16 @@ async fn with_threads(value: &str) -> String {
 async fn connections_after_a_request(value: &str) -> String {
     let edge = edge(value).await;
     edge.client(Kind::Http1).get("/tiny").await.assert(200, b"hello, world\n");
-    edge.status().await["upstreams"][0]["endpoints"][0]["connections"].to_string()
+    let asked = Instant::now();
+    // A connection that is not kept is closed right after the answer, one that is kept is there half a second later too.
+    wait_until("connections to settle", LIMIT, async || {
+        let connections = edge.status().await["upstreams"][0]["endpoints"][0]["connections"].to_string();
+        (connections == "0" || asked.elapsed() > KEPT).then_some(connections)
+    })
+    .await
 }
+
+const KEPT: Duration = Duration::from_millis(500);
 
 async fn two_requests(value: &str) -> String {
     let edge = edge(value).await;
