@@ -5,6 +5,7 @@
 //! the control side runs on the main thread and never carries a request.
 
 use crate::admin::control::Control;
+use crate::admin::follow::ENDED;
 use crate::announce;
 use crate::config_source::ConfigSource;
 use crate::desk::Desk;
@@ -17,7 +18,8 @@ use crate::folders::Folders;
 use crate::health::checker::Checker;
 use crate::logs::Logs;
 use crate::observe::metrics::Metrics;
-use crate::observe::program_log::{Options as LogOptions, ProgramLog, WorkerLines};
+use crate::observe::program_log::{Options as LogOptions, ProgramLog};
+use crate::observe::worker_log::{Line, WorkerLog};
 use crate::plane::Plane;
 use crate::privileges::{self, Account, Keep};
 use crate::reload::{self, Applied, Current, Prepared, Refused, Reloader, Surroundings};
@@ -34,7 +36,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 use tidegate_config::model::{Address, Model, ShardCount};
 use tidegate_config::{Faults, System};
-use tidegate_supervisor::{Handle, Reexec, Roots, Stream, SupervisorOptions, effective_cpus};
+use tidegate_supervisor::{Handle, OutputLine, Reexec, Roots, Stream, SupervisorOptions, effective_cpus};
 use tokio::sync::{Notify, watch};
 
 /// How long a service manager is kept waiting for the first workers; systemd itself gives up after 90 s.
@@ -154,9 +156,8 @@ pub(crate) fn run(source: ConfigSource) -> Result<(), Ended> {
         tracing::warn!("server.user cannot do this, so reloads will be refused: {fault}");
     }
     give_memory_back();
-    let lines = logs.worker_lines();
     let bridge = Arc::new(WorkerBridge::default());
-    let supervisor = start_supervisor(&folders, &bridge, lines, cpus).map_err(Ended::Start)?;
+    let supervisor = start_supervisor(&folders, &bridge, logs.workers().clone(), cpus).map_err(Ended::Start)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("control runtime").map_err(Ended::Start)?;
     let assembly = Assembly {
@@ -196,12 +197,12 @@ impl Assembly {
     async fn serve(self, prepared: Prepared) -> Result<(), Ended> {
         let mut signals = Signals::new().context("signal handlers").map_err(Ended::Start)?;
         let model = prepared.snapshot.model.clone();
-        let access = self.logs.prepare(&model.logging).map_err(|text| Ended::Start(anyhow::anyhow!(text)))?;
+        let access = self.logs.prepare(&model).map_err(|text| Ended::Start(anyhow::anyhow!(text)))?;
         let admin = self.desk.prepare(&model.admin).map_err(|text| Ended::Start(anyhow::anyhow!(text)))?;
         let logs = self.logs.clone();
         let (program, threads) = self.start(prepared).map_err(Ended::Start)?;
         let reloader = program.reloader();
-        logs.apply(&model.logging, access, reloader.plane.shards());
+        logs.apply(&model, access, reloader.plane.shards());
         let control: Arc<dyn Control> = program.clone();
         reloader.desk.apply(&model.admin, admin, &control);
         tokio::spawn(renew_certificates(program.clone()));
@@ -215,6 +216,7 @@ impl Assembly {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         let ended = shutdown::run(&program, threads, &mut signals).await;
         reloader.bridge.journal.end();
+        logs.workers().book().end(ENDED);
         reloader.desk.close().await;
         logs.finish();
         match program.failure.get() {
@@ -378,13 +380,14 @@ fn start_logs(model: &Model, metrics: &Metrics) -> anyhow::Result<Logs> {
         no_color: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
     };
     let log = ProgramLog::install(model.logging.level, model.logging.format, options, metrics.program_log_losses());
-    Ok(Logs::new(log.context("program log")?, metrics.access_log_losses()))
+    let log = log.context("program log")?;
+    Logs::new(log, metrics.access_log_losses(), metrics.workers()).context("log of workers")
 }
 
 fn start_supervisor(
     folders: &Folders,
     bridge: &Arc<WorkerBridge>,
-    lines: WorkerLines,
+    log: Arc<WorkerLog>,
     cpus: f64,
 ) -> anyhow::Result<Handle> {
     let bridge = bridge.clone();
@@ -397,16 +400,20 @@ fn start_supervisor(
             Box::new(move || bridge.progress())
         },
         events: Box::new(move |event| bridge.event(event)),
-        output: Box::new(move |line| {
-            let stream = match line.stream {
-                Stream::Stdout => "stdout",
-                Stream::Stderr => "stderr",
-            };
-            lines.print(SystemTime::now(), &line.pool, line.slot, line.pid, stream, line.line.as_bytes());
-        }),
+        output: Box::new(move |line| log.take(worker_line(line))),
         cpus,
     };
     tidegate_supervisor::start(options).context("supervisor")
+}
+
+fn worker_line(line: OutputLine) -> Line {
+    let OutputLine { pool, slot, generation, pid, stream, line, continued, dropped } = line;
+    let stream = match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    };
+    let (time, text) = (SystemTime::now(), line.into());
+    Line { time, upstream: pool, slot, generation, pid, stream, text, continued, dropped }
 }
 
 fn random_seed() -> anyhow::Result<[u64; 2]> {

@@ -1,22 +1,25 @@
-//! The two logs while configurations change: the program log stays, the access log gets a new writer when its target
-//! changes.
+//! The logs while configurations change: the program log stays, the access log gets a new writer when its target changes, and
+//! so do files for lines of workers.
 
 use crate::edge::shard::Shard;
 use crate::observe::line_writer::{LineWriter, LossCounters};
-use crate::observe::program_log::{ProgramLog, WorkerLines};
+use crate::observe::program_log::ProgramLog;
+use crate::observe::worker_log::{PreparedWorkerLogs, WorkerLog};
+use crate::observe::workers::WorkerMetrics;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tidegate_config::model::{AccessLog, LogTarget, Logging};
+use tidegate_config::model::{AccessLog, LogTarget, Logging, Model};
 
 /// Buffers that may wait for the access log's writer; one holds some 32 KiB of lines.
 const CAPACITY: usize = 256;
 /// How long a writer that is given up may take for what it still has.
 const CLOSE: Duration = Duration::from_secs(2);
 
-/// Both logs.
+/// All logs.
 pub(crate) struct Logs {
     program: ProgramLog,
+    workers: Arc<WorkerLog>,
     losses: LossCounters,
     /// Guards the writer in use; taken by reloads and signals only.
     access: Mutex<Option<Access>>,
@@ -27,40 +30,53 @@ struct Access {
     writer: LineWriter,
 }
 
-/// A log target that was opened for a configuration that is not in use yet.
+/// Log targets that were opened for a configuration that is not in use yet.
 pub(crate) struct PreparedLogs {
     fresh: Option<Access>,
+    workers: PreparedWorkerLogs,
 }
 
 impl Logs {
     /// The program log is running; the access log is off until a configuration is applied.
-    pub(crate) fn new(program: ProgramLog, losses: LossCounters) -> Self {
-        Self { program, losses, access: Mutex::new(None) }
-    }
-
-    /// A way to print lines of workers.
-    pub(crate) fn worker_lines(&self) -> WorkerLines {
-        self.program.worker_lines()
-    }
-
-    /// Opens what `logging` needs beyond what is open.
     ///
     /// # Errors
     ///
-    /// When the access log's file cannot be opened; names it.
-    pub(crate) fn prepare(&self, logging: &Logging) -> Result<PreparedLogs, String> {
-        let Some(AccessLog { to, .. }) = &logging.access else { return Ok(PreparedLogs { fresh: None }) };
+    /// When a thread cannot be started.
+    pub(crate) fn new(program: ProgramLog, losses: LossCounters, workers: WorkerMetrics) -> io::Result<Self> {
+        let workers = Arc::new(WorkerLog::start(program.worker_lines(), workers)?);
+        Ok(Self { program, workers, losses, access: Mutex::new(None) })
+    }
+
+    /// Where lines of workers go.
+    pub(crate) fn workers(&self) -> &Arc<WorkerLog> {
+        &self.workers
+    }
+
+    /// Opens what a model needs beyond what is open.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be opened; names it.
+    pub(crate) fn prepare(&self, model: &Model) -> Result<PreparedLogs, String> {
+        let workers = self.workers.prepare(model)?;
+        Ok(PreparedLogs { fresh: self.prepare_access(&model.logging)?, workers })
+    }
+
+    fn prepare_access(&self, logging: &Logging) -> Result<Option<Access>, String> {
+        let Some(AccessLog { to, .. }) = &logging.access else { return Ok(None) };
         let access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
         if access.as_ref().is_some_and(|access| access.target == *to) {
-            return Ok(PreparedLogs { fresh: None });
+            return Ok(None);
         }
         let writer = LineWriter::start("access-log", to, CAPACITY, self.losses.clone());
         let writer = writer.map_err(|error| cannot_open(to, &error))?;
-        Ok(PreparedLogs { fresh: Some(Access { target: to.clone(), writer }) })
+        Ok(Some(Access { target: to.clone(), writer }))
     }
 
     /// Uses a configuration from now on. Nothing can fail.
-    pub(crate) fn apply(&self, logging: &Logging, prepared: PreparedLogs, shards: &[Arc<Shard>]) {
+    pub(crate) fn apply(&self, model: &Model, prepared: PreparedLogs, shards: &[Arc<Shard>]) {
+        let logging = &model.logging;
+        self.workers.apply(model, prepared.workers);
         self.program.configure(logging.level, logging.format);
         let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
         let old = match (prepared.fresh, &logging.access) {
@@ -84,11 +100,13 @@ impl Logs {
         if let Some(access) = &*self.access.lock().unwrap_or_else(PoisonError::into_inner) {
             access.writer.reopen();
         }
+        self.workers.reopen();
     }
 
     /// Writes what is left; the last thing before the process ends.
     pub(crate) fn finish(&self) {
         close(self.access.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.workers.finish();
         // Lines that cannot be written within the time are lost with the process.
         let _ = self.program.flush(CLOSE);
     }

@@ -224,7 +224,7 @@ impl Reloader {
         }
         // Before listeners are bound: those take connections at once, which a refusal would reset.
         let model = Arc::new(loaded.model);
-        let logs = self.logs.prepare(&model.logging).map_err(|text| Refused::Environment(vec![text]))?;
+        let logs = self.logs.prepare(&model).map_err(|text| Refused::Environment(vec![text]))?;
         let desk = self.desk.prepare(&model.admin).map_err(|text| Refused::Environment(vec![text]))?;
         let prepared = prepare(
             model.clone(),
@@ -242,7 +242,7 @@ impl Reloader {
         let warnings = self.apply(current, prepared);
         let changed: Vec<&String> = diff.upstreams.changed.iter().map(|change| &change.name).collect();
         expansion::log(&model, |name| diff.upstreams.added.contains(name) || changed.contains(&name));
-        self.logs.apply(&model.logging, logs, self.plane.shards());
+        self.logs.apply(&model, logs, self.plane.shards());
         self.desk.apply(&model.admin, desk, control);
         Ok(Applied { generation, diff, warnings })
     }

@@ -1,5 +1,6 @@
 //! What the program tells about itself: its own state in the words of the admin endpoint.
 
+mod logs;
 mod workers;
 
 use crate::admin::control::Control;
@@ -100,6 +101,10 @@ impl Control for Program {
 
     fn events(&self, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken> {
         workers::events(self, upstream)
+    }
+
+    fn logs(&self, upstream: Option<&str>, slot: Option<u32>) -> Result<Arc<dyn Feed>, NotTaken> {
+        logs::logs(self, upstream, slot)
     }
 }
 

@@ -24,6 +24,7 @@ mod sticky;
 mod tls_policies;
 mod upstream_tls;
 mod upstreams;
+mod worker_logs;
 mod workers;
 
 use std::{
@@ -184,6 +185,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         sites::keys(),
         sticky::keys(),
         upstreams::keys(),
+        worker_logs::keys(),
         workers::keys(),
         process::keys(),
         queue::keys(),

@@ -49,5 +49,6 @@ mod truncation;
 mod upstream_tls;
 mod vectors;
 mod websocket;
+mod worker_logs;
 mod workers;
 mod writes;

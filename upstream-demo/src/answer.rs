@@ -14,11 +14,12 @@ use hyper::{
 };
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     app::App,
     body::Body,
+    flood::{self, Flood},
     number::{self, Number, OutOfRange},
     page,
     server::Session,
@@ -44,6 +45,7 @@ pub(crate) async fn answer(app: &App, session: &Session, request: Request<Incomi
         "/crash" => crash(query),
         "/hang" => future::pending().await,
         "/leak" => leak(app, query),
+        "/log" => log(query).await,
         path => match path.strip_prefix("/status/") {
             Some(code) => Ok(status(code)),
             None => Ok(unknown(path)),
@@ -144,6 +146,19 @@ fn leak(app: &App, query: Option<&str>) -> Result<Response<Body>, OutOfRange> {
     Ok(json(StatusCode::OK, &json!({ "leaked_mib": held, "pid": app.identity.pid })))
 }
 
+/// `/log?mb=&ms=`: prints so many MiB of lines each second for this long, beside whatever else it does.
+async fn log(query: Option<&str>) -> Result<Response<Body>, OutOfRange> {
+    let mib = Number { name: "mb", default: 1, most: 1_024 }.read(query)?;
+    let time = Duration::from_millis(Number { name: "ms", default: 100, most: 60_000 }.read(query)?);
+    let flood = spawn_blocking(move || flood::print(mib, time)).await;
+    Ok(match flood {
+        Ok(Flood { lines, elapsed }) => {
+            json(StatusCode::OK, &json!({ "lines": lines, "ms": elapsed.as_millis() as u64 }))
+        }
+        Err(error) => problem(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    })
+}
+
 /// `/status/<code>`: an answer with that status, with a body where one is allowed (RFC 9110 sections 15.3.5 and 15.4.5).
 fn status(code: &str) -> Response<Body> {
     let code =
@@ -193,7 +208,7 @@ fn accepts(headers: &HeaderMap, content_type: &str) -> bool {
 }
 
 /// What the page of `/` links to and a 404 lists.
-pub(crate) const PATHS: [&str; 16] = [
+pub(crate) const PATHS: [&str; 17] = [
     "/",
     "/slow?ms=",
     "/cpu?ms=",
@@ -205,6 +220,7 @@ pub(crate) const PATHS: [&str; 16] = [
     "/crash",
     "/hang",
     "/leak?mb=",
+    "/log?mb=&ms=",
     "/healthz",
     "/count",
     "/tiny",

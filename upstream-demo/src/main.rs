@@ -7,6 +7,7 @@
 mod answer;
 mod app;
 mod body;
+mod flood;
 mod listen;
 mod number;
 mod options;

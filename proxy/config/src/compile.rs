@@ -31,6 +31,7 @@ mod tls_policy;
 mod upstream;
 mod variables;
 mod worker;
+mod worker_logs;
 
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,8 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
     names.retries = retry::of_upstreams(&upstreams, spot.key("upstreams"), report);
     let dns = dns::settings(dns.unwrap_or_default(), spot.key("dns"), report);
     let upstreams = upstream::upstreams(upstreams, spot.key("upstreams"), &dns, scene, report);
+    let access = logging.as_ref().and_then(|logging| logging.access.as_ref());
+    worker_logs::check_sharing(&upstreams, access, spot.key("upstreams"), report);
     let tls_policies = tls_policy::tls_policies(tls_policies, spot.key("tls_policies"), report);
     let sites = site::sites(sites, spot.key("sites"), &mut names, report);
     let listeners = listener::listeners(listeners, spot.key("listeners"), &mut names, report);

@@ -16,6 +16,7 @@ mod settings;
 mod sticky;
 mod timing;
 mod upstream;
+mod worker_logs;
 
 use std::collections::BTreeMap;
 use std::fmt;

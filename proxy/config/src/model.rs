@@ -11,6 +11,7 @@ mod health_check;
 mod preset;
 mod sticky;
 mod timing;
+mod worker_logs;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,6 +35,7 @@ pub use recycle::Recycle;
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
 pub use sticky::{SameSite, Sticky};
 pub use timing::Timing;
+pub use worker_logs::{WorkerLogFile, WorkerLogFormat};
 
 mod capacity;
 mod concurrency;
@@ -628,6 +630,8 @@ pub struct Upstream {
     pub required: bool,
     /// What endpoints and clients are told of times.
     pub timing: Timing,
+    /// Where lines of its workers go; `None` is the program log.
+    pub worker_log: Option<WorkerLogFile>,
 }
 
 /// A version of the PROXY protocol.

@@ -14,6 +14,7 @@ mod health_check;
 mod limit_choice;
 mod preset;
 mod sticky;
+mod worker_logs;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -42,6 +43,7 @@ pub(crate) use limit_choice::LimitChoice;
 pub(crate) use preset::Preset;
 pub(crate) use queue::{Queue, QueueChoice, QueueOrder, QueueWord};
 pub(crate) use sticky::{SameSite, Secrets, Sticky};
+pub(crate) use worker_logs::{Compression, WorkerLogFile, WorkerLogFormat, WorkerLogs, WorkerLogsWord};
 
 mod retry;
 pub(crate) use retry::*;
@@ -926,6 +928,9 @@ pub(crate) struct Workers {
     pub(crate) deploy: Option<Deploy>,
     /// When a worker that serves is replaced by a new one. Default: never.
     pub(crate) recycle: Option<Recycle>,
+    /// Where lines that workers print go: `inherit`, to the program log, or a file of their own. Default: inherit.
+    #[schemars(extend("default" = "inherit"))]
+    pub(crate) logs: Option<WorkerLogs>,
 }
 
 /// How many workers.

@@ -4,6 +4,8 @@
 
 mod workers;
 
+pub use workers::WhichLines;
+
 use std::io;
 use std::time::Duration;
 

@@ -28,4 +28,6 @@ pub trait Control: Send + Sync + 'static {
     async fn order(&self, order: Order) -> Result<Ordered, NotTaken>;
     /// What happens to the workers of one upstream, or of all.
     fn events(&self, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken>;
+    /// Lines that the workers of a slot, of one upstream, or all of them print.
+    fn logs(&self, upstream: Option<&str>, slot: Option<u32>) -> Result<Arc<dyn Feed>, NotTaken>;
 }

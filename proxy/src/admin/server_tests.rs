@@ -109,6 +109,10 @@ impl Control for Fake {
         known(upstream)?;
         Ok(self.feed.clone())
     }
+
+    fn logs(&self, upstream: Option<&str>, _slot: Option<u32>) -> Result<Arc<dyn Feed>, NotTaken> {
+        self.events(upstream)
+    }
 }
 
 /// A server on its own thread; stops when dropped.
@@ -261,6 +265,8 @@ fn every_path_answers_and_nothing_else_does() {
         ("POST /workers/scale?upstream=app", "Authorization: Bearer t", "400 ", "count or by"),
         ("POST /workers/scale?upstream=app&count=x", "Authorization: Bearer t", "400 ", "no number of workers"),
         ("POST /workers/drain?upstream=app", "Authorization: Bearer t", "400 ", "slot"),
+        ("GET /logs?upstream=no", "Authorization: Bearer t", "404 ", "they are: app"),
+        ("GET /logs?slot=x", "Authorization: Bearer t", "400 ", "slot"),
         ("GET /events?follow=yes", "Authorization: Bearer t", "400 ", "follow"),
         ("POST /workers/drain?upstream=app&slot=1", "X-A: b", "401 ", "www-authenticate: Bearer"),
         ("GET /stop", "Authorization: Bearer t", "405 ", "another method"),

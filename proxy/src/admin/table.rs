@@ -10,7 +10,7 @@ use super::view::{
     ConcurrencyLimit, Endpoint, LastReload, Listener, Name, Queue, RateLimit, Site, Status, Upstream, Worker, span,
 };
 
-pub use workers::{print_event, print_workers};
+pub use workers::{print_event, print_log_line, print_workers};
 
 /// Whether states are coloured: only on a terminal and without `NO_COLOR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 pub use health::{Breaker, Check, Ejected};
-pub use workers::{Event, Ordered, OrderedWorker, WorkerDetail, WorkerExit, WorkerGroup, Workers};
+pub use workers::{Event, LogLine, Ordered, OrderedWorker, WorkerDetail, WorkerExit, WorkerGroup, Workers};
 
 /// `GET /status`
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -28,6 +28,7 @@ pub(super) fn router() -> Router<Arc<dyn Control>> {
         .route("/workers/drain", post(drain))
         .route("/workers/scale", post(scale))
         .route("/events", get(events))
+        .route("/logs", get(logs))
         .layer(Extension(Arc::new(Semaphore::new(MOST_FOLLOWERS))))
 }
 
@@ -67,6 +68,17 @@ struct Events {
     /// Only what came after that number.
     after: Option<u64>,
     /// Only the last ones.
+    last: Option<usize>,
+    #[serde(default)]
+    follow: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Logs {
+    upstream: Option<String>,
+    slot: Option<u32>,
+    after: Option<u64>,
     last: Option<usize>,
     #[serde(default)]
     follow: bool,
@@ -113,6 +125,17 @@ async fn events(
     Query(Events { upstream, after, last, follow }): Query<Events>,
 ) -> Response {
     match program.events(upstream.as_deref()) {
+        Ok(feed) => entries(feed, after, last, follow, seats),
+        Err(not_taken) => refused(&not_taken),
+    }
+}
+
+async fn logs(
+    State(program): Program,
+    Extension(seats): Extension<Arc<Semaphore>>,
+    Query(Logs { upstream, slot, after, last, follow }): Query<Logs>,
+) -> Response {
+    match program.logs(upstream.as_deref(), slot) {
         Ok(feed) => entries(feed, after, last, follow, seats),
         Err(not_taken) => refused(&not_taken),
     }

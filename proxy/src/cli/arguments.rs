@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
 
-pub(super) use workers::{Drain, Events, Restart, Scale, Wait, Workers};
+pub(super) use workers::{Drain, Events, Logs, Restart, Scale, Wait, Whose, Workers};
 
 /// Edge proxy, load balancer and worker supervisor in one binary.
 #[derive(Debug, Parser)]
@@ -58,6 +58,8 @@ pub(super) enum Subcommand {
     Scale(Scale),
     /// Show what happened to workers
     Events(Events),
+    /// Show what workers print
+    Logs(Logs),
     /// Serve a command's workers without a site file
     Serve(Serve),
     /// Print the version
@@ -197,6 +199,7 @@ impl Subcommand {
             Self::Drain(drain) => &mut drain.endpoint.config,
             Self::Scale(scale) => &mut scale.endpoint.config,
             Self::Events(events) => &mut events.endpoint.config,
+            Self::Logs(logs) => &mut logs.endpoint.config,
             Self::Schema | Self::Serve(_) | Self::Version | Self::Completion(_) => return self,
         };
         own.config = own.config.take().or(outer.config);

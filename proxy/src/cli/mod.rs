@@ -8,6 +8,7 @@ mod arguments;
 mod check;
 mod events;
 mod locate;
+mod logs;
 mod operate;
 mod orders;
 mod serve;
@@ -101,6 +102,7 @@ impl Operation {
             Subcommand::Drain(drain) => orders::drain(&drain, host, streams),
             Subcommand::Scale(scale) => orders::scale(&scale, host, streams),
             Subcommand::Events(events) => events::events(&events, host, streams),
+            Subcommand::Logs(logs) => logs::logs(&logs, host, streams),
             Subcommand::Version => operate::version(streams),
             Subcommand::Completion(completion) => operate::completion(&completion, streams, &mut Arguments::command()),
             Subcommand::Run(_) | Subcommand::Serve(_) => Ok(Exit::Usage),

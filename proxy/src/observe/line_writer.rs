@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,8 @@ use tidegate_config::model::LogTarget;
 
 /// How often a full channel is tried again during shutdown.
 const RETRY: Duration = Duration::from_millis(2);
+/// How often it is asked whether a wait is over.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Counts what is lost.
 #[derive(Debug, Clone)]
@@ -118,6 +120,24 @@ impl LineSink {
         }
     }
 
+    /// Hands over a buffer and waits until it is written, for as long as it is not over: who writes through holds one buffer of
+    /// the channel at a time, however slow the target is. Returns whether it was written; if not, the caller counts.
+    #[must_use]
+    pub fn write_through(&self, buffer: Vec<u8>, lines: u64, is_over: &dyn Fn() -> bool) -> bool {
+        let (done, written) = sync_channel(1);
+        if !self.send_unless(Message::Lines(buffer, lines), is_over) || !self.send_unless(Message::Flush(done), is_over)
+        {
+            return false;
+        }
+        loop {
+            match written.recv_timeout(PATIENCE) {
+                Ok(()) => return true,
+                Err(RecvTimeoutError::Timeout) if !is_over() => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Waits until everything handed over so far is written, for at most `deadline`; returns whether it is.
     #[must_use]
     pub fn flush(&self, deadline: Duration) -> bool {
@@ -127,12 +147,16 @@ impl LineSink {
             && written.recv_timeout(until.saturating_duration_since(Instant::now())).is_ok()
     }
 
-    fn send_until(&self, mut message: Message, until: Instant) -> bool {
+    fn send_until(&self, message: Message, until: Instant) -> bool {
+        self.send_unless(message, &|| Instant::now() >= until)
+    }
+
+    fn send_unless(&self, mut message: Message, is_over: &dyn Fn() -> bool) -> bool {
         loop {
             match self.sender.try_send(message) {
                 Ok(()) => return true,
                 Err(TrySendError::Disconnected(_)) => return false,
-                Err(TrySendError::Full(back)) if Instant::now() < until => message = back,
+                Err(TrySendError::Full(back)) if !is_over() => message = back,
                 Err(TrySendError::Full(_)) => return false,
             }
             thread::sleep(RETRY);

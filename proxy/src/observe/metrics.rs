@@ -17,6 +17,7 @@ use super::health::HealthMetrics;
 use super::line_writer::LossCounters;
 use super::names::{self, Metric, label};
 use super::process::ProcessNumbers;
+use super::workers::WorkerMetrics;
 use tidegate_traffic::Hedged;
 use tidegate_traffic::retry::Reason;
 
@@ -49,6 +50,7 @@ pub struct Metrics {
     waits: HistogramVec,
     refusals: IntCounterVec,
     health: HealthMetrics,
+    workers: WorkerMetrics,
     generation: IntGauge,
     last_reload_ok: IntGauge,
     last_reload_time: Gauge,
@@ -259,13 +261,14 @@ impl Metrics {
             waits: registered(&registry, HistogramVec::new(waits, &upstream)?)?,
             refusals: counters(&registry, names::REFUSALS, &[label::REASON])?,
             health: HealthMetrics::new(&registry)?,
+            workers: WorkerMetrics::new(&registry)?,
             generation: gauge(&registry, names::CONFIG_GENERATION)?,
             last_reload_ok: gauge(&registry, names::CONFIG_LAST_RELOAD_OK)?,
             last_reload_time: registered(&registry, Gauge::with_opts(opts(names::CONFIG_LAST_RELOAD_TIME))?)?,
             reloads: counters(&registry, names::CONFIG_RELOADS, &[label::RESULT])?,
             spool: SpoolMetrics {
                 bytes: gauge(&registry, names::SPOOL_BYTES)?,
-                bodies: registered(&registry, IntCounter::with_opts(opts(names::SPOOL_BODIES))?)?,
+                bodies: counter(&registry, names::SPOOL_BODIES)?,
                 fallbacks: counters(&registry, names::SPOOL_FALLBACKS, &[label::REASON])?,
             },
             access_log: losses(&registry, names::ACCESS_LOG_DROPPED, names::ACCESS_LOG_ERRORS)?,
@@ -349,6 +352,12 @@ impl Metrics {
         &self.health
     }
 
+    /// What is counted of workers.
+    #[must_use]
+    pub fn workers(&self) -> WorkerMetrics {
+        self.workers.clone()
+    }
+
     /// The numbers of bodies in temporary files.
     #[must_use]
     pub fn spool(&self) -> SpoolMetrics {
@@ -390,6 +399,7 @@ impl Metrics {
         handles.routes.retain(|key, _| routes.contains(key) || self.forget_route(key));
         handles.upstreams.retain(|name, _| upstreams.contains(name) || self.forget_upstream(name));
         self.health.retain(upstreams);
+        self.workers.retain(upstreams);
         // A listener's open connections may live on: it goes once the last one is closed.
         handles
             .listeners
@@ -565,11 +575,12 @@ fn gauge(registry: &Registry, metric: Metric) -> prometheus::Result<IntGauge> {
     registered(registry, IntGauge::with_opts(opts(metric))?)
 }
 
+pub(super) fn counter(registry: &Registry, metric: Metric) -> prometheus::Result<IntCounter> {
+    registered(registry, IntCounter::with_opts(opts(metric))?)
+}
+
 fn losses(registry: &Registry, dropped: Metric, errors: Metric) -> prometheus::Result<LossCounters> {
-    Ok(LossCounters {
-        dropped_lines: registered(registry, IntCounter::with_opts(opts(dropped))?)?,
-        errors: registered(registry, IntCounter::with_opts(opts(errors))?)?,
-    })
+    Ok(LossCounters { dropped_lines: counter(registry, dropped)?, errors: counter(registry, errors)? })
 }
 
 #[cfg(test)]

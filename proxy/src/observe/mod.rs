@@ -10,3 +10,5 @@ pub mod metrics;
 pub mod names;
 mod process;
 pub mod program_log;
+pub mod worker_log;
+pub mod workers;

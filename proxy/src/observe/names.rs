@@ -90,11 +90,19 @@ pub const ACCESS_LOG_ERRORS: Metric =
 /// no labels
 pub const PROGRAM_LOG_DROPPED: Metric = metric(
     "tidegate_program_log_lines_dropped_total",
-    "Program log and worker output lines lost because standard error was too slow or failed",
+    "Program log lines lost because standard error was too slow or failed",
 );
 /// no labels
 pub const PROGRAM_LOG_ERRORS: Metric =
     metric("tidegate_program_log_write_errors_total", "Failed writes of the program log");
+/// `{upstream, slot}`
+pub const WORKER_LOG_DROPPED: Metric = metric(
+    "tidegate_worker_log_lines_dropped_total",
+    "Lines of workers lost because they came too fast or their log was too slow or failed",
+);
+/// no labels
+pub const WORKER_LOG_ERRORS: Metric =
+    metric("tidegate_worker_log_errors_total", "Failed writes, reopens and rotations of logs of workers");
 /// no labels
 pub const CONFIG_GENERATION: Metric = metric("tidegate_config_generation", "Number of the configuration in use");
 /// no labels
@@ -169,6 +177,8 @@ pub mod label {
     pub const REASON: &str = "reason";
     /// How it ended.
     pub const RESULT: &str = "result";
+    /// Slot of a worker.
+    pub const SLOT: &str = "slot";
     /// State of a worker or endpoint.
     pub const STATE: &str = "state";
     /// Name of a rate limit, or where it stands.
@@ -193,7 +203,9 @@ pub mod field {
     pub const PID: &str = "pid";
     /// `stdout` or `stderr` of a worker.
     pub const STREAM: &str = "stream";
-    /// Number of a configuration.
+    /// A line of a worker that is JSON itself.
+    pub const JSON: &str = "json";
+    /// Number of a configuration, or of a worker's specification.
     pub const GENERATION: &str = "generation";
     /// Id of a request, 32 hexadecimal digits.
     pub const REQUEST_ID: &str = "request_id";

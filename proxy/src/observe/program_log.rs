@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tidegate_config::model::{LogFormat, LogLevel, LogTarget};
 use tracing::Subscriber;
@@ -17,9 +17,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::{Layer, fmt, reload};
 
-use super::access_log::{Timestamps, push_json, push_plain};
+use super::access_log::push_plain;
 use super::line_writer::{LineSink, LineWriter, LossCounters};
-use super::names::field;
 
 /// Lines that wait for the writer at most.
 const WAITING_LINES: usize = 4_096;
@@ -53,7 +52,7 @@ struct Shared {
     json: AtomicBool,
 }
 
-/// Prints output of workers; clones share the program log's channel and never wait.
+/// The way of workers' output into the program log.
 #[derive(Debug, Clone)]
 pub struct WorkerLines {
     sink: LineSink,
@@ -99,7 +98,7 @@ impl ProgramLog {
         let _ = self.filter.reload(self.options.filter(level));
     }
 
-    /// A way to print lines of workers.
+    /// A way in for lines of workers.
     #[must_use]
     pub fn worker_lines(&self) -> WorkerLines {
         WorkerLines { sink: self.writer.sink(), shared: Arc::clone(&self.shared) }
@@ -150,38 +149,19 @@ impl Options {
 }
 
 impl WorkerLines {
-    /// Prints a line of a worker's output, without its line break: `app/0 | line` as text, an object as JSON; without a
-    /// slot it is a line of `pre_start`. Never waits.
-    pub fn print(&self, time: SystemTime, pool: &str, slot: Option<u32>, pid: u32, stream: &str, line: &[u8]) {
-        let text = if self.shared.json.load(Ordering::Relaxed) {
-            json_line(time, pool, slot, pid, stream, line)
-        } else {
-            let mut text = match slot {
-                Some(slot) => format!("{pool}/{slot} | "),
-                None => format!("{pool}/pre_start | "),
-            }
-            .into_bytes();
-            push_plain(&mut text, line);
-            text.push(b'\n');
-            text
-        };
-        self.sink.send(text, 1);
+    /// Whether the program log has objects, so that lines shall be some too.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.shared.json.load(Ordering::Relaxed)
     }
-}
 
-fn json_line(time: SystemTime, pool: &str, slot: Option<u32>, pid: u32, stream: &str, line: &[u8]) -> Vec<u8> {
-    let mut text = b"{\"timestamp\":\"".to_vec();
-    Timestamps::default().push_precise(&mut text, time);
-    text.extend_from_slice(b"\",\"level\":\"INFO\",\"target\":\"worker\",\"message\":\"");
-    push_json(&mut text, line);
-    text.extend_from_slice(format!("\",\"{}\":\"", field::UPSTREAM).as_bytes());
-    push_json(&mut text, pool.as_bytes());
-    let slot = slot.map_or_else(|| "null".to_owned(), |slot| slot.to_string());
-    let numbers = format!("\",\"{}\":{slot},\"{}\":{pid},\"{}\":\"", field::SLOT, field::PID, field::STREAM);
-    text.extend_from_slice(numbers.as_bytes());
-    push_json(&mut text, stream.as_bytes());
-    text.extend_from_slice(b"\"}\n");
-    text
+    /// Waits until a buffer of so many whole lines is written, or `is_over` says so: for a thread that has time.
+    ///
+    /// # Errors
+    /// When it was over before.
+    pub fn write(&self, buffer: Vec<u8>, lines: u64, is_over: &dyn Fn() -> bool) -> io::Result<()> {
+        if self.sink.write_through(buffer, lines, is_over) { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+    }
 }
 
 /// Gives every event a buffer that becomes one line.
@@ -324,18 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn worker_lines_are_tagged() {
+    fn lines_of_workers_come_whole_and_in_the_shape_of_the_log() {
         with_log(LogLevel::Info, LogFormat::Text, Options::default(), |captured| {
             let workers = captured.log.worker_lines();
-            workers.print(SystemTime::UNIX_EPOCH, "app", Some(1), 42, "stderr", "\u{fc}ber \x1b[31mrot".as_bytes());
+            assert!(!workers.is_json());
+            workers.write(b"app/0 | one\napp/0 | two\n".to_vec(), 2, &|| false).unwrap();
             captured.log.configure(LogLevel::Info, LogFormat::Json);
-            workers.print(SystemTime::UNIX_EPOCH, "app", Some(1), 42, "stderr", b"bad \xff \"byte\"");
-            let lines = captured.lines();
-            assert_eq!(lines[0], "app/1 | \u{fc}ber \\x1B[31mrot");
-            let object: serde_json::Value = serde_json::from_str(&lines[1]).unwrap();
-            assert_eq!(object["message"], "bad \\xFF \"byte\"");
-            assert_eq!((&object["slot"], &object["pid"], &object["upstream"]), (&1.into(), &42.into(), &"app".into()));
-            assert_eq!(object["timestamp"], "1970-01-01T00:00:00.000Z");
+            assert!(workers.is_json());
+            assert_eq!(captured.lines(), ["app/0 | one", "app/0 | two"]);
         });
     }
 }

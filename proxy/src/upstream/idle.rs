@@ -173,6 +173,7 @@ mod tests {
             breaker: None,
             required: true,
             timing: tidegate_config::model::Timing::default(),
+            worker_log: None,
         };
         Pool::new(EndpointIds::default(), &upstream).endpoints().remove(0)
     }

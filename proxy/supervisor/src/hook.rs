@@ -14,9 +14,9 @@ use crate::environment::hook_environment;
 use crate::generation::Frozen;
 use crate::launch::{Account, Launch};
 use crate::link::Link;
-use crate::output::{Output, OutputLine, Stream};
+use crate::output::{Line, Output, OutputLine, Stream};
 use crate::process::{Process, Shim};
-use crate::spawn::{LAST_LINES, Readable, Surroundings, read_pipe};
+use crate::spawn::{Readable, Surroundings, read_pipe};
 use crate::state::Exit;
 use crate::template::Values;
 use crate::worker::ExitStatus;
@@ -133,13 +133,7 @@ impl Hook {
         }
         let Self { id, process, output, .. } = self;
         output.finish(now, &mut tag(id, process, sink));
-        Exit {
-            status,
-            oom: false,
-            message: self.link.failure(),
-            not_ready: None,
-            last_lines: self.output.tail(LAST_LINES),
-        }
+        Exit { status, oom: false, message: self.link.failure(), not_ready: None, last_lines: self.output.tail() }
     }
 
     /// Takes the process's status.
@@ -157,20 +151,17 @@ impl Hook {
     }
 }
 
-fn tag<'a>(
-    id: &'a HookId,
-    process: &'a Process,
-    sink: &'a mut dyn FnMut(OutputLine),
-) -> impl FnMut(Stream, String, bool) + 'a {
-    move |stream, line, continued| {
+fn tag<'a>(id: &'a HookId, process: &'a Process, sink: &'a mut dyn FnMut(OutputLine)) -> impl FnMut(Line) + 'a {
+    move |Line { stream, text, continued, dropped }| {
         sink(OutputLine {
             pool: id.pool.clone(),
             slot: None,
             generation: id.generation,
             pid: process.pid().unsigned_abs(),
             stream,
-            line,
+            line: text,
             continued,
+            dropped,
         });
     }
 }

@@ -34,17 +34,27 @@ pub struct OutputLine {
     pub line: String,
     /// It goes on where the stream's last line ended: that one was cut at 16 KiB, or stood unfinished for 200 ms.
     pub continued: bool,
+    /// Lines that were dropped before this one, which then is ours and says so; else 0.
+    pub dropped: u64,
 }
 
-/// What [`Output`] hands on: stream, text, whether it continues the stream's last line.
-pub(crate) type LineSink<'a> = &'a mut dyn FnMut(Stream, String, bool);
+/// What [`Output`] hands on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    pub(crate) stream: Stream,
+    pub(crate) text: String,
+    pub(crate) continued: bool,
+    pub(crate) dropped: u64,
+}
+
+pub(crate) type LineSink<'a> = &'a mut dyn FnMut(Line);
 
 /// Both streams of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     stdout: Framer,
     stderr: Framer,
-    last: VecDeque<String>,
+    last: Last,
     rate: Rate,
 }
 
@@ -57,7 +67,7 @@ impl Output {
             Stream::Stderr => stderr,
         };
         framer.push(bytes, now, &mut |line, continued| {
-            keep(last, &line);
+            last.keep(line);
             rate.pass(stream, line, continued, now, sink);
         });
     }
@@ -68,7 +78,7 @@ impl Output {
         for (stream, framer) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
             if framer.due().is_some_and(|due| due <= now) {
                 framer.flush(false, &mut |line, continued| {
-                    keep(last, &line);
+                    last.keep(line);
                     rate.pass(stream, line, continued, now, sink);
                 });
             }
@@ -81,7 +91,7 @@ impl Output {
         let Self { stdout, stderr, last, rate } = self;
         for (stream, framer) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
             framer.flush(true, &mut |line, continued| {
-                keep(last, &line);
+                last.keep(line);
                 rate.pass(stream, line, continued, now, sink);
             });
         }
@@ -93,17 +103,23 @@ impl Output {
         [self.stdout.due(), self.stderr.due(), self.rate.due()].into_iter().flatten().min()
     }
 
-    /// The last `count` lines, oldest first.
-    pub(crate) fn tail(&self, count: usize) -> Vec<String> {
-        self.last.iter().skip(self.last.len().saturating_sub(count)).cloned().collect()
+    /// The last lines, oldest first, those that were dropped among them.
+    pub(crate) fn tail(&self) -> Vec<String> {
+        self.last.0.iter().map(|line| printable(line)).collect()
     }
 }
 
-fn keep(last: &mut VecDeque<String>, line: &str) {
-    if last.len() == REMEMBERED {
-        last.pop_front();
+/// The last lines as they came: of a flood few are ever shown.
+#[derive(Debug, Default)]
+struct Last(VecDeque<Vec<u8>>);
+
+impl Last {
+    fn keep(&mut self, line: &[u8]) {
+        let mut oldest = if self.0.len() == REMEMBERED { self.0.pop_front().unwrap_or_default() } else { Vec::new() };
+        oldest.clear();
+        oldest.extend_from_slice(line);
+        self.0.push_back(oldest);
     }
-    last.push_back(line.to_owned());
 }
 
 /// Bytes of one stream to lines.
@@ -117,12 +133,19 @@ struct Framer {
 }
 
 impl Framer {
-    fn push(&mut self, bytes: &[u8], now: Duration, sink: &mut dyn FnMut(String, bool)) {
+    fn push(&mut self, bytes: &[u8], now: Duration, sink: &mut dyn FnMut(&[u8], bool)) {
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            self.extend(&rest[..end], sink);
-            self.end_line(sink);
+            let line = &rest[..end];
             rest = &rest[end + 1..];
+            if self.buffer.is_empty() && !self.is_inside && line.len() <= LONGEST_LINE {
+                // Whole lines, which most are, need not be put together.
+                sink(line.strip_suffix(b"\r").unwrap_or(line), false);
+                self.waiting_since = None;
+                continue;
+            }
+            self.extend(line, sink);
+            self.end_line(sink);
         }
         if rest.is_empty() {
             return;
@@ -131,7 +154,7 @@ impl Framer {
         self.waiting_since = self.waiting_since.or(Some(now)).filter(|_| !self.buffer.is_empty());
     }
 
-    fn extend(&mut self, bytes: &[u8], sink: &mut dyn FnMut(String, bool)) {
+    fn extend(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&[u8], bool)) {
         self.buffer.extend_from_slice(bytes);
         while self.buffer.len() > LONGEST_LINE {
             let cut = whole_characters(&self.buffer[..LONGEST_LINE]);
@@ -139,7 +162,7 @@ impl Framer {
         }
     }
 
-    fn end_line(&mut self, sink: &mut dyn FnMut(String, bool)) {
+    fn end_line(&mut self, sink: &mut dyn FnMut(&[u8], bool)) {
         if self.buffer.last() == Some(&b'\r') {
             self.buffer.pop();
         }
@@ -151,7 +174,7 @@ impl Framer {
         self.waiting_since = None;
     }
 
-    fn flush(&mut self, is_last: bool, sink: &mut dyn FnMut(String, bool)) {
+    fn flush(&mut self, is_last: bool, sink: &mut dyn FnMut(&[u8], bool)) {
         let length = if is_last { self.buffer.len() } else { whole_characters(&self.buffer) };
         if length > 0 {
             self.emit(length, sink);
@@ -159,8 +182,8 @@ impl Framer {
         self.waiting_since = None;
     }
 
-    fn emit(&mut self, length: usize, sink: &mut dyn FnMut(String, bool)) {
-        sink(printable(&self.buffer[..length]), self.is_inside);
+    fn emit(&mut self, length: usize, sink: &mut dyn FnMut(&[u8], bool)) {
+        sink(&self.buffer[..length], self.is_inside);
         self.buffer.drain(..length);
         self.is_inside = true;
     }
@@ -185,6 +208,10 @@ fn whole_characters(bytes: &[u8]) -> usize {
 
 /// Text that cannot move a terminal's cursor or forge a log line.
 fn printable(bytes: &[u8]) -> String {
+    if bytes.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+        // All of it is; the check above is the cheap one.
+        return String::from_utf8_lossy(bytes).into_owned();
+    }
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -211,11 +238,11 @@ struct Rate {
 }
 
 impl Rate {
-    fn pass(&mut self, stream: Stream, line: String, continued: bool, now: Duration, sink: LineSink<'_>) {
+    fn pass(&mut self, stream: Stream, line: &[u8], continued: bool, now: Duration, sink: LineSink<'_>) {
         self.turn(now, sink);
         if self.passed < LINES_PER_SECOND {
             self.passed += 1;
-            sink(stream, line, continued);
+            sink(Line { stream, text: printable(line), continued, dropped: 0 });
         } else {
             self.dropped += 1;
         }
@@ -230,9 +257,9 @@ impl Rate {
 
     fn report(&mut self, sink: LineSink<'_>) {
         if self.dropped > 0 {
-            let text = format!("dropped {} lines: more than {LINES_PER_SECOND} in one second", self.dropped);
-            sink(Stream::Stderr, text, false);
-            self.dropped = 0;
+            let dropped = std::mem::take(&mut self.dropped);
+            let text = format!("dropped {dropped} lines: more than {LINES_PER_SECOND} in one second");
+            sink(Line { stream: Stream::Stderr, text, continued: false, dropped });
         }
     }
 
@@ -243,7 +270,8 @@ impl Rate {
 
 const LONGEST_LINE: usize = 16 * 1024;
 const PATIENCE: Duration = Duration::from_millis(200);
-const REMEMBERED: usize = 1_000;
+/// With how many a failure is reported.
+const REMEMBERED: usize = 50;
 const LINES_PER_SECOND: u32 = 10_000;
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -257,7 +285,7 @@ mod tests {
     fn lines(chunks: &[&[u8]]) -> Vec<(String, bool)> {
         let mut output = Output::default();
         let mut lines = Vec::new();
-        let mut sink = |_, line, continued| lines.push((line, continued));
+        let mut sink = |line: Line| lines.push((line.text, line.continued));
         for (number, chunk) in (0..).zip(chunks) {
             output.push(Stream::Stdout, chunk, START + Duration::from_millis(number), &mut sink);
         }
@@ -305,16 +333,15 @@ mod tests {
     fn an_unfinished_line_is_handed_on_after_200_ms() {
         let mut output = Output::default();
         let mut lines = Vec::new();
-        output
-            .push(Stream::Stderr, b"waiting \xe2\x82", START, &mut |_, line, continued| lines.push((line, continued)));
+        output.push(Stream::Stderr, b"waiting \xe2\x82", START, &mut |line| lines.push((line.text, line.continued)));
         assert_eq!(output.deadline(), Some(START + PATIENCE));
-        output.flush(START + PATIENCE / 2, &mut |_, line, continued| lines.push((line, continued)));
+        output.flush(START + PATIENCE / 2, &mut |line| lines.push((line.text, line.continued)));
         assert_eq!(lines, []);
-        output.flush(START + PATIENCE, &mut |_, line, continued| lines.push((line, continued)));
+        output.flush(START + PATIENCE, &mut |line| lines.push((line.text, line.continued)));
         assert_eq!(lines, [("waiting ".to_owned(), false)]);
         assert_eq!(output.deadline(), None);
-        output.push(Stream::Stderr, b"\xac.\n\n", START + SECOND, &mut |_, line, continued| {
-            lines.push((line, continued));
+        output.push(Stream::Stderr, b"\xac.\n\n", START + SECOND, &mut |line| {
+            lines.push((line.text, line.continued));
         });
         assert_eq!(lines[1..], [("\u{20ac}.".to_owned(), true), (String::new(), false)]);
     }
@@ -324,12 +351,14 @@ mod tests {
         let mut output = Output::default();
         let mut lines = Vec::new();
         let flood: String = (0..25_000).map(|number| format!("{number}\n")).collect();
-        output.push(Stream::Stdout, flood.as_bytes(), START, &mut |_, line, _| lines.push(line));
+        output.push(Stream::Stdout, flood.as_bytes(), START, &mut |line| lines.push(line));
         assert_eq!(lines.len(), LINES_PER_SECOND as usize);
         assert_eq!(output.deadline(), Some(START + SECOND));
-        output.flush(START + SECOND, &mut |_, line, _| lines.push(line));
-        assert_eq!(lines.last().map(String::as_str), Some("dropped 15000 lines: more than 10000 in one second"));
-        assert_eq!(output.tail(2), ["24998", "24999"]);
-        assert_eq!(output.tail(5_000).len(), REMEMBERED);
+        output.flush(START + SECOND, &mut |line| lines.push(line));
+        let text = "dropped 15000 lines: more than 10000 in one second".to_owned();
+        let expected = Line { stream: Stream::Stderr, text, continued: false, dropped: 15_000 };
+        assert_eq!(lines.last(), Some(&expected));
+        let tail = output.tail();
+        assert_eq!((tail.len(), &tail[48..]), (REMEMBERED, &["24998".to_owned(), "24999".to_owned()][..]));
     }
 }

@@ -54,12 +54,12 @@ pub(crate) struct Shim {
 }
 
 /// Starts a shim. All descriptors returned are non-blocking.
-pub(crate) fn spawn_shim(reexec: &Reexec) -> io::Result<Shim> {
+pub(crate) fn spawn_shim(reexec: &Reexec, room: PipeRoom) -> io::Result<Shim> {
     let flags = SocketFlags::CLOEXEC;
     let (link, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::io::ioctl_fionbio(&link, true)?;
-    let (stdout, stdout_end) = output_pipe()?;
-    let (stderr, stderr_end) = output_pipe()?;
+    let (stdout, stdout_end) = output_pipe(room)?;
+    let (stderr, stderr_end) = output_pipe(room)?;
     let mut command = Command::new(&reexec.program);
     command.arg0("tidegate-worker-shim").arg(&reexec.shim_arg);
     command.stdin(Stdio::from(theirs)).stdout(Stdio::from(stdout_end)).stderr(Stdio::from(stderr_end));
@@ -90,12 +90,30 @@ fn spawn(mut command: Command) -> io::Result<Process> {
     }
 }
 
-/// Both ends of a pipe for output, the reading end first and non-blocking. A larger buffer than usual, where the kernel
-/// grants one, gives a worker that writes in bursts room until we come round to read.
-fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+/// How much the pipes of a worker's output hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PipeRoom {
+    /// What the kernel gives, 64 KiB.
+    Usual,
+    /// 1 MiB, where the kernel grants it: room for a worker that writes in bursts until we come round to read.
+    Large,
+}
+
+impl PipeRoom {
+    /// For one worker more beside so many. The kernel counts pipes by account (64 MiB, `pipe-user-pages-soft`): who has more
+    /// gets new ones of 8 KiB only, and these may be anybody's.
+    pub(crate) fn beside(workers: usize) -> Self {
+        if workers < LARGE_PIPES { Self::Large } else { Self::Usual }
+    }
+}
+
+/// Both ends of a pipe for output, the reading end first and non-blocking.
+fn output_pipe(room: PipeRoom) -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&reader, true)?;
-    let _ = fcntl_setpipe_size(&reader, PIPE_SIZE);
+    if room == PipeRoom::Large {
+        let _ = fcntl_setpipe_size(&reader, PIPE_SIZE);
+    }
     Ok((reader, writer))
 }
 
@@ -196,3 +214,5 @@ pub(crate) fn close_others(kept: &impl AsRawFd) {
 }
 
 const PIPE_SIZE: usize = 1024 * 1024;
+/// Workers with two large pipes each; half of what an account may have.
+const LARGE_PIPES: usize = 16;

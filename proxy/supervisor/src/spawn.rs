@@ -16,7 +16,7 @@ use crate::environment::worker_environment;
 use crate::generation::Frozen;
 use crate::launch::{Account, Launch};
 use crate::link::Link;
-use crate::output::{Output, OutputLine, Stream};
+use crate::output::{Line, LineSink, Output, OutputLine, Stream};
 use crate::peer::Expected;
 use crate::probe::Probe;
 use crate::process::{Process, Shim};
@@ -194,7 +194,7 @@ impl Spawn {
         output.finish(now, &mut tag(id, process, sink));
         let message = self.link.failure();
         let not_ready = self.probe.as_ref().map(|probe| format!("not ready: {}", probe.last_failure()));
-        Exit { status, oom: false, message, not_ready, last_lines: self.output.tail(LAST_LINES) }
+        Exit { status, oom: false, message, not_ready, last_lines: self.output.tail() }
     }
 
     /// Takes the process's status and removes its socket.
@@ -234,7 +234,7 @@ pub(crate) fn read_pipe(
     stream: Stream,
     output: &mut Output,
     now: Duration,
-    sink: &mut dyn FnMut(Stream, String, bool),
+    sink: LineSink<'_>,
 ) {
     let mut buffer = vec![0; CHUNK];
     // Bounded, so that one worker's flood does not keep the others waiting.
@@ -250,25 +250,20 @@ pub(crate) fn read_pipe(
     }
 }
 
-fn tag<'a>(
-    id: &'a WorkerId,
-    process: &'a Process,
-    sink: &'a mut dyn FnMut(OutputLine),
-) -> impl FnMut(Stream, String, bool) + 'a {
-    move |stream, line, continued| {
+fn tag<'a>(id: &'a WorkerId, process: &'a Process, sink: &'a mut dyn FnMut(OutputLine)) -> impl FnMut(Line) + 'a {
+    move |Line { stream, text, continued, dropped }| {
         sink(OutputLine {
             pool: id.pool.clone(),
             slot: Some(id.slot),
             generation: id.generation,
             pid: process.pid().unsigned_abs(),
             stream,
-            line,
+            line: text,
             continued,
+            dropped,
         });
     }
 }
 
-/// Lines of output that a failure is reported with.
-pub(crate) const LAST_LINES: usize = 50;
 const CHUNK: usize = 64 * 1024;
 const CHUNKS: usize = 20;

@@ -18,7 +18,7 @@ use crate::guardian::Guardian;
 use crate::handle::{Shared, SupervisorOptions};
 use crate::hook::{Hook, HookId};
 use crate::oom::OomKills;
-use crate::process::{self, Process, Shim};
+use crate::process::{self, PipeRoom, Process, Shim};
 use crate::sampling::Sampling;
 use crate::spawn::{Readable, Spawn, Surroundings};
 use crate::state::{Action, Exit, Input, State};
@@ -402,7 +402,8 @@ impl Supervisor {
     }
 
     fn start_shim(&mut self) -> Result<Shim, String> {
-        let shim = process::spawn_shim(&self.options.reexec).map_err(|error| format!("start of a process: {error}"))?;
+        let shim = process::spawn_shim(&self.options.reexec, PipeRoom::beside(self.spawns.len()))
+            .map_err(|error| format!("start of a process: {error}"))?;
         // Announced before the shim gets its launch: no command of ours ever runs unknown to the guardian.
         if let Err(problem) = self.announce(shim.process.pid()) {
             shim.process.kill_group();

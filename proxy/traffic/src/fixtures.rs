@@ -246,6 +246,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         breaker: None,
         required: true,
         timing: Timing::default(),
+        worker_log: None,
     }
 }
 

@@ -107,7 +107,7 @@ fn upstream(
     let ejection = ejection::ejection(ejection, servers.as_deref().unwrap_or_default(), spot, report);
     let cap = workers.as_ref().and_then(|workers| workers.cap);
     let capacity = capacity::capacity(max_in_flight, max_in_flight_per_endpoint, cap, queue, spot, report);
-    let workers = workers.map(|workers| EndpointSource::Workers(workers.spec));
+    let (workers, worker_log) = workers.map(|workers| (EndpointSource::Workers(workers.spec), workers.log)).unzip();
     let source = servers.map(EndpointSource::Servers).or(workers);
     Some(Upstream {
         name: name.to_owned(),
@@ -129,6 +129,7 @@ fn upstream(
         breaker: breaker.map(|raw| breaker::breaker(raw, spot.key("breaker"), report)),
         required: required.unwrap_or(true),
         timing: timing::timing(request_start, server_timing, has_workers),
+        worker_log: worker_log.flatten(),
     })
 }
 

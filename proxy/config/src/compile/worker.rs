@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::preset::{self, Given, Recipe};
 use super::{Scene, account, file_path, keep};
 use crate::fault::Code;
-use crate::model::{EnvInherit, Preset, Readiness, Template, WorkerCount, WorkerSpec, WorkerTransport};
+use crate::model::{EnvInherit, Preset, Readiness, Template, WorkerCount, WorkerLogFile, WorkerSpec, WorkerTransport};
 use crate::raw;
 use crate::report::Report;
 use crate::suggest::did_you_mean;
@@ -19,6 +19,8 @@ pub(super) struct Workers {
     pub(super) spec: WorkerSpec,
     /// Most requests under way with each of them.
     pub(super) cap: Option<u32>,
+    /// Where their lines go.
+    pub(super) log: Option<WorkerLogFile>,
 }
 
 /// Compiles one group of workers; `cap` is what the upstream says of requests under way with each.
@@ -50,6 +52,7 @@ pub(super) fn workers(
         pre_start_timeout,
         deploy,
         recycle,
+        logs,
     } = raw;
     let is_named = preset.is_some() || !spot.has("preset");
     let preset = preset.map_or(Preset::Custom, Preset::from);
@@ -73,6 +76,7 @@ pub(super) fn workers(
     let ready = ready.map(|ready| readiness(ready, spot.key("ready"), report));
     let env_inherit = inherit(env_inherit, spot.key("env_inherit"), report);
     let cwd = cwd.map(|cwd| file_path(&cwd, spot.key("cwd"), report));
+    let log = super::worker_logs::worker_logs(logs, spot.key("logs"), report);
     let expansion = expansion?;
     let spec = WorkerSpec {
         command: expansion.command,
@@ -92,7 +96,7 @@ pub(super) fn workers(
         recycle: super::recycle::recycle(recycle, spot.key("recycle"), report),
         program: expansion.program,
     };
-    Some(Workers { spec, cap: expansion.cap })
+    Some(Workers { spec, cap: expansion.cap, log })
 }
 
 /// `None` for a value that was given and faulty.

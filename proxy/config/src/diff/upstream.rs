@@ -108,6 +108,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         breaker,
         required,
         timing,
+        worker_log,
     } = old;
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
@@ -129,6 +130,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     super::breaker::breaker(breaker, &new.breaker, &mut settings);
     settings.debug("required", required, &new.required);
     super::timing::timing(timing, &new.timing, &mut settings);
+    super::worker_logs::worker_logs(worker_log.as_ref(), new.worker_log.as_ref(), &mut settings);
     let mut change = UpstreamChange {
         name: name.clone(),
         settings: Vec::new(),

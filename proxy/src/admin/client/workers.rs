@@ -57,6 +57,42 @@ impl AdminClient {
     }
 }
 
+/// Which lines are asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct WhichLines<'a> {
+    /// Of this upstream only.
+    pub upstream: Option<&'a str>,
+    /// Of this slot only.
+    pub slot: Option<u32>,
+    /// Only the last ones.
+    pub last: Option<usize>,
+    /// Those that come from now on, too.
+    pub follow: bool,
+}
+
+impl AdminClient {
+    /// `GET /logs`, line by line, with `follow` until the program ends.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; the inner result is that of `each`.
+    pub fn logs(
+        &self,
+        which: WhichLines<'_>,
+        deadline: Duration,
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<io::Result<()>, ClientError> {
+        let WhichLines { upstream, slot, last, follow } = which;
+        let number = |number: Option<u64>| number.map(|number| number.to_string());
+        let parameters = [
+            ("upstream", upstream.map(str::to_owned)),
+            ("slot", number(slot.map(u64::from))),
+            ("last", number(last.map(|last| last as u64))),
+            ("follow", follow.then(|| "true".to_owned())),
+        ];
+        self.lines(&path("/logs", &parameters), deadline, each)
+    }
+}
+
 fn order_path(order: &Order) -> String {
     match order {
         Order::Restart { upstream, slot } => {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::{Cell, Colours, Table, mebibytes, painted, printable};
-use crate::admin::view::{Event, WorkerDetail, WorkerExit, WorkerGroup, Workers, span};
+use crate::admin::view::{Event, LogLine, WorkerDetail, WorkerExit, WorkerGroup, Workers, span};
 
 /// Prints a table for each upstream.
 ///
@@ -117,6 +117,24 @@ pub fn print_event(event: &Event, out: &mut dyn Write) -> io::Result<()> {
     let text = words.filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     writeln!(out, "{}", printable(&text))?;
     lines.iter().try_for_each(|line| writeln!(out, "    | {}", printable(line)))
+}
+
+/// Prints a line of a worker, behind its name where there may be others.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn print_log_line(line: &LogLine, is_named: bool, out: &mut dyn Write) -> io::Result<()> {
+    let LogLine { upstream, slot, stream, line, .. } = line;
+    // What is no terminal's business was escaped when the line was read; a tab was not.
+    let text = line.split('\t').map(printable).collect::<Vec<_>>().join("\t");
+    match stream.as_str() {
+        "tidegate" => writeln!(out, "-- {text} --"),
+        _ if is_named => {
+            let slot = slot.map_or_else(|| "pre_start".to_owned(), |slot| slot.to_string());
+            writeln!(out, "{}/{slot} | {text}", printable(upstream))
+        }
+        _ => writeln!(out, "{text}"),
+    }
 }
 
 fn who(event: &Event) -> Option<String> {

@@ -159,3 +159,28 @@ pub struct Event {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub lines: Vec<String>,
 }
+
+/// A line of `GET /logs`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LogLine {
+    /// Counts on with each line of any worker.
+    pub number: u64,
+    /// When it was read: `2000-10-10T13:55:36.123Z`.
+    pub time: String,
+    /// Name of the upstream.
+    pub upstream: String,
+    /// Slot of the worker; `None` for a line of `pre_start`.
+    pub slot: Option<u32>,
+    /// Number of its spawn specification.
+    pub generation: u64,
+    /// Its process.
+    pub pid: u32,
+    /// `stdout` or `stderr`; `tidegate` for a line of ours about lines that are not there.
+    pub stream: String,
+    /// The text. Control characters and what is no UTF-8 are escaped.
+    pub line: String,
+    /// It goes on where the stream's last line ended.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
+}

@@ -90,6 +90,43 @@ pub(in crate::cli) struct Events {
     pub(in crate::cli) format: OutputFormat,
 }
 
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Logs {
+    #[command(flatten)]
+    pub(in crate::cli) endpoint: Endpoint,
+    /// Only lines of this upstream, or of this slot of it
+    #[arg(value_name = "UPSTREAM[/SLOT]", value_parser = Whose::from_str)]
+    pub(in crate::cli) whose: Option<Whose>,
+    /// Go on with what they print from now on
+    #[arg(long, short = 'f')]
+    pub(in crate::cli) follow: bool,
+    /// How many of the past lines to begin with [default: 100; up to 1000 of each slot are known]
+    #[arg(long, short = 'n', value_name = "N")]
+    pub(in crate::cli) lines: Option<usize>,
+    /// How to print them; one object in each line for programs
+    #[arg(long, value_enum, default_value_t)]
+    pub(in crate::cli) format: OutputFormat,
+}
+
+/// Workers of an upstream, as they are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct Whose {
+    pub(in crate::cli) upstream: String,
+    pub(in crate::cli) slot: Option<u32>,
+}
+
+impl FromStr for Whose {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some((upstream, slot)) = text.split_once('/') else {
+            return Ok(Self { upstream: text.to_owned(), slot: None });
+        };
+        let slot = slot.parse().map_err(|_| "write UPSTREAM or UPSTREAM/SLOT, such as app/0".to_owned())?;
+        Ok(Self { upstream: upstream.to_owned(), slot: Some(slot) })
+    }
+}
+
 /// How many workers, as it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) struct Number(pub(in crate::cli) ScaleTo);
@@ -115,6 +152,16 @@ const MOST: u32 = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn workers_are_named_by_upstream_and_slot() {
+        let whose = |upstream: &str, slot| Ok(Whose { upstream: upstream.to_owned(), slot });
+        assert_eq!("app".parse(), whose("app", None));
+        assert_eq!("app/12".parse(), whose("app", Some(12)));
+        for text in ["app/", "app/x", "app/-1", "app/1/2"] {
+            assert!(text.parse::<Whose>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn numbers_are_read_as_people_write_them() {
