@@ -99,6 +99,10 @@ impl Control for Program {
         Ok(ordered)
     }
 
+    fn deploys(&self, upstream: Option<&str>) -> Result<view::Deploys, NotTaken> {
+        self.reloader().bridge.deploys(upstream)
+    }
+
     fn events(&self, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken> {
         workers::events(self, upstream)
     }

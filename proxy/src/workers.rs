@@ -3,6 +3,7 @@
 //! The supervisor's event sink runs on its thread and must not wait; everything here is a short lock or a send that
 //! cannot block.
 
+mod deploys;
 mod fail_fast;
 mod figures;
 mod journal;
@@ -13,6 +14,7 @@ use self::figures::Figures;
 use self::journal::Journal;
 use crate::plane::Plane;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 use tidegate_config::model::{Address, EndpointSource, Model};
@@ -46,6 +48,8 @@ pub(crate) struct WorkerBridge {
     /// Guards a few numbers, for as long as an event is looked at.
     fail_fast: Mutex<FailFast>,
     give_up: OnceLock<Box<dyn Fn(String) + Send + Sync>>,
+    /// Deploys ordered so far.
+    ordered_deploys: AtomicU64,
 }
 
 impl WorkerBridge {

@@ -11,6 +11,7 @@ mod client_certificates;
 mod clients;
 mod concurrency;
 mod cuts;
+mod deploys;
 mod differential;
 mod discovery;
 mod drill;

@@ -17,6 +17,11 @@ pub enum Order {
         /// Which slot.
         slot: u32,
     },
+    /// A new generation of the workers of an upstream.
+    Deploy {
+        /// Name of the upstream.
+        upstream: String,
+    },
     /// Another number of workers.
     Scale {
         /// Name of the upstream.

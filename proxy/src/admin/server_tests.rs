@@ -98,11 +98,21 @@ impl Control for Fake {
     }
 
     async fn order(&self, order: Order) -> Result<view::Ordered, NotTaken> {
-        let (Order::Restart { upstream, .. } | Order::Drain { upstream, .. } | Order::Scale { upstream, .. }) = &order;
+        let (Order::Restart { upstream, .. }
+        | Order::Drain { upstream, .. }
+        | Order::Deploy { upstream }
+        | Order::Scale { upstream, .. }) = &order;
         known(Some(upstream))?;
         let ordered = view::Ordered { upstream: upstream.clone(), target: 1, ..view::Ordered::default() };
         self.orders.lock().unwrap().push(order);
         Ok(ordered)
+    }
+
+    fn deploys(&self, upstream: Option<&str>) -> Result<view::Deploys, NotTaken> {
+        known(upstream)?;
+        let deploy = view::Deploy { generation: 2, phase: "canary".to_owned(), ..view::Deploy::default() };
+        let group = view::DeployGroup { name: "app".to_owned(), deploys: vec![deploy] };
+        Ok(view::Deploys { upstreams: vec![group] })
     }
 
     fn events(&self, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken> {

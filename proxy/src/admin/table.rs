@@ -1,5 +1,6 @@
 //! `tidegate status` for people: aligned columns, colours where the reader is a terminal.
 
+mod deploys;
 mod health;
 mod workers;
 
@@ -10,6 +11,7 @@ use super::view::{
     ConcurrencyLimit, Endpoint, LastReload, Listener, Name, Queue, RateLimit, Site, Status, Upstream, Worker, span,
 };
 
+pub use deploys::{deploy_progress, print_deploy};
 pub use workers::{print_event, print_log_line, print_workers};
 
 /// Whether states are coloured: only on a terminal and without `NO_COLOR`.

@@ -2,6 +2,7 @@
 //!
 //! States are text in lower case with underscores, so that an older client prints a state it does not know.
 
+mod deploys;
 mod health;
 mod workers;
 
@@ -9,6 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+pub use deploys::{Deploy, DeployFailure, DeployGroup, Deploys};
 pub use health::{Breaker, Check, Ejected};
 pub use workers::{Event, LogLine, Ordered, OrderedWorker, WorkerDetail, WorkerExit, WorkerGroup, Workers};
 

@@ -27,6 +27,8 @@ pub(super) fn router() -> Router<Arc<dyn Control>> {
         .route("/workers/restart", post(restart))
         .route("/workers/drain", post(drain))
         .route("/workers/scale", post(scale))
+        .route("/workers/deploy", post(deploy))
+        .route("/workers/deploys", get(deploys))
         .route("/events", get(events))
         .route("/logs", get(logs))
         .layer(Extension(Arc::new(Semaphore::new(MOST_FOLLOWERS))))
@@ -50,6 +52,12 @@ struct Restart {
 struct Drain {
     upstream: String,
     slot: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Deploy {
+    upstream: String,
 }
 
 #[derive(Deserialize)]
@@ -97,6 +105,17 @@ async fn restart(State(program): Program, Query(Restart { upstream, slot }): Que
 
 async fn drain(State(program): Program, Query(Drain { upstream, slot }): Query<Drain>) -> Response {
     give(&program, Order::Drain { upstream, slot }).await
+}
+
+async fn deploy(State(program): Program, Query(Deploy { upstream }): Query<Deploy>) -> Response {
+    give(&program, Order::Deploy { upstream }).await
+}
+
+async fn deploys(State(program): Program, Query(Which { upstream }): Query<Which>) -> Response {
+    match program.deploys(upstream.as_deref()) {
+        Ok(deploys) => Json(deploys).into_response(),
+        Err(not_taken) => refused(&not_taken),
+    }
 }
 
 async fn scale(State(program): Program, Query(ScaleTo { upstream, count, by }): Query<ScaleTo>) -> Response {

@@ -1,11 +1,13 @@
 //! The shape of the command line. What the words mean is decided in the siblings.
 
+mod deploy;
 mod workers;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
 
+pub(super) use deploy::Deploy;
 pub(super) use workers::{Drain, Events, Logs, Restart, Scale, Wait, Whose, Workers};
 
 /// Edge proxy, load balancer and worker supervisor in one binary.
@@ -56,6 +58,8 @@ pub(super) enum Subcommand {
     Drain(Drain),
     /// Change the number of workers
     Scale(Scale),
+    /// Replace all workers by a new generation, which proves itself first
+    Deploy(Deploy),
     /// Show what happened to workers
     Events(Events),
     /// Show what workers print
@@ -198,6 +202,7 @@ impl Subcommand {
             Self::Restart(restart) => &mut restart.endpoint.config,
             Self::Drain(drain) => &mut drain.endpoint.config,
             Self::Scale(scale) => &mut scale.endpoint.config,
+            Self::Deploy(deploy) => &mut deploy.endpoint.config,
             Self::Events(events) => &mut events.endpoint.config,
             Self::Logs(logs) => &mut logs.endpoint.config,
             Self::Schema | Self::Serve(_) | Self::Version | Self::Completion(_) => return self,

@@ -6,6 +6,7 @@
 mod admin_endpoint;
 mod arguments;
 mod check;
+mod deploy;
 mod events;
 mod locate;
 mod logs;
@@ -61,6 +62,10 @@ pub enum Exit {
     Usage,
     /// It ran, and failed.
     Runtime,
+    /// A deploy failed half way, and the mix of old and new stays.
+    Frozen,
+    /// Another deploy took its place.
+    Superseded,
 }
 
 impl From<Exit> for ExitCode {
@@ -70,6 +75,8 @@ impl From<Exit> for ExitCode {
             Exit::Config => 1,
             Exit::Usage => 2,
             Exit::Runtime => 3,
+            Exit::Frozen => 4,
+            Exit::Superseded => 5,
         })
     }
 }
@@ -101,6 +108,7 @@ impl Operation {
             Subcommand::Restart(restart) => orders::restart(&restart, host, streams),
             Subcommand::Drain(drain) => orders::drain(&drain, host, streams),
             Subcommand::Scale(scale) => orders::scale(&scale, host, streams),
+            Subcommand::Deploy(deploy) => deploy::deploy(&deploy, host, streams),
             Subcommand::Events(events) => events::events(&events, host, streams),
             Subcommand::Logs(logs) => logs::logs(&logs, host, streams),
             Subcommand::Version => operate::version(streams),

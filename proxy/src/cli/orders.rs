@@ -55,6 +55,8 @@ fn give(
         Order::Restart { .. } => watch.restart(streams),
         Order::Drain { slot, .. } => watch.drain(*slot, streams),
         Order::Scale { to, .. } => watch.scale(*to, streams),
+        // Given and watched by `deploy`.
+        Order::Deploy { .. } => return Ok(Exit::Fine),
     };
     match watched {
         Ok(exit) => exit,

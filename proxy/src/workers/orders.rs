@@ -15,7 +15,7 @@ impl WorkerBridge {
         let (upstream, slot) = match order {
             Order::Restart { upstream, slot } => (upstream, *slot),
             Order::Drain { upstream, slot } => (upstream, Some(*slot)),
-            Order::Scale { upstream, .. } => (upstream, None),
+            Order::Deploy { upstream } | Order::Scale { upstream, .. } => (upstream, None),
         };
         let pool = self.group(upstream)?;
         let concerned: Vec<u32> = match slot {
@@ -23,15 +23,16 @@ impl WorkerBridge {
             None => pool.slots.clone(),
         };
         let workers = match order {
-            Order::Scale { .. } => Vec::new(),
+            Order::Deploy { .. } | Order::Scale { .. } => Vec::new(),
             _ => concerned.iter().map(|slot| ordered(&pool, *slot)).collect(),
         };
         let last_event = self.journal.last();
-        for command in commands(order, &concerned) {
+        let deploy = matches!(order, Order::Deploy { .. }).then(|| self.next_deploy());
+        for command in commands(order, &concerned, deploy) {
             tracing::info!(?command, "order about workers");
             self.send(command);
         }
-        Ok(Ordered { upstream: upstream.clone(), workers, target: pool.target, last_event })
+        Ok(Ordered { upstream: upstream.clone(), workers, target: pool.target, last_event, deploy })
     }
 
     /// One worker more or less in every group.
@@ -81,12 +82,15 @@ fn ordered(pool: &PoolStatus, slot: u32) -> OrderedWorker {
     OrderedWorker { slot, spawn: worker.map(|worker| worker.id.spawn), pid: worker.and_then(|worker| worker.pid) }
 }
 
-fn commands(order: &Order, slots: &[u32]) -> Vec<Command> {
+fn commands(order: &Order, slots: &[u32], deploy: Option<u64>) -> Vec<Command> {
     match order {
         Order::Restart { upstream, .. } => {
             slots.iter().map(|slot| Command::RestartWorker { pool: upstream.clone(), slot: *slot }).collect()
         }
         Order::Drain { upstream, slot } => vec![Command::DrainWorker { pool: upstream.clone(), slot: *slot }],
+        Order::Deploy { upstream } => {
+            deploy.into_iter().map(|id| Command::Deploy { pool: upstream.clone(), id }).collect()
+        }
         Order::Scale { upstream: pool, to } => vec![match *to {
             Scale::To(count) => Command::SetCount { pool: pool.clone(), count },
             Scale::By(by) => Command::ChangeCount { pool: pool.clone(), by },

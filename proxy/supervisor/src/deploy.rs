@@ -45,6 +45,39 @@ impl fmt::Display for Outcome {
     }
 }
 
+/// How far a deploy is. A closed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeployPhase {
+    /// What runs before the new workers has not succeeded yet.
+    Preparing,
+    /// The first new worker boots, or has not stayed ready yet.
+    Canary,
+    /// The new generation takes over.
+    Rolling,
+    /// It serves every slot; the last old workers leave.
+    Leaving,
+    /// It failed: what is not to stay of it leaves.
+    Reverting,
+    /// It has ended.
+    Over,
+}
+
+impl DeployPhase {
+    /// Its name in JSON.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Preparing => "preparing",
+            Self::Canary => "canary",
+            Self::Rolling => "rolling",
+            Self::Leaving => "leaving",
+            Self::Reverting => "reverting",
+            Self::Over => "over",
+        }
+    }
+}
+
 /// What gave a generation up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -126,6 +159,10 @@ pub struct DeployStatus {
     pub generation: u64,
     /// Number of the generation that served before.
     pub replaces: Option<u64>,
+    /// How far it is.
+    pub phase: DeployPhase,
+    /// Slots in which one of its workers serves right now.
+    pub serving: u32,
     /// When it began.
     pub began: SystemTime,
     /// From its begin to the first worker that was ready.

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 
 use super::{AdminClient, ClientError};
 use crate::admin::order::{Order, Scale};
-use crate::admin::view::{Event, Ordered, Workers};
+use crate::admin::view::{Deploys, Event, Ordered, Workers};
 
 impl AdminClient {
     /// `GET /workers`
@@ -25,6 +25,15 @@ impl AdminClient {
     /// See [`ClientError`].
     pub fn order(&self, order: &Order, deadline: Duration) -> Result<Ordered, ClientError> {
         self.ask(Method::POST, &order_path(order), deadline, &[StatusCode::ACCEPTED])
+    }
+
+    /// `GET /workers/deploys`
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn deploys(&self, upstream: Option<&str>, deadline: Duration) -> Result<Deploys, ClientError> {
+        let path = path("/workers/deploys", &[("upstream", upstream.map(str::to_owned))]);
+        self.ask(Method::GET, &path, deadline, &[StatusCode::OK])
     }
 
     /// `GET /events`: those after that number.
@@ -102,6 +111,7 @@ fn order_path(order: &Order) -> String {
         Order::Drain { upstream, slot } => {
             path("/workers/drain", &[("upstream", Some(upstream.clone())), ("slot", Some(slot.to_string()))])
         }
+        Order::Deploy { upstream } => path("/workers/deploy", &[("upstream", Some(upstream.clone()))]),
         Order::Scale { upstream, to } => {
             let to = match to {
                 Scale::To(count) => ("count", Some(count.to_string())),
@@ -139,6 +149,7 @@ mod tests {
             (Order::Restart { upstream: upstream(), slot: None }, "/workers/restart?upstream=a%20b%26c%2F%C3%A9"),
             (Order::Restart { upstream: "app".to_owned(), slot: Some(2) }, "/workers/restart?upstream=app&slot=2"),
             (Order::Drain { upstream: "app".to_owned(), slot: 0 }, "/workers/drain?upstream=app&slot=0"),
+            (Order::Deploy { upstream: "app".to_owned() }, "/workers/deploy?upstream=app"),
             (Order::Scale { upstream: "app".to_owned(), to: Scale::To(3) }, "/workers/scale?upstream=app&count=3"),
             (Order::Scale { upstream: "app".to_owned(), to: Scale::By(-1) }, "/workers/scale?upstream=app&by=-1"),
             (Order::Scale { upstream: "app".to_owned(), to: Scale::File }, "/workers/scale?upstream=app&count=auto"),

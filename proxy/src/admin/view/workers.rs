@@ -98,6 +98,9 @@ pub struct Ordered {
     pub target: u32,
     /// Number of the last event before the order: what comes after it may come of it.
     pub last_event: u64,
+    /// Number of the deploy that was ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<u64>,
 }
 
 /// A worker that an order is about.

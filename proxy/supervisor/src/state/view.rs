@@ -35,17 +35,19 @@ fn pool_status(pool: &Pool, epoch: SystemTime) -> PoolStatus {
         next_start: pool.next_start_at().map(|moment| epoch + moment),
         boot: pool.median_boot(),
         generations: pool.generations.iter().map(generation).collect(),
-        deploys: pool.deploys.iter().map(|deploy| deploy_status(deploy, epoch)).collect(),
+        deploys: pool.deploys.iter().map(|deploy| deploy_status(pool, deploy, epoch)).collect(),
         workers,
     }
 }
 
-fn deploy_status(deploy: &Deploy, epoch: SystemTime) -> DeployStatus {
+fn deploy_status(pool: &Pool, deploy: &Deploy, epoch: SystemTime) -> DeployStatus {
     let since = |moment: Duration| moment.saturating_sub(deploy.began);
     DeployStatus {
         id: deploy.id,
         generation: deploy.generation,
         replaces: deploy.replaces,
+        phase: pool.phase(deploy),
+        serving: pool.serving(deploy.generation),
         began: epoch + deploy.began,
         ready_after: deploy.first_ready.map(since),
         took: deploy.ended.map(since),

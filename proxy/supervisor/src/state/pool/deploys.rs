@@ -1,11 +1,13 @@
 //! The record of changes of generation: when one begins, what it comes to, when it is over.
 
 use super::Pool;
-use crate::deploy::{Cause, DeployEnd, Outcome};
+use crate::deploy::{Cause, DeployEnd, DeployPhase, Outcome};
 use crate::event::Event;
 use crate::state::Turn;
 use crate::state::deploy::Deploy;
 use crate::state::worker::Worker;
+use crate::status::GenerationState;
+use crate::worker::WorkerState;
 
 impl Pool {
     pub(super) fn record_deploy(&mut self, id: Option<u64>, turn: &Turn<'_>) {
@@ -51,6 +53,27 @@ impl Pool {
         if is_over {
             self.end_deploy(turn);
         }
+    }
+
+    /// How far a deploy is.
+    pub(in crate::state) fn phase(&self, deploy: &Deploy) -> DeployPhase {
+        let state = self.generation(deploy.generation).map(|generation| generation.state);
+        match (deploy.ended, deploy.outcome, state) {
+            (Some(_), ..) | (None, Some(Outcome::Failed | Outcome::Superseded), _) => DeployPhase::Over,
+            (None, Some(Outcome::Done), _) => DeployPhase::Leaving,
+            (None, Some(Outcome::Reverted | Outcome::Frozen), _) => DeployPhase::Reverting,
+            (None, None, Some(GenerationState::Preparing)) => DeployPhase::Preparing,
+            (None, None, Some(GenerationState::Canary)) => DeployPhase::Canary,
+            (None, None, _) => DeployPhase::Rolling,
+        }
+    }
+
+    /// Slots in which a worker of a generation is in service.
+    pub(in crate::state) fn serving(&self, generation: u64) -> u32 {
+        let is_served = |slot: &u32| {
+            self.in_slot(*slot).any(|one| one.id.generation == generation && one.state == WorkerState::Ready)
+        };
+        u32::try_from(self.slots().filter(is_served).count()).unwrap_or(u32::MAX)
     }
 
     fn end_deploy(&mut self, turn: &mut Turn<'_>) {

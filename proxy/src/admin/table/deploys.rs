@@ -1,0 +1,98 @@
+//! Deploys of workers, for people.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::printable;
+use crate::admin::view::{Deploy, DeployFailure};
+
+/// How far a deploy of an upstream is, in a line; `None` once it is over.
+#[must_use]
+pub fn deploy_progress(upstream: &str, deploy: &Deploy) -> Option<String> {
+    let Deploy { generation, serving, slots, ready_ms, failure, .. } = deploy;
+    let what = match deploy.phase.as_str() {
+        "preparing" => "pre_start runs".to_owned(),
+        "canary" => match ready_ms {
+            None => "the first new worker boots".to_owned(),
+            Some(ms) => format!("the first new worker was ready after {}, and has to stay so", seconds(*ms)),
+        },
+        "rolling" => format!("generation {generation} serves {serving} of {slots} slots"),
+        "leaving" => format!("generation {generation} serves every slot, old workers finish their requests"),
+        "reverting" => {
+            let why = failure.as_ref().map(|failure| format!(" ({})", failure.what)).unwrap_or_default();
+            format!("generation {generation} is given up{why}")
+        }
+        _ => return None,
+    };
+    Some(printable(&format!("{upstream}: {what}")))
+}
+
+/// What a deploy came to, and why.
+///
+/// # Errors
+/// When `out` cannot be written.
+pub fn print_deploy(upstream: &str, deploy: &Deploy, out: &mut dyn Write) -> io::Result<()> {
+    let Deploy { generation, replaces, ms, ready_ms, outcome, failure, phase, .. } = deploy;
+    let kind = replaces.map_or_else(|| "first start".to_owned(), |old| format!("instead of generation {old}"));
+    let (end, consequence) = match outcome.as_deref() {
+        Some("reverted") => ("failed and reverted", "; the workers from before serve"),
+        Some("frozen") => ("failed half way and frozen", "; new workers that served serve on, the others are old"),
+        Some("failed") => ("failed", ", with nothing to go back to; it is tried again"),
+        Some(other) => (other, ""),
+        None => (phase.as_str(), ", under way"),
+    };
+    let ready = ready_ms.map(|ms| format!(", first worker ready after {}", seconds(ms))).unwrap_or_default();
+    let line =
+        format!("{upstream}: generation {generation} ({kind}): {end} after {}{ready}{consequence}", seconds(*ms));
+    writeln!(out, "{}", printable(&line))?;
+    let Some(DeployFailure { what, pid, lines, .. }) = failure else { return Ok(()) };
+    let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
+    writeln!(out, "  {}", printable(&format!("{what}{pid}")))?;
+    lines.iter().try_for_each(|line| writeln!(out, "    | {}", printable(line)))
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{:.1}s", Duration::from_millis(ms).as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failed() -> Deploy {
+        let lines = vec!["Traceback:".to_owned(), "  \u{1b}[31mImportError".to_owned()];
+        let what = "worker app/0 (generation 2, spawn 5): boot_exit: exit code 3".to_owned();
+        let failure = DeployFailure { what, slot: Some(0), pid: Some(77), lines };
+        let outcome = Some("reverted".to_owned());
+        Deploy { generation: 2, replaces: Some(1), ms: 812, outcome, failure: Some(failure), ..Deploy::default() }
+    }
+
+    #[test]
+    fn the_end_is_told_with_the_workers_last_words() {
+        let mut out = Vec::new();
+        print_deploy("app", &failed(), &mut out).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(
+            text,
+            "app: generation 2 (instead of generation 1): failed and reverted after 0.8s; the workers from before serve\n  \
+             worker app/0 (generation 2, spawn 5): boot_exit: exit code 3 (pid 77)\n    | Traceback:\n    |   \u{fffd}[31mImportError\n"
+        );
+    }
+
+    #[test]
+    fn progress_has_a_line_for_each_step() {
+        let at =
+            |phase: &str| Deploy { phase: phase.to_owned(), serving: 1, slots: 4, generation: 2, ..Deploy::default() };
+        let ready = Deploy { ready_ms: Some(1_250), ..at("canary") };
+        for (deploy, line) in [
+            (at("preparing"), Some("app: pre_start runs")),
+            (at("canary"), Some("app: the first new worker boots")),
+            (ready, Some("app: the first new worker was ready after 1.2s, and has to stay so")),
+            (at("rolling"), Some("app: generation 2 serves 1 of 4 slots")),
+            (at("leaving"), Some("app: generation 2 serves every slot, old workers finish their requests")),
+            (at("over"), None),
+        ] {
+            assert_eq!(deploy_progress("app", &deploy).as_deref(), line);
+        }
+    }
+}
