@@ -117,6 +117,10 @@ impl WorkerBridge {
             }
             Event::Killed { worker } => tracing::warn!(pool = %worker.pool, slot = worker.slot, "worker killed"),
             Event::Scaled { pool, from, to, by } => tracing::info!(%pool, from, to, by = by.word(), "workers scaled"),
+            Event::NotRestarted { worker } => tracing::error!(
+                pool = %worker.pool, slot = worker.slot,
+                "worker is not started again: its exit code is one of no_restart_codes"
+            ),
             Event::RecyclePostponed { worker, reason } => tracing::warn!(
                 pool = %worker.pool, slot = worker.slot, reason = reason.word(),
                 "worker is not recycled: there is no memory for a second one"

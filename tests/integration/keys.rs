@@ -18,6 +18,7 @@ mod process;
 mod queue;
 mod rate_limits;
 mod recycle;
+mod restart;
 mod retries;
 mod sites;
 mod sticky;
@@ -191,6 +192,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         queue::keys(),
         rate_limits::keys(),
         recycle::keys(),
+        restart::keys(),
         retries::keys(),
         tls_policies::keys(),
         upstream_tls::keys(),

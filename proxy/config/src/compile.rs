@@ -22,6 +22,7 @@ mod preset;
 mod process;
 mod rate_limit;
 mod recycle;
+mod restart;
 mod retry;
 mod route;
 mod site;

@@ -11,6 +11,7 @@ mod dns;
 mod ejection;
 mod health_check;
 mod recycle;
+mod restart;
 mod retry;
 mod settings;
 mod sticky;

@@ -25,6 +25,7 @@ pub use breaker::Breaker;
 
 mod grpc_codes;
 mod recycle;
+mod restart;
 mod retry;
 pub use discovery::{Dns, Families, ServerAddress};
 pub use ejection::{Ejection, SuccessRate};
@@ -32,6 +33,7 @@ pub use grpc_codes::GrpcCodes;
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
 pub use preset::{Preset, WorkerProgram};
 pub use recycle::Recycle;
+pub use restart::Restart;
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
 pub use sticky::{SameSite, Sticky};
 pub use timing::Timing;
@@ -845,6 +847,8 @@ pub struct WorkerSpec {
     pub deploy: DeployPolicy,
     /// When one that serves is replaced.
     pub recycle: Recycle,
+    /// When one that ended unasked is started again.
+    pub restart: Restart,
     /// What they are; their commands and numbers follow from it already.
     pub program: WorkerProgram,
 }
@@ -869,6 +873,7 @@ impl WorkerSpec {
             pre_start: None,
             deploy: DeployPolicy::default(),
             recycle: Recycle::default(),
+            restart: Restart::default(),
             program: WorkerProgram::default(),
         }
     }

@@ -161,8 +161,8 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("StaticServer", "host" | "name" | "url" | "server" | "addr") => Called("address"),
         (
             "Workers",
-            "restart" | "backoff" | "liveness" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "env_file"
-            | "limits" | "nice" | "shell" | "on_hup" | "warm_up",
+            "backoff" | "liveness" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "env_file" | "limits"
+            | "nice" | "shell" | "on_hup" | "warm_up",
         ) => NotAvailable(LATER),
         ("Workers", "concurrency" | "max_in_flight" | "max_conns" | "max_in_flight_per_endpoint") => Called("cap"),
         ("Workers", "application" | "target" | "module") => Called("app"),
@@ -172,6 +172,14 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Workers", "max_requests" | "max_requests_jitter" | "max_lifetime" | "max_rss" | "hard_rss") => {
             NotAvailable("it stands in recycle: recycle: { max_requests: 10000, jitter: 20% }")
         }
+        ("Workers", "stable_after" | "max_restarts" | "min_uptime" | "no_restart_codes" | "stop_exit_codes") => {
+            NotAvailable("it stands in restart: restart: { stable_after: 30s, no_restart_codes: [3] }")
+        }
+        ("Restart", "min_uptime" | "startsecs" | "uptime") => Called("stable_after"),
+        ("Restart", "max_backoff" | "backoff" | "delay") => Called("max_delay"),
+        ("Restart", "max_restarts" | "startretries" | "burst" | "intensity") => Called("failures"),
+        ("Restart", "interval" | "period") => Called("window"),
+        ("Restart", "stop_exit_codes" | "exitcodes" | "codes") => Called("no_restart_codes"),
         ("Recycle", "max_requests_jitter") => {
             NotAvailable("it is a share of all limits here: write jitter: 10% for 100 of 1000 requests")
         }

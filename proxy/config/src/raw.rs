@@ -49,7 +49,9 @@ mod retry;
 pub(crate) use retry::*;
 
 mod recycle;
+mod restart;
 pub(crate) use recycle::Recycle;
+pub(crate) use restart::Restart;
 
 /// A site file: what listens, which sites there are and where their requests go.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
@@ -931,6 +933,8 @@ pub(crate) struct Workers {
     /// Where lines that workers print go: `inherit`, to the program log, or a file of their own. Default: inherit.
     #[schemars(extend("default" = "inherit"))]
     pub(crate) logs: Option<WorkerLogs>,
+    /// When a worker that ended unasked is started again. Default: at once, then after growing waits.
+    pub(crate) restart: Option<Restart>,
 }
 
 /// How many workers.

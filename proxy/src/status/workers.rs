@@ -8,7 +8,7 @@ use crate::app::Program;
 use crate::workers::WorkerBridge;
 use std::collections::HashMap;
 use std::sync::Arc;
-use tidegate_supervisor::{PoolStatus, WorkerStatus};
+use tidegate_supervisor::{HeldSlot, LastExit, PoolStatus, WorkerStatus};
 use tidegate_traffic::pool::endpoint::EndpointStatus;
 use tokio::sync::watch;
 
@@ -33,26 +33,36 @@ pub(super) fn events(program: &Program, upstream: Option<&str>) -> Result<Arc<dy
 
 /// Workers for `GET /status`, by slot.
 pub(super) fn of_group(group: &PoolStatus) -> Vec<view::Worker> {
-    let empty = drained(group).map(|slot| view::Worker { slot, state: DRAINED.to_owned(), ..view::Worker::default() });
+    let empty = empty(group).map(|held| view::Worker {
+        slot: held.slot,
+        state: state(held).to_owned(),
+        last_exit: held.last_exit.as_ref().map(super::last_exit),
+        ..view::Worker::default()
+    });
     let mut workers: Vec<_> = group.workers.iter().map(super::worker).chain(empty).collect();
     // Stable: the two workers of a slot keep their order.
     workers.sort_by_key(|worker| worker.slot);
     workers
 }
 
-/// Slots that an operator emptied and that are empty by now.
-fn drained(group: &PoolStatus) -> impl Iterator<Item = u32> {
-    let is_empty = |slot: &u32| group.workers.iter().all(|worker| worker.id.slot != *slot);
-    group.held.iter().copied().filter(is_empty)
+/// Slots that shall stay empty and are so by now.
+fn empty(group: &PoolStatus) -> impl Iterator<Item = &HeldSlot> {
+    let is_empty = |held: &&HeldSlot| group.workers.iter().all(|worker| worker.id.slot != held.slot);
+    group.held.iter().filter(is_empty)
+}
+
+fn state(held: &HeldSlot) -> &'static str {
+    if held.is_ended { ENDED } else { DRAINED }
 }
 
 fn worker_group(bridge: &WorkerBridge, group: &PoolStatus) -> WorkerGroup {
     let endpoints: HashMap<u64, EndpointStatus> = bridge.endpoints(&group.name);
     let details = group.workers.iter().map(|worker| detail(bridge, worker, endpoints.get(&worker.id.spawn)));
     let mut workers: Vec<WorkerDetail> = details.collect();
-    workers.extend(drained(group).map(|slot| WorkerDetail {
-        slot,
-        state: DRAINED.to_owned(),
+    workers.extend(empty(group).map(|held| WorkerDetail {
+        slot: held.slot,
+        state: state(held).to_owned(),
+        last_exit: held.last_exit.as_ref().map(exit),
         ..WorkerDetail::default()
     }));
     workers.sort_by_key(|worker| (worker.slot, worker.spawn));
@@ -90,16 +100,22 @@ fn detail(bridge: &WorkerBridge, worker: &WorkerStatus, endpoint: Option<&Endpoi
         threads: figure.map(|figure| figure.usage.threads),
         open_fds: figure.and_then(|figure| figure.usage.open_fds),
         restarts: worker.restarts,
-        last_exit: worker.last_exit.as_ref().map(|exit| WorkerExit {
-            reason: exit.reason.word().to_owned(),
-            status: exit.status.to_string(),
-            age_seconds: since(exit.at).as_secs(),
-        }),
+        last_exit: worker.last_exit.as_ref().map(exit),
     }
 }
 
-/// The state of an emptied slot.
+fn exit(exit: &LastExit) -> WorkerExit {
+    WorkerExit {
+        reason: exit.reason.word().to_owned(),
+        status: exit.status.to_string(),
+        age_seconds: since(exit.at).as_secs(),
+    }
+}
+
+/// The state of a slot that an operator emptied.
 const DRAINED: &str = "drained";
+/// The state of a slot whose worker ended with a code after which none is started again.
+const ENDED: &str = "ended";
 
 struct Events {
     bridge: Arc<WorkerBridge>,

@@ -45,7 +45,7 @@ fn deploy(group: &PoolStatus, status: &DeployStatus, now: SystemTime) -> Deploy 
         ms: millis(took.unwrap_or_else(so_far)),
         ready_ms: ready_after.map(millis),
         serving: *serving,
-        slots: u32::try_from(group.slots.iter().filter(|slot| !group.held.contains(slot)).count()).unwrap_or(u32::MAX),
+        slots: u32::try_from(group.slots.len() - group.held.len()).unwrap_or(u32::MAX),
         failure: failure.as_ref().map(deploy_failure),
     }
 }

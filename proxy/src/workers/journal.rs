@@ -122,6 +122,7 @@ fn entry(event: &Event) -> Option<view::Event> {
             ..of_pool(&end.pool, "deploy")
         },
         Event::Killed { worker } => about(worker, "killed"),
+        Event::NotRestarted { worker } => about(worker, "not_restarted"),
         Event::RecyclePostponed { worker, reason } => {
             view::Event { reason: Some(reason.word().to_owned()), ..about(worker, "recycle_postponed") }
         }

@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use tidegate_config::model::Restart;
+
+use crate::worker::ExitStatus;
+
 /// When and how fast failed workers are started again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RestartPolicy {
@@ -17,17 +21,27 @@ pub struct RestartPolicy {
     pub window: Duration,
     /// Failures within the window that make a crash loop, if twice the target is not more.
     pub crashloop_failures: u32,
+    /// Exit codes after which nothing is started again.
+    pub final_codes: Vec<u8>,
 }
 
 impl Default for RestartPolicy {
     fn default() -> Self {
+        Self::from(&Restart::default())
+    }
+}
+
+impl From<&Restart> for RestartPolicy {
+    fn from(restart: &Restart) -> Self {
+        let Restart { stable_after, max_delay, failures, window, no_restart_codes } = restart;
         Self {
-            first_delay: Duration::from_millis(100),
-            delay_ceiling: Duration::from_secs(30),
-            crashloop_ceiling: Duration::from_secs(60),
-            stable_after: Duration::from_secs(30),
-            window: Duration::from_secs(60),
-            crashloop_failures: 5,
+            first_delay: FIRST_DELAY,
+            delay_ceiling: *max_delay,
+            crashloop_ceiling: CRASHLOOP_CEILING.max(*max_delay),
+            stable_after: *stable_after,
+            window: *window,
+            crashloop_failures: *failures,
+            final_codes: no_restart_codes.clone(),
         }
     }
 }
@@ -40,6 +54,16 @@ impl RestartPolicy {
         let doublings = failures.saturating_sub(1).min(30);
         let plain = self.first_delay.saturating_mul(1 << doublings).min(ceiling);
         plain.mul_f64(0.8 + 0.4 * jitter.clamp(0.0, 1.0))
+    }
+
+    /// Whether nothing is started again after such an end.
+    #[must_use]
+    pub fn is_final(&self, status: ExitStatus) -> bool {
+        let code = match status {
+            ExitStatus::Code(code) => u8::try_from(code).ok(),
+            _ => None,
+        };
+        code.is_some_and(|code| self.final_codes.contains(&code))
     }
 
     /// Whether that many failures within the window make a crash loop of a pool with `target` workers.
@@ -70,6 +94,11 @@ impl Jitter {
         unit
     }
 }
+
+/// Wait after a first failure; it doubles from there.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// Longest wait in a crash loop, if the longest of all is not longer.
+const CRASHLOOP_CEILING: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {

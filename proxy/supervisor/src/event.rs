@@ -93,6 +93,11 @@ pub enum Event {
         /// Who wants it.
         by: ScaledBy,
     },
+    /// A worker ended with a code after which it is not started again: its slot stays empty.
+    NotRestarted {
+        /// Who.
+        worker: WorkerId,
+    },
     /// A worker has reached a limit and stays: there is no memory for it and its replacement, and nobody else serves.
     /// Told once for a worker.
     RecyclePostponed {

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::process::{PidfdFlags, Resource, Rlimit};
 
-use crate::backoff::RestartPolicy;
 use crate::cgroup::Roots;
 use crate::command::Command;
 use crate::event::Event;
@@ -146,7 +145,6 @@ fn limits(cpus: f64) -> Limits {
     Limits {
         parallel_starts: cpus.floor().clamp(1.0, 4096.0) as usize,
         auto_count: cpus.round().clamp(2.0, 4096.0) as u32,
-        restart: RestartPolicy::default(),
     }
 }
 

@@ -87,6 +87,6 @@ pub use process::Reexec;
 pub use process_table::tree_rss;
 pub use progress::{Progress, ProgressBySpawn};
 pub use shim::shim_main;
-pub use status::{GenerationState, GenerationStatus, LastExit, PoolState, PoolStatus, WorkerStatus};
+pub use status::{GenerationState, GenerationStatus, HeldSlot, LastExit, PoolState, PoolStatus, WorkerStatus};
 pub use usage::{Usage, usage_of_trees};
 pub use worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tidegate_config::model::WorkerSpec;
 
-use crate::backoff::{Jitter, RestartPolicy};
+use crate::backoff::Jitter;
 use crate::command::{Command, PoolSpec};
 use crate::event::Event;
 use crate::hook::HookId;
@@ -137,8 +137,6 @@ pub struct Limits {
     pub parallel_starts: usize,
     /// What `count: auto` means here; 1 or more.
     pub auto_count: u32,
-    /// When failed workers are started again.
-    pub restart: RestartPolicy,
 }
 
 /// All pools and their workers.
@@ -224,7 +222,7 @@ impl State {
             Phase::Running => None,
             Phase::Sweeping | Phase::Stopped => return None,
         };
-        let pools = self.pools.values().filter_map(|pool| pool.deadline(self.now, &self.limits.restart, bound)).min();
+        let pools = self.pools.values().filter_map(|pool| pool.deadline(self.now, bound)).min();
         bound.map(|bound| bound.end + UNKILLABLE).into_iter().chain(pools).min()
     }
 

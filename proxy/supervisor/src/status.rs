@@ -76,8 +76,8 @@ pub struct PoolStatus {
     pub is_scaled: bool,
     /// The slots that make up the target, lowest first.
     pub slots: Vec<u32>,
-    /// Those of them that an operator emptied.
-    pub held: Vec<u32>,
+    /// Those of them that shall stay empty.
+    pub held: Vec<HeldSlot>,
     /// How many are ready.
     pub ready: u32,
     /// When the next worker starts, or has started that is not ready yet.
@@ -90,6 +90,17 @@ pub struct PoolStatus {
     pub deploys: Vec<DeployStatus>,
     /// Its workers by slot, then spawn number; those in backoff too.
     pub workers: Vec<WorkerStatus>,
+}
+
+/// A slot that shall stay empty until it is restarted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldSlot {
+    /// Its number.
+    pub slot: u32,
+    /// Its worker ended for good; else an operator emptied it.
+    pub is_ended: bool,
+    /// How its last worker ended.
+    pub last_exit: Option<LastExit>,
 }
 
 /// One generation.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_config::model;
 
 mod recycle;
+mod restart;
 
 use crate::command::PoolSpec;
 
@@ -38,6 +39,8 @@ pub(crate) struct Pool {
     deploy: deploy::Policy,
     #[serde(default)]
     recycle: recycle::Recycle,
+    #[serde(default)]
+    restart: restart::Restart,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -89,6 +92,7 @@ impl From<PoolSpec> for Pool {
             // Concerns only those who speak with the workers.
             program: _,
             recycle,
+            restart,
         } = pool.spec;
         Self {
             name: pool.name,
@@ -120,6 +124,7 @@ impl From<PoolSpec> for Pool {
             pre_start: pre_start.map(Into::into),
             deploy: deploy.into(),
             recycle: recycle.into(),
+            restart: restart.into(),
         }
     }
 }
@@ -158,6 +163,7 @@ impl From<Pool> for PoolSpec {
                 deploy: pool.deploy.into(),
                 program: model::WorkerProgram::default(),
                 recycle: pool.recycle.into(),
+                restart: pool.restart.into(),
             },
         }
     }

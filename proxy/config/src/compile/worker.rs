@@ -53,6 +53,7 @@ pub(super) fn workers(
         deploy,
         recycle,
         logs,
+        restart,
     } = raw;
     let is_named = preset.is_some() || !spot.has("preset");
     let preset = preset.map_or(Preset::Custom, Preset::from);
@@ -94,6 +95,7 @@ pub(super) fn workers(
         pre_start: super::pre_start::pre_start(pre_start, pre_start_timeout, spot, report),
         deploy: super::deploy::deploy(deploy, spot.key("deploy"), report),
         recycle: super::recycle::recycle(recycle, spot.key("recycle"), report),
+        restart: super::restart::restart(restart),
         program: expansion.program,
     };
     Some(Workers { spec, cap: expansion.cap, log })

@@ -216,6 +216,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         deploy,
         program,
         recycle,
+        restart,
     } = old;
     let mut replace = Settings::default();
     replace.compare("command", command, &new.command, |words| list(words.iter().cloned()));
@@ -247,6 +248,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         time.map_or_else(|| "not known".to_owned(), format_duration)
     });
     super::recycle::recycle(recycle, &new.recycle, &mut live);
+    super::restart::restart(restart, &new.restart, &mut live);
     let change = WorkersChange { needs_new_workers: replace.0, live: live.0 };
     (!change.needs_new_workers.is_empty() || !change.live.is_empty()).then_some(change)
 }

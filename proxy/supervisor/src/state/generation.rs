@@ -45,6 +45,7 @@ impl Generation {
             deploy: _,
             program: _,
             recycle: _,
+            restart: _,
         } = spec;
         let own = &self.spec;
         own.command == *command

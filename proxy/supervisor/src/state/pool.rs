@@ -65,6 +65,8 @@ pub(super) struct Pool {
     /// When it entered the crash loop it is in.
     crashloop: Option<Duration>,
     boots: outlook::Boots,
+    /// When failed workers are started again.
+    restart: RestartPolicy,
     recycles: recycle::Recycles,
 }
 
@@ -75,6 +77,8 @@ pub(super) struct Slot {
     failures: u32,
     /// An operator emptied it.
     is_held: bool,
+    /// It is held because its worker ended for good.
+    pub(super) is_ended: bool,
     retry_at: Duration,
     /// Generation of the last worker that got ready here.
     served_by: u64,
@@ -112,6 +116,7 @@ impl Pool {
             failures: VecDeque::new(),
             crashloop: None,
             boots: outlook::Boots::default(),
+            restart: RestartPolicy::default(),
             recycles: recycle::Recycles::default(),
         }
     }
@@ -123,6 +128,7 @@ impl Pool {
         self.policy = spec.deploy;
         self.spec = Some(spec.clone());
         self.set_spec_count(spec.count, turn);
+        self.restart = RestartPolicy::from(&spec.restart);
         self.set_recycle(spec.recycle.clone());
         let last_wanted = self.generation(self.last_wanted());
         if last_wanted.is_some_and(|generation| generation.starts_same(&spec)) {
@@ -145,6 +151,7 @@ impl Pool {
         if let Some(record) = self.slots.get_mut(&slot) {
             record.retry_at = turn.now;
             record.is_held = false;
+            record.is_ended = false;
         }
         for worker in self.workers.iter_mut().filter(|worker| worker.id.slot == slot) {
             match worker.state {
@@ -363,7 +370,7 @@ impl Pool {
             PoolState::Crashloop
         } else if self.slots().next().is_none() {
             PoolState::Empty
-        } else if self.is_complete() {
+        } else if self.is_complete() && self.slots.range(..self.count).all(|(_, slot)| !slot.is_ended) {
             PoolState::Healthy
         } else if self.state == PoolState::Starting {
             PoolState::Starting
@@ -388,14 +395,14 @@ impl Pool {
     }
 
     /// When time alone changes something. A worker whose time to start has come waits for its turn, not for a time.
-    pub(super) fn deadline(&self, now: Duration, policy: &RestartPolicy, bound: Option<Bound>) -> Option<Duration> {
+    pub(super) fn deadline(&self, now: Duration, bound: Option<Bound>) -> Option<Duration> {
         let workers = self.workers.iter().filter_map(|worker| match worker.state {
             WorkerState::Backoff => Some(worker.start_at).filter(|at| *at > now),
             _ => worker.deadline(&self.timeouts, bound),
         });
         let proofs = self.workers.iter().filter_map(|worker| self.proven_at(worker)).filter(|at| *at > now);
         let recycle = self.recycle_deadline(now).filter(|_| bound.is_none());
-        let crashloop = self.crashloop_over_at(policy);
+        let crashloop = self.crashloop_over_at();
         workers.chain(proofs).chain(self.hook_deadline(now, bound)).chain(crashloop).chain(recycle).min()
     }
 

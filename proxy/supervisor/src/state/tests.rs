@@ -9,4 +9,5 @@ mod operator;
 mod preparation;
 mod recycle;
 mod replacement;
+mod restart;
 mod world;

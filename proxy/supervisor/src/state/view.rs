@@ -7,7 +7,7 @@ use super::deploy::Deploy;
 use super::pool::Pool;
 use super::worker::Worker;
 use crate::deploy::DeployStatus;
-use crate::status::{GenerationStatus, LastExit, PoolStatus, WorkerStatus};
+use crate::status::{GenerationStatus, HeldSlot, LastExit, PoolStatus, WorkerStatus};
 
 impl State {
     /// What is there now; `epoch` is the wall clock's time of the moment from which `now` is counted.
@@ -30,7 +30,7 @@ fn pool_status(pool: &Pool, epoch: SystemTime) -> PoolStatus {
         target: pool.count,
         is_scaled: pool.is_scaled,
         slots: (0..pool.count).collect(),
-        held: pool.held().collect(),
+        held: pool.held().map(|slot| held_slot(pool, slot, epoch)).collect(),
         ready: pool.ready(),
         next_start: pool.next_start_at().map(|moment| epoch + moment),
         boot: pool.median_boot(),
@@ -56,6 +56,16 @@ fn deploy_status(pool: &Pool, deploy: &Deploy, epoch: SystemTime) -> DeployStatu
     }
 }
 
+fn held_slot(pool: &Pool, slot: u32, epoch: SystemTime) -> HeldSlot {
+    let is_ended = pool.slots.get(&slot).is_some_and(|slot| slot.is_ended);
+    HeldSlot { slot, is_ended, last_exit: last_exit(pool, slot, epoch) }
+}
+
+fn last_exit(pool: &Pool, slot: u32, epoch: SystemTime) -> Option<LastExit> {
+    let (reason, status, moment) = pool.slots.get(&slot)?.last_exit?;
+    Some(LastExit { reason, status, at: epoch + moment })
+}
+
 fn worker_status(pool: &Pool, worker: &Worker, epoch: SystemTime) -> WorkerStatus {
     let at = |moment: Duration| epoch + moment;
     let slot = pool.slots.get(&worker.id.slot);
@@ -68,10 +78,6 @@ fn worker_status(pool: &Pool, worker: &Worker, epoch: SystemTime) -> WorkerStatu
         address: worker.address.clone(),
         replaced_for: worker.successor_wanted,
         restarts: slot.map_or(0, |slot| slot.restarts),
-        last_exit: slot.and_then(|slot| slot.last_exit).map(|(reason, status, moment)| LastExit {
-            reason,
-            status,
-            at: at(moment),
-        }),
+        last_exit: last_exit(pool, worker.id.slot, epoch),
     }
 }

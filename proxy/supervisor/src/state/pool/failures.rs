@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::Pool;
-use crate::backoff::RestartPolicy;
 use crate::deploy::{Cause, Outcome};
 use crate::event::{Event, Failure};
 use crate::state::worker::Worker;
@@ -42,7 +41,10 @@ impl Pool {
     }
 
     pub(super) fn back_off(&mut self, worker: &Worker, reason: ExitReason, turn: &mut Turn<'_>) {
-        let policy = &turn.limits.restart;
+        if self.is_final(worker) {
+            return self.end_slot(worker, turn);
+        }
+        let policy = &self.restart;
         self.failures.push_back(turn.now);
         self.failures.retain(|at| turn.now.saturating_sub(*at) < policy.window);
         if self.crashloop.is_none() && policy.is_crashloop(self.failures.len(), self.count) {
@@ -57,9 +59,31 @@ impl Pool {
         slot.retry_at = turn.now + delay;
     }
 
+    /// Whether the end of a worker is the end of its slot: by its exit code, unless another one is there already.
+    fn is_final(&self, worker: &Worker) -> bool {
+        let exit = self.slots.get(&worker.id.slot).and_then(|slot| slot.last_exit);
+        let is_alone = !self.in_slot(worker.id.slot).any(|other| other.state.is_staying());
+        is_alone && exit.is_some_and(|(_, status, _)| self.restart.is_final(status))
+    }
+
+    fn end_slot(&mut self, worker: &Worker, turn: &mut Turn<'_>) {
+        let slot = self.slots.entry(worker.id.slot).or_default();
+        slot.is_held = true;
+        slot.is_ended = true;
+        turn.tell(Event::NotRestarted { worker: worker.id.clone() });
+    }
+
+    /// A new version is tried in every slot again.
+    pub(super) fn open_ended_slots(&mut self) {
+        for slot in self.slots.values_mut().filter(|slot| slot.is_ended) {
+            slot.is_held = false;
+            slot.is_ended = false;
+        }
+    }
+
     /// A crash loop ends when a worker started in it has been in service long enough, or all have been since.
     pub(super) fn leave_crashloop(&mut self, turn: &mut Turn<'_>) {
-        if self.crashloop_over_at(&turn.limits.restart).is_none_or(|at| at > turn.now) {
+        if self.crashloop_over_at().is_none_or(|at| at > turn.now) {
             return;
         }
         self.crashloop = None;
@@ -73,14 +97,14 @@ impl Pool {
         }
     }
 
-    pub(super) fn crashloop_over_at(&self, policy: &RestartPolicy) -> Option<Duration> {
+    pub(super) fn crashloop_over_at(&self) -> Option<Duration> {
         let entered = self.crashloop?;
         let complete = self.is_complete();
         let ready = self.workers.iter().filter(|worker| worker.state == WorkerState::Ready);
         let proofs = ready.filter_map(|worker| {
             let began = worker.ready_at?;
             let is_new = worker.spawned_at.is_some_and(|at| at >= entered);
-            (is_new || complete).then(|| began.max(entered) + policy.stable_after)
+            (is_new || complete).then(|| began.max(entered) + self.restart.stable_after)
         });
         if complete && self.slots().next().is_none() { Some(entered) } else { proofs.min() }
     }

@@ -14,7 +14,9 @@ impl Pool {
         if slot >= self.count {
             return;
         }
-        self.slots.entry(slot).or_default().is_held = true;
+        let record = self.slots.entry(slot).or_default();
+        record.is_held = true;
+        record.is_ended = false;
         self.retire_where(ExitReason::Operator, |worker| worker.id.slot == slot, turn);
     }
 
@@ -63,6 +65,7 @@ impl Pool {
         // Who asks for the slot again later wants a worker in it.
         for (_, slot) in self.slots.range_mut(to..) {
             slot.is_held = false;
+            slot.is_ended = false;
         }
         // The first number of a new pool is no change.
         if from != to && !self.generations.is_empty() {

@@ -94,7 +94,7 @@ impl Pool {
         if self.open_deploy().is_some_and(|deploy| deploy.id.is_some()) {
             self.decide(Outcome::Failed, Some(Cause::PreStart(failure)));
         }
-        let (policy, jitter) = (&turn.limits.restart, turn.jitter.next());
+        let (policy, jitter) = (self.restart.clone(), turn.jitter.next());
         let target = self.target;
         if let Some(generation) = self.generation_mut(target) {
             generation.tries = generation.tries.saturating_add(1);

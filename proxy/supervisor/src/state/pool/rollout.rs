@@ -63,6 +63,7 @@ impl Pool {
         self.last_generation += 1;
         self.target = self.last_generation;
         self.record_deploy(id, turn);
+        self.open_ended_slots();
         let spec = Arc::new(spec);
         self.generations.push(Generation::new(self.target, spec.clone()));
         turn.act(Action::Prepare { pool: self.name.clone(), generation: self.target, spec });

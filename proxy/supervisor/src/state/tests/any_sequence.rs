@@ -2,7 +2,6 @@
 //! many as `ANY_SEQUENCE_RUNS` says, else 4,000. What may never happen is checked by the world at every step; here is what must happen in the
 //! end.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -34,6 +33,8 @@ enum Step {
     FailStarts(u32),
     /// Workers are recycled from now on.
     Limit,
+    /// Workers that end with this code are not started again.
+    FinalCode(u8),
     /// Requests that everybody has served by now.
     Progress(u64),
     /// Memory that is left, what one worker holds and what all others do.
@@ -78,6 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any::<usize>().prop_map(Step::Drained),
         1 => (0..3_u32).prop_map(Step::FailStarts),
         2 => Just(Step::Limit),
+        1 => (0..3_u8).prop_map(Step::FinalCode),
         3 => (0..150_u64).prop_map(Step::Progress),
         3 => (proptest::option::of(0..100_u64), any::<usize>(), 0..120_u64, 0..60_u64)
             .prop_map(|(room, which, one, others)| Step::Memory(room, which, one, others)),
@@ -125,7 +127,8 @@ fn take(world: &mut World, step: &Step) {
                 world.end_hook(&hook, *status);
             }
         }
-        Step::Limit => limit(world, &limits()),
+        Step::Limit => adjust(world, |spec| spec.recycle = limits()),
+        Step::FinalCode(code) => adjust(world, |spec| spec.restart.no_restart_codes = vec![*code]),
         Step::Progress(requests) => {
             let figures = world.processes.keys().map(|spawn| (*spawn, Progress { requests: *requests }));
             let figures = figures.collect();
@@ -147,13 +150,12 @@ fn limits() -> Recycle {
     Recycle { max_requests, max_lifetime, max_rss: Some(50), hard_rss: Some(100), ..Recycle::default() }
 }
 
-fn limit(world: &mut World, recycle: &Recycle) {
-    let limited = |(name, spec): (&Arc<str>, &WorkerSpec)| {
-        let spec = WorkerSpec { recycle: recycle.clone(), ..spec.clone() };
-        PoolSpec { name: name.to_string(), spec }
-    };
-    let pools = world.wanted.iter().map(limited).collect();
-    world.command(Command::SetPools(pools));
+/// Changes what is said of workers that run.
+fn adjust(world: &mut World, change: impl Fn(&mut WorkerSpec)) {
+    let mut pools: Vec<_> = world.wanted.iter().map(|(name, spec)| (name.to_string(), spec.clone())).collect();
+    pools.iter_mut().for_each(|(_, spec)| change(spec));
+    let pools = pools.into_iter().map(|(name, spec)| PoolSpec { name, spec });
+    world.command(Command::SetPools(pools.collect()));
 }
 
 fn pick(world: &World, which: usize) -> Option<crate::worker::WorkerId> {
@@ -181,7 +183,8 @@ fn check(steps: &[Step]) {
         take(&mut world, step);
     }
     // Age and memory have nobody recycled any more; what was served already may.
-    limit(&mut world, &Recycle { max_requests: limits().max_requests, ..Recycle::default() });
+    let max_requests = limits().max_requests;
+    adjust(&mut world, |spec| spec.recycle = Recycle { max_requests, ..Recycle::default() });
     world.calm();
     check_converged(&world);
     world.command(Command::Shutdown { deadline: seconds(60) });

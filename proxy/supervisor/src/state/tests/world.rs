@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tidegate_config::model::{DeployPolicy, DeployStrategy, Portion, WorkerCount, WorkerSpec};
 
-use crate::backoff::RestartPolicy;
 use crate::command::{Command, PoolSpec};
 use crate::event::{Event, Failure, Transition};
 use crate::hook::HookId;
@@ -55,7 +54,7 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        let limits = Limits { parallel_starts: PARALLEL_STARTS, auto_count: 2, restart: RestartPolicy::default() };
+        let limits = Limits { parallel_starts: PARALLEL_STARTS, auto_count: 2 };
         Self {
             state: State::new(limits, 1),
             now: Duration::from_secs(100),
@@ -441,7 +440,7 @@ impl World {
 
 /// Slots that are to have a worker.
 pub(super) fn wanted_slots(pool: &PoolStatus) -> Vec<u32> {
-    pool.slots.iter().copied().filter(|slot| !pool.held.contains(slot)).collect()
+    pool.slots.iter().copied().filter(|slot| pool.held.iter().all(|held| held.slot != *slot)).collect()
 }
 
 pub(super) fn spec(count: u32) -> WorkerSpec {
