@@ -417,6 +417,9 @@ fn worker(status: &WorkerStatus) -> view::Worker {
         generation: status.id.generation,
         uptime_seconds: status.started.map(|started| since(started).as_secs()),
         last_exit: status.last_exit.as_ref().map(last_exit),
+        says: status.says.clone(),
+        alive_seconds: status.alive.map(|alive| since(alive).as_secs()),
+        out: status.out.clone(),
     }
 }
 

@@ -93,6 +93,7 @@ impl WorkerBridge {
         match event {
             Event::Ready { worker, address } => self.ready(&worker, address),
             Event::Drain { worker } => self.drain(worker),
+            Event::Rotation { worker, out } => self.rotate(&worker, out),
             Event::Gone { worker } => self.gone(&worker),
             Event::Transition(change) => {
                 log_transition(&change);
@@ -206,6 +207,13 @@ impl WorkerBridge {
         last.drain_worker(key(&worker), Box::new(move || bridge.send(Command::Drained { worker })));
         if let Some(plane) = self.plane.get() {
             plane.forget(id);
+        }
+    }
+
+    /// The pool tells the log.
+    fn rotate(&self, worker: &WorkerId, out: Option<String>) {
+        for pool in self.pools_of(worker) {
+            pool.rotate_worker(key(worker), out.clone(), Instant::now());
         }
     }
 

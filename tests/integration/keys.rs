@@ -17,6 +17,7 @@ mod presets;
 mod process;
 mod queue;
 mod rate_limits;
+mod readiness;
 mod recycle;
 mod restart;
 mod retries;
@@ -191,6 +192,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         process::keys(),
         queue::keys(),
         rate_limits::keys(),
+        readiness::keys(),
         recycle::keys(),
         restart::keys(),
         retries::keys(),

@@ -36,6 +36,7 @@ mod pipelining;
 mod presets;
 mod queue;
 mod rate_limits;
+mod readiness;
 mod recycle;
 mod reload;
 mod retries;

@@ -21,6 +21,7 @@ mod pre_start;
 mod preset;
 mod process;
 mod rate_limit;
+mod ready;
 mod recycle;
 mod restart;
 mod retry;

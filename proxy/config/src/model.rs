@@ -9,6 +9,7 @@ mod discovery;
 mod ejection;
 mod health_check;
 mod preset;
+mod readiness;
 mod sticky;
 mod timing;
 mod worker_logs;
@@ -32,6 +33,7 @@ pub use ejection::{Ejection, SuccessRate};
 pub use grpc_codes::GrpcCodes;
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
 pub use preset::{Preset, WorkerProgram};
+pub use readiness::{LinePattern, Readiness};
 pub use recycle::Recycle;
 pub use restart::Restart;
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
@@ -835,6 +837,8 @@ pub struct WorkerSpec {
     pub user: Option<String>,
     /// When one may get requests.
     pub ready: Readiness,
+    /// How often its connections and requests are tried again then; `None` is never.
+    pub ready_interval: Option<Duration>,
     /// From spawn to ready, at most.
     pub boot_timeout: Duration,
     /// In-flight requests may finish for this long before the stop signal.
@@ -867,6 +871,7 @@ impl WorkerSpec {
             env_secret: Vec::new(),
             user: None,
             ready: Readiness::Connect,
+            ready_interval: None,
             boot_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(10),
@@ -917,25 +922,6 @@ pub enum EnvInherit {
     Clean,
     /// PATH and these.
     Only(Vec<String>),
-}
-
-/// When a worker may get requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Readiness {
-    /// Its address accepts a connection.
-    Connect,
-    /// `GET` of this path is answered with a status below 500.
-    Http(String),
-}
-
-/// As in the file.
-impl fmt::Display for Readiness {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect => f.write_str("connect"),
-            Self::Http(path) => write!(f, "http {path}"),
-        }
-    }
 }
 
 /// Words in braces that are replaced in argv and environment values of a worker.

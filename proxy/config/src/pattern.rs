@@ -43,7 +43,7 @@ fn regex_pattern(text: &str) -> Option<Result<Arc<Regex>, Reason>> {
 }
 
 /// The flag for case is part of the text, so that two patterns are equal only when they match the same.
-fn compile_regex(source: &str, without_case: bool) -> Result<Regex, Reason> {
+pub(crate) fn compile_regex(source: &str, without_case: bool) -> Result<Regex, Reason> {
     if source.is_empty() {
         return Err(Reason::new("has no regex after \"~\"", "write \"~ ^/users/[0-9]+$\""));
     }

@@ -13,6 +13,7 @@ mod ejection;
 mod health_check;
 mod limit_choice;
 mod preset;
+mod ready;
 mod sticky;
 mod worker_logs;
 
@@ -42,6 +43,7 @@ pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
 pub(crate) use limit_choice::LimitChoice;
 pub(crate) use preset::Preset;
 pub(crate) use queue::{Queue, QueueChoice, QueueOrder, QueueWord};
+pub(crate) use ready::{Ready, ReadyWhen, ReadyWord};
 pub(crate) use sticky::{SameSite, Secrets, Sticky};
 pub(crate) use worker_logs::{Compression, WorkerLogFile, WorkerLogFormat, WorkerLogs, WorkerLogsWord};
 
@@ -906,8 +908,8 @@ pub(crate) struct Workers {
     pub(crate) user: Option<String>,
     /// How workers are reached. Default: unix, with the preset `node` port.
     pub(crate) transport: Option<WorkerTransport>,
-    /// When a worker may get requests: `connect`, or `{ http: /path }`. Default: connect, with the preset `gunicorn`
-    /// `{ http: / }`.
+    /// When a worker may get requests: `connect`, `notify`, or a mapping such as `{ http: /healthz }`. Default: connect,
+    /// with the preset `gunicorn` `{ http: / }`.
     pub(crate) ready: Option<Ready>,
     /// From start to ready, at most. Default: 60s. Unit: duration.
     #[schemars(extend("default" = "60s"))]
@@ -983,33 +985,6 @@ pub(crate) enum WorkerTransport {
     Unix,
     /// A free port of 127.0.0.1 each, `{port}`.
     Port,
-}
-
-/// When a worker may get requests.
-#[derive(Debug, DeriveDeserialize, JsonSchema)]
-#[serde(untagged)]
-pub(crate) enum Ready {
-    /// A word.
-    Word(ReadyWord),
-    /// An HTTP request.
-    Http(ReadyHttp),
-}
-
-/// When a worker may get requests.
-#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum ReadyWord {
-    /// Once its address accepts a connection.
-    Connect,
-}
-
-/// An HTTP request that tells whether a worker may get requests.
-#[derive(Debug, DeriveDeserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ReadyHttp {
-    /// Path that is asked with GET; a status below 500 means ready. Required.
-    #[schemars(required, length(min = 1))]
-    pub(crate) http: Option<String>,
 }
 
 /// Deadlines towards an endpoint; none may be zero.

@@ -501,7 +501,7 @@ fn describe_mapping(name: &str) -> &'static str {
         "Backoff" => "waits between tries",
         "RetryBudget" => "a budget of retries",
         "RateLimitCost" => "a use of a rate limit",
-        "ReadyHttp" => "readiness by HTTP",
+        "ReadyWhen" => "readiness",
         "SiteFile" => "a site file",
         _ => "this mapping",
     }
@@ -519,7 +519,6 @@ fn example(name: &str, key: &str) -> Option<&'static str> {
         ("StaticServer", "address") => "address: \"127.0.0.1:8000\"",
         ("SiteTlsFiles", "certificate") => "certificate: fullchain.pem",
         ("SiteTlsFiles", "key") => "key: privkey.pem",
-        ("ReadyHttp", "http") => "http: /healthz",
         ("ConcurrencyLimit", "max") => "max: 10",
         ("RateLimit", "rate") => "rate: 10/s",
         ("RateLimitCost", "limit") => "limit: NAME",

@@ -199,7 +199,21 @@ fn endpoint_table(endpoints: &[Endpoint]) -> Table {
 
 fn worker_table(workers: &[Worker]) -> Table {
     let rows = workers.iter().map(|worker| {
-        let Worker { slot, pid, state, restarts, rss_bytes, generation, uptime_seconds, last_exit } = worker;
+        let Worker {
+            slot,
+            pid,
+            state,
+            restarts,
+            rss_bytes,
+            generation,
+            uptime_seconds,
+            last_exit,
+            says,
+            alive_seconds: _,
+            out,
+        } = worker;
+        let out = out.as_ref().map(|why| format!("out of rotation: {why}"));
+        let note = out.as_deref().or(says.as_deref());
         let uptime = uptime_seconds.map(|seconds| span(Duration::from_secs(seconds)));
         vec![
             Cell::number(slot),
@@ -210,10 +224,18 @@ fn worker_table(workers: &[Worker]) -> Table {
             Cell::number(generation),
             Cell::right(uptime.as_deref().unwrap_or("-")),
             Cell::text(last_exit.as_deref().unwrap_or("-")),
+            Cell::text(note.unwrap_or("-")),
         ]
     });
-    let heads = ["WORKER", "PID", "STATE", "RESTARTS", "MEMORY", "GENERATION", "UP", "LAST EXIT"];
-    Table::new("  ", &heads, rows.collect())
+    let heads = ["WORKER", "PID", "STATE", "RESTARTS", "MEMORY", "GENERATION", "UP", "LAST EXIT", "NOTE"];
+    // Few workers say anything.
+    let is_noted = workers.iter().any(|worker| worker.says.is_some() || worker.out.is_some());
+    let columns = heads.len() - usize::from(!is_noted);
+    let rows = rows.map(|mut row: Vec<Cell>| {
+        row.truncate(columns);
+        row
+    });
+    Table::new("  ", &heads[..columns], rows.collect())
 }
 
 fn mebibytes(bytes: u64) -> String {
@@ -374,6 +396,7 @@ mod tests {
                         generation: 2,
                         uptime_seconds: Some(65),
                         last_exit: Some("signal 9\x1b[2J".to_owned()),
+                        ..Worker::default()
                     },
                     Worker { slot: 1, state: "backoff".to_owned(), ..Worker::default() },
                 ],

@@ -232,6 +232,12 @@ pub struct Worker {
     pub uptime_seconds: Option<u64>,
     /// How the process before it ended, in words.
     pub last_exit: Option<String>,
+    /// How it is, in its own words.
+    pub says: Option<String>,
+    /// Seconds since it last said that it lives.
+    pub alive_seconds: Option<u64>,
+    /// Why it gets no requests although it is ready.
+    pub out: Option<String>,
 }
 
 /// What the last reload came to.

@@ -92,6 +92,10 @@ fn entry(event: &Event) -> Option<view::Event> {
             ms: Some(millis(change.in_state)),
             ..about(&change.worker, "transition")
         },
+        Event::Rotation { worker, out } => {
+            let name = if out.is_some() { "out_of_rotation" } else { "in_rotation" };
+            view::Event { message: out.clone(), ..about(worker, name) }
+        }
         Event::Failure(failure) => failed(failure, "failure"),
         Event::RestartFailed(failure) => failed(failure, "restart_failed"),
         Event::GenerationFailed { pool: _, generation, cause } => {

@@ -57,7 +57,18 @@ pub(crate) fn make_folder(folder: &Path, owner: Option<(u32, u32)>) -> Result<()
 
 /// The socket of one start, with no file there. Refused when the kernel could not take so long a path.
 pub(crate) fn unix(folder: &Path, worker: &WorkerId) -> Result<WorkerAddress, String> {
-    let path = folder.join(format!("{}.{}.{}.sock", worker.generation, worker.slot, worker.spawn));
+    let path = file(folder, worker, "sock")?;
+    remove_socket(&path);
+    Ok(WorkerAddress::Unix(path))
+}
+
+/// Where one start finds its notification socket.
+pub(crate) fn notify(folder: &Path, worker: &WorkerId) -> Result<PathBuf, String> {
+    file(folder, worker, "note")
+}
+
+fn file(folder: &Path, worker: &WorkerId, kind: &str) -> Result<PathBuf, String> {
+    let path = folder.join(format!("{}.{}.{}.{kind}", worker.generation, worker.slot, worker.spawn));
     let length = path.as_os_str().as_bytes().len();
     if length > LONGEST_PATH {
         let shown = path.display();
@@ -65,8 +76,7 @@ pub(crate) fn unix(folder: &Path, worker: &WorkerId) -> Result<WorkerAddress, St
             "socket path \"{shown}\" has {length} bytes, the kernel takes {LONGEST_PATH}; choose a shorter runtime folder"
         ));
     }
-    remove_socket(&path);
-    Ok(WorkerAddress::Unix(path))
+    Ok(path)
 }
 
 /// Removes a socket file, if there is one.

@@ -32,6 +32,14 @@ pub enum Event {
         /// Who.
         worker: WorkerId,
     },
+    /// A ready worker shall get no new requests for the time being, or may again; its process goes on. Comes between
+    /// `Ready` and `Drain` or `Gone`, as often as it changes.
+    Rotation {
+        /// Who.
+        worker: WorkerId,
+        /// Why it is out; `None` when it is back.
+        out: Option<String>,
+    },
     /// Its process is gone and its address void.
     Gone {
         /// Who.

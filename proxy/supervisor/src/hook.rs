@@ -115,7 +115,7 @@ impl Hook {
             }
             Readable::Output(stream) => self.read_output(stream, now, sink),
             // An exit is the supervisor's business, and nobody probes a hook.
-            Readable::Exit | Readable::Probe => {}
+            Readable::Exit | Readable::Notify | Readable::Probe => {}
         }
     }
 

@@ -207,7 +207,7 @@ fn whole_characters(bytes: &[u8]) -> usize {
 }
 
 /// Text that cannot move a terminal's cursor or forge a log line.
-fn printable(bytes: &[u8]) -> String {
+pub(crate) fn printable(bytes: &[u8]) -> String {
     if bytes.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
         // All of it is; the check above is the cheap one.
         return String::from_utf8_lossy(bytes).into_owned();

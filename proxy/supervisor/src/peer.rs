@@ -47,7 +47,8 @@ impl Expected {
         Err(format!("port {port} belongs to another process"))
     }
 
-    fn owns(&self, pid: i32) -> bool {
+    /// Whether a process is the worker's: its main process, of its session or group, or below it.
+    pub(crate) fn owns(&self, pid: i32) -> bool {
         pid == self.pid || self.processes().contains(&pid)
     }
 

@@ -18,9 +18,10 @@ use crate::launch::{Account, Launch};
 use crate::link::Link;
 use crate::output::{Line, LineSink, Output, OutputLine, Stream};
 use crate::peer::Expected;
-use crate::probe::Probe;
 use crate::process::{Process, Shim};
-use crate::state::Exit;
+use crate::readiness::notify::{Message, NotifySocket};
+use crate::readiness::{Gate, Recheck, Target};
+use crate::state::{Exit, Notice};
 use crate::template::Values;
 use crate::worker::{ExitStatus, WorkerAddress, WorkerId};
 
@@ -34,10 +35,11 @@ pub(crate) struct Surroundings {
     pub(crate) open_files: Option<u64>,
 }
 
-/// A launch and where it will be reached.
+/// A launch, where it will be reached, and where it may say how it is.
 pub(crate) struct Prepared {
     launch: Vec<u8>,
     address: WorkerAddress,
+    notify: Option<NotifySocket>,
 }
 
 impl Surroundings {
@@ -57,13 +59,22 @@ impl Surroundings {
             }
             WorkerTransport::Port => endpoint::port(is_taken)?,
         };
+        let notify = if spec.ready.is_notified() {
+            endpoint::make_folder(&folder, generation.owner)?;
+            Some(NotifySocket::bind(&endpoint::notify(&folder, worker)?, generation.owner)?)
+        } else {
+            None
+        };
         let (socket, port) = match &address {
             WorkerAddress::Unix(path) => (path.to_string_lossy().into_owned(), 0),
             WorkerAddress::Tcp(address) => (String::new(), address.port()),
         };
         let WorkerId { pool, slot, generation: number, .. } = worker;
         let values = Values { pool, slot: *slot, generation: *number, socket: &socket, port };
-        let environment = worker_environment(&self.environment, spec, &values, &address, &self.instance);
+        let mut environment = worker_environment(&self.environment, spec, &values, &address, &self.instance);
+        if let Some(notify) = &notify {
+            environment.insert("NOTIFY_SOCKET".into(), notify.path().into());
+        }
         let account = spec.user.clone().map(|user| Account { user, kept: spec.env.keys().cloned().collect() });
         let launch = Launch {
             argv: spec.command.iter().map(|word| values.expand(word)).collect(),
@@ -75,7 +86,7 @@ impl Surroundings {
             parent: std::process::id().cast_signed(),
         };
         let launch = serde_json::to_vec(&launch).map_err(|error| format!("launch: {error}"))?;
-        Ok(Prepared { launch, address })
+        Ok(Prepared { launch, address, notify })
     }
 }
 
@@ -85,7 +96,17 @@ pub(crate) enum Readable {
     Exit,
     Link,
     Output(Stream),
+    Notify,
     Probe,
+}
+
+/// What a worker is found to be, or says.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// It may get requests.
+    Ready,
+    /// Something else.
+    Notice(Notice),
 }
 
 /// A worker's process and what we hold of it.
@@ -98,12 +119,19 @@ pub(crate) struct Spawn {
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     output: Output,
-    probe: Option<Probe>,
+    /// Until it is ready.
+    gate: Option<Gate>,
+    /// From then on, if it is asked again.
+    recheck: Option<Recheck>,
+    notify: Option<NotifySocket>,
+    /// What was heard since the last look.
+    news: Vec<News>,
     killed: bool,
 }
 
 impl Spawn {
     pub(crate) fn new(id: WorkerId, shim: Shim, prepared: Prepared, generation: Arc<Frozen>) -> Self {
+        let gate = Gate::new(&generation.spec.ready);
         Self {
             id,
             address: prepared.address,
@@ -113,7 +141,10 @@ impl Spawn {
             stdout: Some(shim.stdout),
             stderr: Some(shim.stderr),
             output: Output::default(),
-            probe: None,
+            gate: Some(gate),
+            recheck: None,
+            notify: prepared.notify,
+            news: Vec::new(),
             killed: false,
         }
     }
@@ -152,14 +183,18 @@ impl Spawn {
         let output = [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)].into_iter().filter_map(
             |(stream, pipe)| pipe.as_ref().map(|pipe| (Readable::Output(stream), pipe.as_fd(), PollFlags::IN)),
         );
-        let probe = self.probe.as_ref().and_then(Probe::interest).map(|(fd, flags)| (Readable::Probe, fd, flags));
-        exit.into_iter().chain(link).chain(output).chain(probe)
+        let notify = self.notify.as_ref().map(|notify| (Readable::Notify, notify.socket().as_fd(), PollFlags::IN));
+        let gate = self.gate.iter().flat_map(Gate::interests);
+        let probes = gate.chain(self.recheck.iter().flat_map(Recheck::interests));
+        let probes = probes.map(|(socket, flags)| (Readable::Probe, socket, flags));
+        exit.into_iter().chain(link).chain(output).chain(notify).chain(probes)
     }
 
     /// When [`Spawn::advance`] has something to do although no descriptor has.
     pub(crate) fn deadline(&self) -> Option<Duration> {
-        let probe = self.probe.as_ref().map(Probe::deadline);
-        probe.into_iter().chain(self.output.deadline()).min()
+        let gate = self.gate.as_ref().and_then(Gate::deadline);
+        let recheck = self.recheck.as_ref().map(Recheck::deadline);
+        gate.into_iter().chain(recheck).chain(self.output.deadline()).min()
     }
 
     /// Looks at a descriptor that has something to say.
@@ -167,20 +202,60 @@ impl Spawn {
         match readable {
             Readable::Link => self.go_on_linking(now),
             Readable::Output(stream) => self.read_output(stream, now, sink),
+            Readable::Notify => self.hear_notices(),
             // An exit is the supervisor's business, a probe goes on in `advance`.
             Readable::Exit | Readable::Probe => {}
         }
     }
 
-    /// Goes on with what time or a probe's socket allows. True when the worker has just become ready.
-    pub(crate) fn advance(&mut self, now: Duration, sink: &mut dyn FnMut(OutputLine)) -> bool {
-        let Self { id, process, output, .. } = self;
-        output.flush(now, &mut tag(id, process, sink));
-        let is_ready = self.probe.as_mut().is_some_and(|probe| probe.advance(now));
-        if is_ready {
-            self.probe = None;
+    /// Goes on with what time or a probe's socket allows, and tells what is new.
+    pub(crate) fn advance(&mut self, now: Duration, sink: &mut dyn FnMut(OutputLine)) -> Vec<News> {
+        let Self { id, process, output, gate, .. } = self;
+        output.flush(now, &mut tag(id, process, gate, sink));
+        if self.gate.as_mut().is_some_and(|gate| gate.advance(now)) {
+            self.gate = None;
+            self.news.push(News::Ready);
+            let spec = &self.generation.spec;
+            let recheck = |every| Recheck::new(&spec.ready, self.target(), every, now);
+            self.recheck = spec.ready_interval.map(recheck);
         }
-        is_ready
+        if let Some(turn) = self.recheck.as_mut().and_then(|recheck| recheck.advance(now)) {
+            self.news.push(News::Notice(Notice::Rotation(turn.err())));
+        }
+        std::mem::take(&mut self.news)
+    }
+
+    /// What the worker says itself.
+    fn hear_notices(&mut self) {
+        let Some(notify) = &self.notify else { return };
+        let (messages, has_stranger) = notify.receive(&self.target().expected);
+        if has_stranger {
+            tracing::warn!(worker = %self.id, "another process has sent to the worker's NOTIFY_SOCKET; it was not heard");
+        }
+        for message in messages {
+            let notice = match message {
+                Message::Ready => {
+                    if let Some(gate) = &mut self.gate {
+                        gate.notified();
+                    }
+                    continue;
+                }
+                Message::Stopping => {
+                    // Whatever it answers from now on.
+                    self.recheck = None;
+                    Notice::Rotation(Some("it says that it is stopping".to_owned()))
+                }
+                Message::Watchdog => Notice::Alive,
+                Message::Status(text) => Notice::Status(text),
+                Message::Extend(time) => Notice::ExtendBoot(time),
+            };
+            self.news.push(News::Notice(notice));
+        }
+    }
+
+    fn target(&self) -> Target {
+        let expected = Expected { pid: self.process.pid(), uid: self.uid() };
+        Target { address: self.address.clone(), expected }
     }
 
     /// Reads everything that is left after the process has ended: the shim's failure or what the probe last saw, and the
@@ -190,10 +265,10 @@ impl Spawn {
         for stream in [Stream::Stdout, Stream::Stderr] {
             self.read_output(stream, now, sink);
         }
-        let Self { id, process, output, .. } = self;
-        output.finish(now, &mut tag(id, process, sink));
+        let Self { id, process, output, gate, .. } = self;
+        output.finish(now, &mut tag(id, process, gate, sink));
         let message = self.link.failure();
-        let not_ready = self.probe.as_ref().map(|probe| format!("not ready: {}", probe.last_failure()));
+        let not_ready = self.gate.as_ref().map(|gate| format!("not ready: {}", gate.missing()));
         Exit { status, oom: false, message, not_ready, last_lines: self.output.tail() }
     }
 
@@ -208,9 +283,10 @@ impl Spawn {
     /// The command runs once the link has closed without a text; from then on it is asked whether it is ready.
     fn go_on_linking(&mut self, now: Duration) {
         if self.link.go_on() && self.link.failure().is_none() {
-            let expected = Expected { pid: self.process.pid(), uid: self.uid() };
-            let readiness = &self.generation.spec.ready;
-            self.probe = Some(Probe::new(self.address.clone(), readiness, expected, now));
+            let target = self.target();
+            if let Some(gate) = &mut self.gate {
+                gate.begin(target, now);
+            }
         }
     }
 
@@ -219,12 +295,12 @@ impl Spawn {
     }
 
     fn read_output(&mut self, stream: Stream, now: Duration, sink: &mut dyn FnMut(OutputLine)) {
-        let Self { id, process, output, stdout, stderr, .. } = self;
+        let Self { id, process, output, gate, stdout, stderr, .. } = self;
         let pipe = match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
         };
-        read_pipe(pipe, stream, output, now, &mut tag(id, process, sink));
+        read_pipe(pipe, stream, output, now, &mut tag(id, process, gate, sink));
     }
 }
 
@@ -250,8 +326,16 @@ pub(crate) fn read_pipe(
     }
 }
 
-fn tag<'a>(id: &'a WorkerId, process: &'a Process, sink: &'a mut dyn FnMut(OutputLine)) -> impl FnMut(Line) + 'a {
+fn tag<'a>(
+    id: &'a WorkerId,
+    process: &'a Process,
+    gate: &'a mut Option<Gate>,
+    sink: &'a mut dyn FnMut(OutputLine),
+) -> impl FnMut(Line) + 'a {
     move |Line { stream, text, continued, dropped }| {
+        if let Some(gate) = gate {
+            gate.line(&text);
+        }
         sink(OutputLine {
             pool: id.pool.clone(),
             slot: Some(id.slot),

@@ -7,6 +7,7 @@
 
 mod deploy;
 mod generation;
+mod notice;
 mod pool;
 mod view;
 mod worker;
@@ -26,6 +27,7 @@ use crate::event::Event;
 use crate::hook::HookId;
 use crate::progress::ProgressBySpawn;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId};
+pub use notice::Notice;
 use pool::Pool;
 
 /// What the state is told.
@@ -46,6 +48,13 @@ pub enum Input {
         worker: WorkerId,
         /// Where it is reached.
         address: WorkerAddress,
+    },
+    /// A worker says something, or was found out about.
+    Notice {
+        /// Who.
+        worker: WorkerId,
+        /// What.
+        notice: Notice,
     },
     /// A worker's process has ended, or could not be started.
     Exited {
@@ -257,6 +266,9 @@ impl State {
             }
             Input::Ready { worker, address } => {
                 self.in_pool(now, &worker.pool.clone(), out, |pool, turn| pool.became_ready(&worker, address, turn));
+            }
+            Input::Notice { worker, notice } => {
+                self.in_pool(now, &worker.pool.clone(), out, |pool, turn| pool.noticed(&worker, notice, turn));
             }
             Input::Exited { worker, exit } => {
                 self.in_pool(now, &worker.pool.clone(), out, |pool, turn| pool.exited(&worker, exit, turn));

@@ -129,6 +129,12 @@ pub struct WorkerStatus {
     pub address: Option<WorkerAddress>,
     /// Why it leaves once another one serves in its place.
     pub replaced_for: Option<ExitReason>,
+    /// How it is, in its own words (`STATUS=` on its notification socket).
+    pub says: Option<String>,
+    /// When it last said that it lives (`WATCHDOG=1`).
+    pub alive: Option<SystemTime>,
+    /// Why it gets no requests although it is ready.
+    pub out: Option<String>,
     /// How often its slot was started again, after a failure or by an operator.
     pub restarts: u64,
     /// How the slot's worker before it ended.

@@ -20,7 +20,7 @@ use crate::hook::{Hook, HookId};
 use crate::oom::OomKills;
 use crate::process::{self, PipeRoom, Process, Shim};
 use crate::sampling::Sampling;
-use crate::spawn::{Readable, Spawn, Surroundings};
+use crate::spawn::{News, Readable, Spawn, Surroundings};
 use crate::state::{Action, Exit, Input, State};
 use crate::stray;
 use crate::worker::{ExitStatus, WorkerId};
@@ -187,9 +187,14 @@ impl Supervisor {
         for number in numbers {
             let now = self.now();
             let Some(running) = self.spawns.get_mut(&number) else { continue };
-            if running.advance(now, &mut *self.options.output) {
-                let (worker, address) = (running.id().clone(), running.address().clone());
-                self.feed(Input::Ready { worker, address });
+            let news = running.advance(now, &mut *self.options.output);
+            let (worker, address) = (running.id().clone(), running.address().clone());
+            for news in news {
+                let worker = worker.clone();
+                self.feed(match news {
+                    News::Ready => Input::Ready { worker, address: address.clone() },
+                    News::Notice(notice) => Input::Notice { worker, notice },
+                });
             }
         }
     }

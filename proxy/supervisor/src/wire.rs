@@ -1,6 +1,7 @@
 //! A pool's spec as JSON, for commands that come over a wire. The model itself is never (de)serialised.
 
 mod deploy;
+mod readiness;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ mod recycle;
 mod restart;
 
 use crate::command::PoolSpec;
+use readiness::Readiness;
 
 /// JSON form of [`PoolSpec`].
 #[derive(Clone, Serialize, Deserialize)]
@@ -30,6 +32,8 @@ pub(crate) struct Pool {
     env_secret: Vec<String>,
     user: Option<String>,
     ready: Readiness,
+    #[serde(default)]
+    ready_interval_ms: Option<u64>,
     boot_timeout_ms: u64,
     drain_timeout_ms: u64,
     stop_timeout_ms: u64,
@@ -65,13 +69,6 @@ enum EnvInherit {
     Only(Vec<String>),
 }
 
-#[derive(Clone, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Readiness {
-    Connect,
-    Http(String),
-}
-
 impl From<PoolSpec> for Pool {
     fn from(pool: PoolSpec) -> Self {
         let model::WorkerSpec {
@@ -84,6 +81,7 @@ impl From<PoolSpec> for Pool {
             env_secret,
             user,
             ready,
+            ready_interval,
             boot_timeout,
             drain_timeout,
             stop_timeout,
@@ -114,10 +112,8 @@ impl From<PoolSpec> for Pool {
             },
             env_secret,
             user,
-            ready: match ready {
-                model::Readiness::Connect => Readiness::Connect,
-                model::Readiness::Http(path) => Readiness::Http(path),
-            },
+            ready: ready.into(),
+            ready_interval_ms: ready_interval.map(milliseconds),
             boot_timeout_ms: milliseconds(boot_timeout),
             drain_timeout_ms: milliseconds(drain_timeout),
             stop_timeout_ms: milliseconds(stop_timeout),
@@ -152,10 +148,8 @@ impl From<Pool> for PoolSpec {
                 },
                 env_secret: pool.env_secret,
                 user: pool.user,
-                ready: match pool.ready {
-                    Readiness::Connect => model::Readiness::Connect,
-                    Readiness::Http(path) => model::Readiness::Http(path),
-                },
+                ready: pool.ready.into(),
+                ready_interval: pool.ready_interval_ms.map(Duration::from_millis),
                 boot_timeout: Duration::from_millis(pool.boot_timeout_ms),
                 drain_timeout: Duration::from_millis(pool.drain_timeout_ms),
                 stop_timeout: Duration::from_millis(pool.stop_timeout_ms),

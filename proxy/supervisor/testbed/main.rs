@@ -2,17 +2,22 @@
 //! argument, commands come in on standard input and events and output go out on standard output, one JSON value a line.
 //! The end of its input is a shutdown.
 //!
+//! As `supervisor-testbed notify <text>` it sends the text to `NOTIFY_SOCKET` and waits until it was taken, as
+//! `systemd-notify` does.
+//!
 //! As `supervisor-testbed worker <socket path | port> [status file]` it is a worker: it answers every request with the
 //! status in the file, 200 without one, and prints a line for each.
 
 use std::ffi::OsString;
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, IoSlice, Read, Write};
 use std::net::TcpListener;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 use tidegate_supervisor::{
     Command, Event, Progress, ProgressBySpawn, Reexec, SupervisorOptions, guardian_main, shim_main, start,
@@ -29,6 +34,9 @@ fn main() -> ExitCode {
     }
     if argument == "worker" {
         return work(&std::env::args_os().skip(2).collect::<Vec<_>>());
+    }
+    if argument == "notify" {
+        return ExitCode::from(u8::from(notify(&std::env::args().nth(2).unwrap_or_default()).is_err()));
     }
     // A sink with a defect, for the test that the supervisor outlives one.
     let mut panics = std::env::var_os("PANIC_ONCE").is_some();
@@ -90,6 +98,23 @@ fn work(arguments: &[OsString]) -> ExitCode {
             .map(|listener| listener.incoming().flatten().for_each(|connection| answer(connection, rest.first()))),
     };
     ExitCode::from(u8::from(served.is_err()))
+}
+
+/// A descriptor goes along with the second datagram; its other end is closed when that has been read.
+fn notify(text: &str) -> std::io::Result<()> {
+    let path = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    socket.send(text.as_bytes())?;
+    let (reader, writer) = rustix::pipe::pipe()?;
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [writer.as_fd()];
+    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    sendmsg(&socket, &[IoSlice::new(b"BARRIER=1")], &mut ancillary, SendFlags::empty())?;
+    drop(writer);
+    rustix::io::read(&reader, &mut [0; 1])?;
+    Ok(())
 }
 
 fn answer(mut connection: impl Read + Write, status_file: Option<&OsString>) {

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::preset::{self, Given, Recipe};
+use super::ready::Ready;
 use super::{Scene, account, file_path, keep};
 use crate::fault::Code;
-use crate::model::{EnvInherit, Preset, Readiness, Template, WorkerCount, WorkerLogFile, WorkerSpec, WorkerTransport};
+use crate::model::{EnvInherit, Preset, Template, WorkerCount, WorkerLogFile, WorkerSpec, WorkerTransport};
 use crate::raw;
 use crate::report::Report;
 use crate::suggest::did_you_mean;
@@ -74,11 +75,12 @@ pub(super) fn workers(
     usage.check_address(spot, report);
     let user_spot = spot.key("user");
     let user = user.map(|name| account(name, user_spot, report));
-    let ready = ready.map(|ready| readiness(ready, spot.key("ready"), report));
+    let ready = ready.map(|ready| super::ready::ready(ready, spot.key("ready"), report));
     let env_inherit = inherit(env_inherit, spot.key("env_inherit"), report);
     let cwd = cwd.map(|cwd| file_path(&cwd, spot.key("cwd"), report));
     let log = super::worker_logs::worker_logs(logs, spot.key("logs"), report);
     let expansion = expansion?;
+    let ready = transpose(ready)?.unwrap_or(Ready { when: expansion.ready, interval: None });
     let spec = WorkerSpec {
         command: expansion.command,
         count: worker_count(count),
@@ -88,7 +90,8 @@ pub(super) fn workers(
         env_inherit: env_inherit?,
         env_secret: scene.variables.iter().filter(|name| !is_common(name)).cloned().collect(),
         user: transpose(user)?,
-        ready: transpose(ready)?.unwrap_or(expansion.ready),
+        ready: ready.when,
+        ready_interval: ready.interval,
         boot_timeout: boot_timeout.map_or(Duration::from_secs(60), |time| time.0),
         drain_timeout: drain_timeout.map_or(Duration::from_secs(30), |time| time.0),
         stop_timeout: stop_timeout.map_or(Duration::from_secs(10), |time| time.0),
@@ -276,20 +279,6 @@ fn inherit(raw: Option<raw::EnvInherit>, spot: Spot<'_>, report: &mut Report) ->
                 variable_name(&name, spot, report).then_some(name)
             });
             (sound.len() == count).then_some(EnvInherit::Only(sound))
-        }
-    }
-}
-
-fn readiness(raw: raw::Ready, spot: Spot<'_>, report: &mut Report) -> Option<Readiness> {
-    match raw {
-        raw::Ready::Word(raw::ReadyWord::Connect) => Some(Readiness::Connect),
-        raw::Ready::Http(raw::ReadyHttp { http }) => {
-            let path = http?;
-            let is_target = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-            if is_target {
-                return Some(Readiness::Http(path));
-            }
-            keep(Err(Reason::new("is not a path", "write http: /healthz")), &path, spot.key("http"), report)
         }
     }
 }

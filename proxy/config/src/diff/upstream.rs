@@ -209,6 +209,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         env_secret,
         user,
         ready,
+        ready_interval,
         boot_timeout,
         drain_timeout,
         stop_timeout,
@@ -228,7 +229,10 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
     }
     replace.debug("env_inherit", env_inherit, &new.env_inherit);
     replace.compare("user", user, &new.user, optional);
-    replace.debug("ready", ready, &new.ready);
+    replace.compare("ready", ready, &new.ready, ToString::to_string);
+    replace.compare("ready.interval", ready_interval, &new.ready_interval, |time| {
+        time.map_or_else(|| "never".to_owned(), format_duration)
+    });
 
     let mut live = Settings::default();
     live.compare("count", count, &new.count, |count| match count {

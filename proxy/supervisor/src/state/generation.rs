@@ -38,6 +38,7 @@ impl Generation {
             env_secret,
             user,
             ready,
+            ready_interval,
             boot_timeout: _,
             drain_timeout: _,
             stop_timeout: _,
@@ -56,5 +57,6 @@ impl Generation {
             && own.env_secret == *env_secret
             && own.user == *user
             && own.ready == *ready
+            && own.ready_interval == *ready_interval
     }
 }

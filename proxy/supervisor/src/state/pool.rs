@@ -384,13 +384,13 @@ impl Pool {
     }
 
     pub(super) fn ready(&self) -> u32 {
-        let ready = self.workers.iter().filter(|worker| worker.state == WorkerState::Ready).count();
+        let ready = self.workers.iter().filter(|worker| worker.serves()).count();
         u32::try_from(ready).unwrap_or(u32::MAX)
     }
 
     /// Whether somebody serves in every slot.
     fn is_complete(&self) -> bool {
-        let serves = |slot| self.in_slot(slot).any(|worker| worker.state == WorkerState::Ready);
+        let serves = |slot| self.in_slot(slot).any(Worker::serves);
         self.slots().all(serves)
     }
 
@@ -415,7 +415,7 @@ impl Pool {
         self.workers.iter().filter(move |worker| worker.id.slot == slot)
     }
 
-    fn worker(&mut self, id: &WorkerId) -> Option<&mut Worker> {
+    pub(super) fn worker(&mut self, id: &WorkerId) -> Option<&mut Worker> {
         self.workers.iter_mut().find(|worker| worker.id == *id)
     }
 

@@ -5,6 +5,7 @@ mod deploys;
 mod failures;
 mod generations;
 mod life;
+mod notices;
 mod operator;
 mod preparation;
 mod recycle;

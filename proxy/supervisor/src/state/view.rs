@@ -77,6 +77,9 @@ fn worker_status(pool: &Pool, worker: &Worker, epoch: SystemTime) -> WorkerStatu
         started: worker.spawned_at.map(at),
         address: worker.address.clone(),
         replaced_for: worker.successor_wanted,
+        says: worker.says.clone(),
+        alive: worker.alive_at.map(at),
+        out: worker.out.clone(),
         restarts: slot.map_or(0, |slot| slot.restarts),
         last_exit: last_exit(pool, worker.id.slot, epoch),
     }

@@ -33,6 +33,14 @@ pub(super) struct Worker {
     /// Why it shall leave once another one serves in its place.
     pub(super) successor_wanted: Option<ExitReason>,
     pub(super) wear: Wear,
+    /// How it is, in its own words.
+    pub(super) says: Option<String>,
+    /// When it last said that it lives.
+    pub(super) alive_at: Option<Duration>,
+    /// Why it gets no requests although it is ready.
+    pub(super) out: Option<String>,
+    /// Its boot may take until then, if that is longer than the pool allows.
+    pub(super) boot_until: Option<Duration>,
     killed: bool,
 }
 
@@ -50,8 +58,17 @@ impl Worker {
             purpose: None,
             successor_wanted: None,
             wear,
+            says: None,
+            alive_at: None,
+            out: None,
+            boot_until: None,
             killed: false,
         }
+    }
+
+    /// Whether requests go to it.
+    pub(super) fn serves(&self) -> bool {
+        self.state == WorkerState::Ready && self.out.is_none()
     }
 
     pub(super) fn start(&mut self, turn: &mut Turn<'_>) {
@@ -115,7 +132,9 @@ impl Worker {
     /// When [`Worker::expire`] has something to do.
     pub(super) fn deadline(&self, timeouts: &Timeouts, bound: Option<Bound>) -> Option<Duration> {
         let own = match self.state {
-            WorkerState::Starting | WorkerState::Warming => return Some(self.since.saturating_add(timeouts.boot)),
+            WorkerState::Starting | WorkerState::Warming => {
+                return Some(self.since.saturating_add(timeouts.boot)).max(self.boot_until);
+            }
             WorkerState::Draining => self.since.saturating_add(timeouts.drain),
             WorkerState::Stopping if !self.killed => self.since.saturating_add(timeouts.stop),
             _ => return None,

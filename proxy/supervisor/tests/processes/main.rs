@@ -7,5 +7,6 @@ mod launch;
 mod life;
 mod output;
 mod pre_start;
+mod readiness;
 mod recycle;
 mod survivors;

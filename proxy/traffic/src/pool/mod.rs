@@ -13,6 +13,7 @@ mod gate;
 pub mod key;
 pub mod lease;
 pub mod queue;
+mod rotation;
 pub mod servers;
 pub mod sticky;
 pub mod symptom;

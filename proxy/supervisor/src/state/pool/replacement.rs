@@ -3,7 +3,6 @@
 use super::Pool;
 use crate::state::Turn;
 use crate::state::worker::Worker;
-use crate::worker::WorkerState;
 
 impl Pool {
     /// Retires those whose successor serves, and begins with the next one if nothing else is being replaced.
@@ -14,7 +13,7 @@ impl Pool {
         }
         for at in 0..self.workers.len() {
             let Some(reason) = self.workers[at].successor_wanted else { continue };
-            if self.successor(&self.workers[at]).is_some_and(|worker| worker.state == WorkerState::Ready) {
+            if self.successor(&self.workers[at]).is_some_and(Worker::serves) {
                 self.workers[at].retire(reason, turn);
             }
         }

@@ -155,7 +155,7 @@ impl Pool {
     }
 
     fn has_proven_canary(&self, now: Duration) -> bool {
-        let is_ready = |worker: &&Worker| worker.state == WorkerState::Ready;
+        let is_ready = |worker: &&Worker| worker.serves();
         let is_alone = self.workers.iter().filter(is_ready).all(|worker| worker.id.generation == self.target);
         let mut canaries = self.workers.iter().filter(is_ready).filter(|worker| worker.id.generation == self.target);
         canaries.any(|worker| is_alone || self.proven_at(worker).is_some_and(|at| at <= now))
@@ -169,7 +169,7 @@ impl Pool {
     /// When a worker of the target that is in service will have proven itself: at once unless there is something to fall
     /// back to.
     pub(super) fn proven_at(&self, worker: &Worker) -> Option<Duration> {
-        let is_target = worker.id.generation == self.target && worker.state == WorkerState::Ready;
+        let is_target = worker.id.generation == self.target && worker.serves();
         let patience = if self.fallback.is_some() { self.policy.min_ready } else { Duration::ZERO };
         worker.ready_at.filter(|_| is_target).map(|at| at.saturating_add(patience))
     }

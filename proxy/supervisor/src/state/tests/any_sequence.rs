@@ -13,8 +13,8 @@ use super::world::{World, release, seconds, wanted_slots};
 use crate::command::{Command, PoolSpec};
 use crate::event::Event;
 use crate::progress::Progress;
-use crate::state::Input;
-use crate::status::GenerationState;
+use crate::state::{Input, Notice};
+use crate::status::{GenerationState, WorkerStatus};
 use crate::worker::{ExitStatus, WorkerState};
 
 #[derive(Debug, Clone)]
@@ -30,6 +30,7 @@ enum Step {
     Exit(usize, ExitStatus),
     Drained(usize),
     HookEnd(usize, ExitStatus),
+    Notice(usize, Notice),
     FailStarts(u32),
     /// Workers are recycled from now on.
     Limit,
@@ -77,6 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any::<usize>(), status()).prop_map(|(which, status)| Step::Exit(which, status)),
         2 => (any::<usize>(), status()).prop_map(|(which, status)| Step::HookEnd(which, status)),
         3 => any::<usize>().prop_map(Step::Drained),
+        2 => (any::<usize>(), notice()).prop_map(|(which, notice)| Step::Notice(which, notice)),
         1 => (0..3_u32).prop_map(Step::FailStarts),
         2 => Just(Step::Limit),
         1 => (0..3_u8).prop_map(Step::FinalCode),
@@ -84,6 +86,16 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (proptest::option::of(0..100_u64), any::<usize>(), 0..120_u64, 0..60_u64)
             .prop_map(|(room, which, one, others)| Step::Memory(room, which, one, others)),
         6 => prop_oneof![0..300_u64, 0..5_000_u64, 0..90_000_u64].prop_map(Step::Pass),
+    ]
+}
+
+fn notice() -> impl Strategy<Value = Notice> {
+    prop_oneof![
+        Just(Notice::Rotation(Some("status 503".to_owned()))),
+        Just(Notice::Rotation(None)),
+        (0..90_u64).prop_map(|time| Notice::ExtendBoot(seconds(time))),
+        Just(Notice::Status("fine".to_owned())),
+        Just(Notice::Alive),
     ]
 }
 
@@ -140,6 +152,11 @@ fn take(world: &mut World, step: &Step) {
             let rss = world.processes.keys().map(weight).collect();
             world.feed(Input::Memory { room: *room, rss });
         }
+        Step::Notice(which, notice) => {
+            if let Some(id) = pick(world, *which) {
+                world.notice(&id, notice.clone());
+            }
+        }
         Step::FailStarts(count) => world.failing_starts = *count,
         Step::Pass(milliseconds) => world.pass(Duration::from_millis(*milliseconds)),
     }
@@ -169,7 +186,8 @@ fn check_converged(world: &World) {
     for pool in world.status() {
         let slots: Vec<u32> = pool.workers.iter().map(|worker| worker.id.slot).collect();
         assert_eq!(slots, wanted_slots(&pool), "{pool:#?}");
-        assert!(pool.workers.iter().all(|worker| worker.state == WorkerState::Ready), "{pool:#?}");
+        let serves = |worker: &WorkerStatus| worker.state == WorkerState::Ready && worker.out.is_none();
+        assert!(pool.workers.iter().all(serves), "{pool:#?}");
         let mixed = pool.workers.iter().any(|worker| worker.id.generation != pool.workers[0].id.generation);
         let failed = pool.generations.iter().any(|generation| generation.state == GenerationState::Failed);
         assert!(failed || !mixed, "{pool:#?}");

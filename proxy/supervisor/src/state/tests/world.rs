@@ -10,7 +10,7 @@ use tidegate_config::model::{DeployPolicy, DeployStrategy, Portion, WorkerCount,
 use crate::command::{Command, PoolSpec};
 use crate::event::{Event, Failure, Transition};
 use crate::hook::HookId;
-use crate::state::{Action, Exit, Input, Limits, State};
+use crate::state::{Action, Exit, Input, Limits, Notice, State};
 use crate::status::{PoolState, PoolStatus};
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 
@@ -37,6 +37,8 @@ pub(super) struct World {
     states: BTreeMap<u64, WorkerState>,
     routed: BTreeSet<u64>,
     draining: BTreeSet<u64>,
+    /// Ready ones that get no requests.
+    pub(super) out: BTreeSet<u64>,
     /// How pools shall be.
     pub(super) wanted: BTreeMap<Arc<str>, WorkerSpec>,
     /// Most workers with a process that a pool may have, those that leave not counted.
@@ -65,6 +67,7 @@ impl World {
             states: BTreeMap::new(),
             routed: BTreeSet::new(),
             draining: BTreeSet::new(),
+            out: BTreeSet::new(),
             wanted: BTreeMap::new(),
             most: BTreeMap::new(),
             ended: BTreeSet::new(),
@@ -120,6 +123,10 @@ impl World {
         self.feed(Input::Ready { worker: id.clone(), address });
     }
 
+    pub(super) fn notice(&mut self, id: &WorkerId, notice: Notice) {
+        self.feed(Input::Notice { worker: id.clone(), notice });
+    }
+
     pub(super) fn exit(&mut self, id: &WorkerId, status: ExitStatus) {
         if let Some(process) = self.processes.get_mut(&id.spawn) {
             process.has_ended = true;
@@ -166,6 +173,10 @@ impl World {
             }
             self.boot_all();
             self.end_leaving();
+            while let Some(spawn) = self.out.first().copied() {
+                let id = self.processes[&spawn].id.clone();
+                self.notice(&id, Notice::Rotation(None));
+            }
             if let Some(spawn) = self.draining.first().copied() {
                 let id = self.processes[&spawn].id.clone();
                 self.command(Command::Drained { worker: id });
@@ -348,12 +359,20 @@ impl World {
                 assert!(!process.has_ended && !process.killed && !process.stopped);
                 assert!(self.routed.insert(worker.spawn), "{worker} is announced twice");
             }
+            Event::Rotation { worker, out } => {
+                assert!(self.routed.contains(&worker.spawn) && !self.draining.contains(&worker.spawn));
+                let changed =
+                    if out.is_some() { self.out.insert(worker.spawn) } else { self.out.remove(&worker.spawn) };
+                assert!(changed, "{worker} is told twice that {out:?}");
+            }
             Event::Drain { worker } => {
+                self.out.remove(&worker.spawn);
                 assert!(self.routed.contains(&worker.spawn) && self.draining.insert(worker.spawn));
             }
             Event::Gone { worker } => {
                 assert!(self.routed.remove(&worker.spawn), "{worker} was not announced");
                 self.draining.remove(&worker.spawn);
+                self.out.remove(&worker.spawn);
             }
             Event::DeployEnded(end) => {
                 assert!(self.ended.insert((end.pool.clone(), end.generation)), "{end:?} comes twice");

@@ -1,4 +1,4 @@
-//! Readiness of one worker: connect, perhaps ask, try again later. Never waits: whoever polls calls [`Probe::advance`]
+//! One question to a worker: connect, perhaps ask, try again later. Never waits: whoever polls calls [`Probe::advance`]
 //! when its socket or its deadline is due.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -10,8 +10,8 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
     sockopt::socket_error,
 };
-use tidegate_config::model::Readiness;
 
+use super::Target;
 use crate::peer::Expected;
 use crate::worker::WorkerAddress;
 
@@ -24,7 +24,7 @@ pub(crate) struct Probe {
     delay: Duration,
     next_at: Duration,
     attempt: Option<Attempt>,
-    last_failure: String,
+    last_failure: Option<String>,
 }
 
 #[derive(Debug)]
@@ -48,13 +48,11 @@ enum Progress {
 }
 
 impl Probe {
-    pub(crate) fn new(address: WorkerAddress, readiness: &Readiness, expected: Expected, now: Duration) -> Self {
-        let request = match readiness {
-            Readiness::Connect => None,
-            Readiness::Http(path) => Some(request(path)),
-        };
-        let last_failure = "not tried".to_owned();
-        Self { address, request, expected, delay: FIRST_DELAY, next_at: now, attempt: None, last_failure }
+    /// Connects, and asks for a path if there is one.
+    pub(crate) fn new(target: &Target, path: Option<&str>, now: Duration) -> Self {
+        let Target { address, expected } = target.clone();
+        let request = path.map(request);
+        Self { address, request, expected, delay: FIRST_DELAY, next_at: now, attempt: None, last_failure: None }
     }
 
     /// The socket to poll, and for what.
@@ -74,7 +72,12 @@ impl Probe {
 
     /// Why the last try failed.
     pub(crate) fn last_failure(&self) -> String {
-        format!("{}: {}", self.address, self.last_failure)
+        format!("{}: {}", self.address, self.last_failure.as_deref().unwrap_or("not tried"))
+    }
+
+    /// Whether a try has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.last_failure.is_some()
     }
 
     /// Goes on as far as it can. True once the worker is ready.
@@ -96,7 +99,7 @@ impl Probe {
     }
 
     fn fail(&mut self, problem: String, now: Duration) {
-        self.last_failure = problem;
+        self.last_failure = Some(problem);
         self.next_at = now + self.delay;
         self.delay = (self.delay * 2).min(LONGEST_DELAY);
     }
@@ -231,14 +234,14 @@ mod tests {
         }
     }
 
-    fn probe(address: WorkerAddress, readiness: &Readiness) -> Probe {
+    fn probe(address: WorkerAddress) -> Probe {
         let expected = Expected { pid: std::process::id().cast_signed(), uid: rustix::process::getuid().as_raw() };
-        Probe::new(address, readiness, expected, Duration::ZERO)
+        Probe::new(&Target { address, expected }, None, Duration::ZERO)
     }
 
     #[test]
     fn tries_come_after_100_ms_doubling_to_a_second() {
-        let mut probe = probe(WorkerAddress::Unix("/nonexistent/socket".into()), &Readiness::Connect);
+        let mut probe = probe(WorkerAddress::Unix("/nonexistent/socket".into()));
         let mut at = Vec::new();
         for _ in 0..6 {
             let now = probe.deadline();
@@ -254,7 +257,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("s");
         let _listener = std::os::unix::net::UnixListener::bind(&path).expect("bind");
-        let mut probe = probe(WorkerAddress::Unix(path), &Readiness::Connect);
+        let mut probe = probe(WorkerAddress::Unix(path));
         assert!(probe.advance(Duration::ZERO), "{}", probe.last_failure());
         probe.expected.pid = i32::MAX;
         assert!(!probe.advance(Duration::ZERO));

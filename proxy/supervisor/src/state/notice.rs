@@ -1,0 +1,40 @@
+//! What is heard of a worker beside its start, its readiness and its end.
+
+use std::time::Duration;
+
+use super::Turn;
+use super::pool::Pool;
+use crate::event::Event;
+use crate::worker::{WorkerId, WorkerState};
+
+/// One thing that is heard of a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// How it is, in its own words.
+    Status(String),
+    /// It says that it lives.
+    Alive,
+    /// It shall get no requests for the time being, and why; or it may again. Its process goes on either way.
+    Rotation(Option<String>),
+    /// Its boot takes so much longer, from now, than it would otherwise.
+    ExtendBoot(Duration),
+}
+
+impl Pool {
+    pub(super) fn noticed(&mut self, id: &WorkerId, notice: Notice, turn: &mut Turn<'_>) {
+        let Some(worker) = self.worker(id).filter(|worker| worker.state.has_process()) else { return };
+        match notice {
+            Notice::Status(text) => worker.says = Some(text),
+            Notice::Alive => worker.alive_at = Some(turn.now),
+            Notice::ExtendBoot(time) => {
+                let until = turn.now.saturating_add(time);
+                worker.boot_until = worker.boot_until.max(Some(until));
+            }
+            Notice::Rotation(out) if worker.state == WorkerState::Ready && worker.out.is_some() != out.is_some() => {
+                worker.out.clone_from(&out);
+                turn.tell(Event::Rotation { worker: id.clone(), out });
+            }
+            Notice::Rotation(_) => {}
+        }
+    }
+}
