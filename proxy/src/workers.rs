@@ -276,7 +276,7 @@ fn key(worker: &WorkerId) -> WorkerKey {
 
 fn progress(endpoint: &Endpoint) -> Option<(u64, Progress)> {
     let Origin::Worker { key, .. } = endpoint.origin() else { return None };
-    Some((key.spawn, Progress { requests: endpoint.requests() }))
+    Some((key.spawn, Progress { requests: endpoint.requests(), in_flight: endpoint.in_flight() }))
 }
 
 fn is_worker(endpoint: &Endpoint) -> bool {

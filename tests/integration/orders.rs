@@ -226,6 +226,40 @@ async fn a_number_of_workers_holds_until_it_is_given_back_or_the_file_changes_it
     edge.ready_workers("app", 3).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_smaller_number_takes_workers_that_are_idle() {
+    let edge = Edge::start(Site::demo_workers(4, &[])).await;
+    let before = edge.ready_workers("app", 4).await;
+    let slow = (0..2).map(|_| {
+        let client = edge.client(Kind::Http1);
+        tokio::spawn(async move { client.send(Ask::post("/slow?ms=5000", "")).await })
+    });
+    let slow: Vec<_> = slow.collect();
+    let busy = wait_until("two busy workers", SOON, async || {
+        let mut busy = Vec::new();
+        for worker in &before {
+            if detail(&edge, worker.slot).await["in_flight"] == 1 {
+                busy.push(worker.clone());
+            }
+        }
+        (busy.len() == 2).then_some(busy)
+    })
+    .await;
+    let (code, text) = told(&edge.home().tidegate(&["scale", "app", "3"]).await);
+    assert_eq!(code, Some(0), "{text}");
+    let left = edge.ready_workers("app", 3).await;
+    assert!(busy.iter().all(|worker| left.contains(worker)), "{busy:?} {left:?}");
+    assert_eq!(left[0], before[0], "the first slot stays");
+    assert!(slow.iter().all(|request| !request.is_finished()), "nobody waited for their requests");
+    for request in slow {
+        assert_eq!(request.await.expect("no panic").expect("an answer").status, 200);
+    }
+    let (code, text) = told(&edge.home().tidegate(&["scale", "app", "4"]).await);
+    assert_eq!(code, Some(0), "{text}");
+    let slots: Vec<u64> = edge.ready_workers("app", 4).await.iter().map(|worker| worker.slot).collect();
+    assert_eq!(slots, [0, 1, 2, 3], "the number that became free is given again");
+}
+
 #[tokio::test]
 async fn ttin_and_ttou_step_and_never_take_the_last_worker() {
     let mut edge = Edge::start(Site::demo_workers(1, &[])).await;

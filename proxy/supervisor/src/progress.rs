@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 pub struct Progress {
     /// Requests it was ever given, those that became WebSockets among them.
     pub requests: u64,
+    /// Requests under way.
+    pub in_flight: u32,
 }
 
 /// Figures of workers by spawn number; workers that are not there are not known to the data plane.

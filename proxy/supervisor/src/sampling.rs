@@ -25,14 +25,19 @@ impl Supervisor {
         if self.sampling.progress_at <= now {
             self.sampling.progress_at = now + PROGRESS;
             self.oom_kills.look(now);
-            let figures = (self.options.progress)();
-            self.feed(Input::Progress(figures));
+            self.ask_progress();
         }
         if self.sampling.memory_at <= now {
             self.sampling.memory_at = now + MEMORY;
             let rss = self.rss();
             self.feed(Input::Memory { room: available(), rss });
         }
+    }
+
+    /// Asks what the data plane knows of workers now.
+    pub(crate) fn ask_progress(&mut self) {
+        let figures = (self.options.progress)();
+        self.feed(Input::Progress(figures));
     }
 
     /// Resident bytes of each worker with everything below it.

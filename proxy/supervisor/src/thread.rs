@@ -92,6 +92,8 @@ impl Supervisor {
             self.look_at(source);
         }
         while let Some(command) = self.shared.next_command() {
+            // Who is chosen to leave is the one with nothing under way now, not a second ago.
+            self.ask_progress();
             self.feed(Input::Command(command));
         }
         self.reap_ended();

@@ -12,9 +12,10 @@ mod preparation;
 mod recycle;
 mod replacement;
 mod rollout;
+mod sizing;
 mod takeover;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,8 +39,8 @@ pub(super) struct Pool {
     pub(super) generations: Vec<Generation>,
     pub(super) workers: Vec<Worker>,
     pub(super) slots: BTreeMap<u32, Slot>,
-    /// How many workers are wanted.
-    pub(super) count: u32,
+    /// Numbers of the slots that are wanted.
+    wanted: BTreeSet<u32>,
     /// What the spec asked for when `count` was last taken from it.
     spec_count: Option<WorkerCount>,
     /// The spec that was asked for last.
@@ -99,7 +100,7 @@ impl Pool {
             generations: Vec::new(),
             workers: Vec::new(),
             slots: BTreeMap::new(),
-            count: 0,
+            wanted: BTreeSet::new(),
             spec_count: None,
             spec: None,
             is_scaled: false,
@@ -257,8 +258,8 @@ impl Pool {
     /// Lets go of slots that are not wanted, of workers whose slot the target has taken over, and of boots that no
     /// longer matter.
     fn retire_surplus(&mut self, turn: &mut Turn<'_>) {
-        let count = self.count;
-        self.retire_where(ExitReason::ScaleDown, |worker| worker.id.slot >= count, turn);
+        let wanted = self.wanted.clone();
+        self.retire_where(ExitReason::ScaleDown, |worker| !wanted.contains(&worker.id.slot), turn);
         let (target, base) = (self.target, self.base());
         let left: Vec<u32> = self.slots().filter(|slot| self.may_leave(*slot, turn.now)).collect();
         let holders: Vec<u64> = self.slots().filter_map(|slot| self.holder(slot)).collect();
@@ -307,16 +308,6 @@ impl Pool {
     fn refill_generation(&self, slot: u32) -> u64 {
         let is_taken = self.slots.get(&slot).is_some_and(|slot| slot.served_by == self.target);
         if is_taken { self.target } else { self.base() }
-    }
-
-    /// Slots that shall have a worker: all of the count but those that an operator emptied.
-    fn slots(&self) -> impl Iterator<Item = u32> {
-        (0..self.count).filter(|slot| !self.is_held(*slot))
-    }
-
-    /// How many workers that makes.
-    fn wanted(&self) -> u32 {
-        u32::try_from(self.slots().count()).unwrap_or(u32::MAX)
     }
 
     fn add(&mut self, slot: u32, generation: u64, start_at: Duration, turn: &mut Turn<'_>) {
@@ -370,7 +361,7 @@ impl Pool {
             PoolState::Crashloop
         } else if self.slots().next().is_none() {
             PoolState::Empty
-        } else if self.is_complete() && self.slots.range(..self.count).all(|(_, slot)| !slot.is_ended) {
+        } else if self.is_complete() && self.wanted().all(|slot| !self.is_ended(slot)) {
             PoolState::Healthy
         } else if self.state == PoolState::Starting {
             PoolState::Starting

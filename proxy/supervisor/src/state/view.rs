@@ -27,9 +27,9 @@ fn pool_status(pool: &Pool, epoch: SystemTime) -> PoolStatus {
     PoolStatus {
         name: pool.name.clone(),
         state: pool.state,
-        target: pool.count,
+        target: pool.count(),
         is_scaled: pool.is_scaled,
-        slots: (0..pool.count).collect(),
+        slots: pool.wanted().collect(),
         held: pool.held().map(|slot| held_slot(pool, slot, epoch)).collect(),
         ready: pool.ready(),
         next_start: pool.next_start_at().map(|moment| epoch + moment),

@@ -47,7 +47,7 @@ impl Pool {
         let policy = &self.restart;
         self.failures.push_back(turn.now);
         self.failures.retain(|at| turn.now.saturating_sub(*at) < policy.window);
-        if self.crashloop.is_none() && policy.is_crashloop(self.failures.len(), self.count) {
+        if self.crashloop.is_none() && policy.is_crashloop(self.failures.len(), self.count()) {
             self.crashloop = Some(turn.now);
         }
         let stable = worker.ready_at.is_some_and(|at| turn.now.saturating_sub(at) >= policy.stable_after);

@@ -1,4 +1,5 @@
-//! What an operator asks of a pool: other workers in its slots, a slot that stays empty, another number of workers.
+//! What an operator asks of a pool: other workers in its slots, a slot that stays empty, another number of workers than
+//! its spec has.
 
 use tidegate_config::model::WorkerCount;
 
@@ -11,22 +12,13 @@ use crate::worker::ExitReason;
 impl Pool {
     /// Empties a slot until it is restarted.
     pub(in crate::state) fn hold(&mut self, slot: u32, turn: &mut Turn<'_>) {
-        if slot >= self.count {
+        if !self.wanted.contains(&slot) {
             return;
         }
         let record = self.slots.entry(slot).or_default();
         record.is_held = true;
         record.is_ended = false;
         self.retire_where(ExitReason::Operator, |worker| worker.id.slot == slot, turn);
-    }
-
-    pub(super) fn is_held(&self, slot: u32) -> bool {
-        self.slots.get(&slot).is_some_and(|slot| slot.is_held)
-    }
-
-    /// Slots of the count that are emptied.
-    pub(in crate::state) fn held(&self) -> impl Iterator<Item = u32> {
-        (0..self.count).filter(|slot| self.is_held(*slot))
     }
 
     /// An operator wants that many workers.
@@ -37,8 +29,8 @@ impl Pool {
 
     /// An operator wants so many more; the last one is not taken away by that.
     pub(in crate::state) fn scale_by(&mut self, by: i32, turn: &mut Turn<'_>) {
-        let least = self.count.min(1);
-        self.scale(self.count.saturating_add_signed(by).max(least), turn);
+        let least = self.count().min(1);
+        self.scale(self.count().saturating_add_signed(by).max(least), turn);
     }
 
     /// The spec says again how many there are.
@@ -59,20 +51,6 @@ impl Pool {
         }
     }
 
-    fn resize(&mut self, count: u32, by: ScaledBy, turn: &mut Turn<'_>) {
-        let (from, to) = (self.count, count.min(MAX_COUNT));
-        self.count = to;
-        // Who asks for the slot again later wants a worker in it.
-        for (_, slot) in self.slots.range_mut(to..) {
-            slot.is_held = false;
-            slot.is_ended = false;
-        }
-        // The first number of a new pool is no change.
-        if from != to && !self.generations.is_empty() {
-            turn.tell(Event::Scaled { pool: self.name.clone(), from, to, by });
-        }
-    }
-
     /// Whether a worker that failed was to take the place of one that an operator wants restarted.
     pub(super) fn is_restart_of_one_that_serves(&self, failed: &Worker) -> bool {
         failed.ready_at.is_none() && self.in_slot(failed.id.slot).any(is_to_be_restarted)
@@ -90,6 +68,3 @@ impl Pool {
 fn is_to_be_restarted(worker: &Worker) -> bool {
     worker.successor_wanted == Some(ExitReason::Operator)
 }
-
-/// More workers than this in one pool are a mistake, not a wish.
-const MAX_COUNT: u32 = 4_096;

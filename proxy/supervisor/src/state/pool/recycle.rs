@@ -22,6 +22,7 @@ pub(in crate::state) struct Wear {
     /// Where its limits of requests and of age lie within the jitter, from 0 to 1.
     draws: [f64; 2],
     requests: u64,
+    in_flight: u32,
     /// Bytes at the last sample.
     rss: Option<u64>,
     /// Bytes at the first sample in service: about what a new one needs.
@@ -65,7 +66,12 @@ fn way(need: Option<u64>, room: Option<u64>, others: usize) -> Way {
 impl Wear {
     pub(super) fn new(jitter: &mut Jitter) -> Self {
         let draws = [jitter.next(), jitter.next()];
-        Self { draws, requests: 0, rss: None, new_rss: None, high: 0, postponed: false }
+        Self { draws, requests: 0, in_flight: 0, rss: None, new_rss: None, high: 0, postponed: false }
+    }
+
+    /// Requests under way, and bytes, as far as known.
+    pub(super) fn load(&self) -> (u32, u64) {
+        (self.in_flight, self.rss.unwrap_or(0))
     }
 
     fn weigh(&mut self, rss: u64, policy: &Recycle) {
@@ -139,6 +145,7 @@ impl Pool {
         for worker in &mut self.workers {
             if let Some(progress) = figures.get(&worker.id.spawn) {
                 worker.wear.requests = progress.requests;
+                worker.wear.in_flight = progress.in_flight;
             }
         }
     }

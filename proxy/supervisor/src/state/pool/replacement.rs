@@ -27,7 +27,7 @@ impl Pool {
     /// replacement or a change of generation is under way or a process more than the count runs already.
     fn next_to_replace(&self) -> Option<u32> {
         let wants = |worker: &&Worker| worker.successor_wanted.is_some() && worker.state.is_staying();
-        let changing = self.workers.len() > self.wanted() as usize
+        let changing = self.workers.len() > self.size() as usize
             || self.workers.iter().filter(wants).any(|worker| self.successor(worker).is_some());
         if changing {
             return None;

@@ -86,7 +86,7 @@ impl Pool {
     fn next_to_vacate(&self) -> Option<u32> {
         let unserved = self.slots().filter(|slot| !self.is_served(*slot)).count();
         let may_miss = match self.policy.strategy {
-            DeployStrategy::Rolling => self.policy.max_unavailable.rounded_down(self.wanted()) as usize,
+            DeployStrategy::Rolling => self.policy.max_unavailable.rounded_down(self.size()) as usize,
             DeployStrategy::Green => 0,
         };
         let is_unproven = self.generation(self.target).is_some_and(|one| one.state == GenerationState::Canary);
@@ -105,14 +105,14 @@ impl Pool {
 
     /// Processes that may run, those that leave included.
     fn limit(&self) -> usize {
-        self.wanted().saturating_add(self.surge()) as usize
+        self.size().saturating_add(self.surge()) as usize
     }
 
     /// Processes that may run beyond the count.
     fn surge(&self) -> u32 {
         match self.policy.strategy {
-            DeployStrategy::Rolling => self.policy.surge.rounded_up(self.wanted()).max(1),
-            DeployStrategy::Green => self.wanted(),
+            DeployStrategy::Rolling => self.policy.surge.rounded_up(self.size()).max(1),
+            DeployStrategy::Green => self.size(),
         }
     }
 

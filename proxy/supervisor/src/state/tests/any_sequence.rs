@@ -142,7 +142,10 @@ fn take(world: &mut World, step: &Step) {
         Step::Limit => adjust(world, |spec| spec.recycle = limits()),
         Step::FinalCode(code) => adjust(world, |spec| spec.restart.no_restart_codes = vec![*code]),
         Step::Progress(requests) => {
-            let figures = world.processes.keys().map(|spawn| (*spawn, Progress { requests: *requests }));
+            let figures = world
+                .processes
+                .keys()
+                .map(|spawn| (*spawn, Progress { requests: *requests, in_flight: (*spawn % 3) as u32 }));
             let figures = figures.collect();
             world.feed(Input::Progress(figures));
         }

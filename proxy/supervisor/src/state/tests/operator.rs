@@ -5,6 +5,8 @@ use tidegate_config::model::{WorkerCount, WorkerSpec};
 use super::world::{World, release, seconds, spec};
 use crate::command::Command;
 use crate::event::{Event, ScaledBy};
+use crate::progress::Progress;
+use crate::state::Input;
 use crate::status::{GenerationState, PoolState};
 use crate::worker::{ExitReason, ExitStatus, WorkerState};
 
@@ -132,6 +134,58 @@ fn steps_never_take_the_last_worker_away() {
     world.command(Command::SetCount { pool: app(), count: 0 });
     world.command(Command::ChangeCount { pool: app(), by: -1 });
     assert_eq!(world.pool().target, 0, "a step down starts nothing");
+}
+
+/// Slots of "app" with a worker, after a change of the number; `load` is what each slot has under way, and its memory.
+fn left_of(count: u32, load: &[(u32, u64)], to: u32) -> Vec<u32> {
+    let mut world = World::serving(count);
+    let ready = world.in_state(WorkerState::Ready);
+    let figures =
+        ready.iter().zip(load).map(|(id, (in_flight, _))| (id.spawn, Progress { requests: 0, in_flight: *in_flight }));
+    world.feed(Input::Progress(figures.collect()));
+    let rss = ready.iter().zip(load).map(|(id, (_, rss))| (id.spawn, *rss)).collect();
+    world.feed(Input::Memory { room: None, rss });
+    world.command(Command::SetCount { pool: app(), count: to });
+    world.in_state(WorkerState::Ready).into_iter().map(|id| id.slot).collect()
+}
+
+#[test]
+fn who_is_missed_least_goes_first() {
+    assert_eq!(
+        left_of(4, &[(0, 0), (5, 0), (2, 0), (9, 0)], 2),
+        [0, 3],
+        "fewest requests under way, but not the first slot"
+    );
+    assert_eq!(left_of(4, &[(1, 0), (1, 10), (1, 30), (1, 20)], 2), [0, 1], "then the most memory");
+    assert_eq!(left_of(4, &[(0, 5); 4], 2), [0, 3], "then the oldest");
+    assert_eq!(left_of(3, &[(9, 1), (0, 0), (0, 0)], 0), [0_u32; 0]);
+}
+
+#[test]
+fn who_does_not_serve_and_slots_that_are_empty_go_before_all_others() {
+    let mut world = World::serving(4);
+    world.crash(1);
+    drain(&mut world, 3);
+    world.command(Command::SetCount { pool: app(), count: 2 });
+    let ready: Vec<u32> = world.in_state(WorkerState::Ready).into_iter().map(|id| id.slot).collect();
+    assert_eq!((ready, world.pool().slots), (vec![0, 2], vec![0, 2]));
+}
+
+#[test]
+fn a_number_is_given_again_once_nobody_leaves_under_it() {
+    let mut world = World::serving(3);
+    world.command(Command::SetCount { pool: app(), count: 2 });
+    assert_eq!(world.pool().slots, [0, 2]);
+    world.command(Command::ChangeCount { pool: app(), by: 1 });
+    assert_eq!(world.pool().slots, [0, 2, 3], "1 still drains, and nobody waits for it");
+    assert_eq!(world.booting().len(), 1);
+    world.calm();
+    world.command(Command::ChangeCount { pool: app(), by: 1 });
+    world.calm();
+    assert_eq!((world.pool().slots, world.ready()), (vec![0, 1, 2, 3], 4));
+    world.set(&[("app", release(4, "v2"))]);
+    world.calm();
+    assert_eq!(world.generations(), [2, 2, 2, 2]);
 }
 
 #[test]
