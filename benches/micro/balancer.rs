@@ -102,7 +102,7 @@ impl Bed {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let key = &self.keys[number as usize % self.keys.len()];
         let draw = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        match self.pool.acquire(black_box(&Wanted { key, tried: &[], draw, now })) {
+        match self.pool.acquire(black_box(&Wanted { key, tried: &[], draw, now, tunnel: false })) {
             Acquired::Lease(lease) => lease,
             Acquired::Wait(_) | Acquired::Refuse(_) => panic!("every endpoint is ready"),
         }

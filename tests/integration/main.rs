@@ -48,6 +48,7 @@ mod tidy;
 mod times;
 mod tls;
 mod truncation;
+mod tunnels;
 mod upstream_tls;
 mod vectors;
 mod websocket;

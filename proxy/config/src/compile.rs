@@ -30,6 +30,7 @@ mod site;
 mod sticky;
 mod timing;
 mod tls_policy;
+mod tunnels;
 mod upstream;
 mod variables;
 mod worker;

@@ -672,6 +672,16 @@ pub(crate) struct Upstream {
     /// endpoints or wait in the `queue`. Default: no limit for servers, `workers.cap` for workers. Unit: requests.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) max_in_flight_per_endpoint: Option<u32>,
+    /// Most WebSockets and long streams through each endpoint. They count apart from requests under way, because they last: a
+    /// WebSocket beyond this is refused (503, `tunnels_full`), a stream goes on counting as a request. An endpoint with a limit
+    /// of requests has no more connections from us than both together and two. Not for `protocol: h2`. Default: 1000 for
+    /// workers, no limit for servers. Unit: connections.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub(crate) max_tunnels: Option<u32>,
+    /// How long an answer streams before it counts as one of `max_tunnels` instead of a request under way, so that it keeps
+    /// nobody waiting: a time, or `off`. Not for `protocol: h2`. Default: 10s for workers, but off for those of which each
+    /// request takes a thread (gunicorn's sync and gthread, puma); off for servers. Unit: duration.
+    pub(crate) stream_after: Option<Text>,
     /// What becomes of requests that no endpoint can take at once: `off` refuses them, else they wait within bounds.
     /// Default: they wait, all bounds at their defaults.
     pub(crate) queue: Option<QueueChoice>,

@@ -13,8 +13,8 @@ use tidegate_traffic::pool::lease::ConnPermit;
 use tidegate_traffic::retry::{Cause, Failure, Heard, Sent, Stage};
 use tidegate_traffic::{Attempt, TransportId};
 
-/// Most connections that one endpoint may have from us; a safety net far above what pools keep.
-const MAX_CONNECTIONS: u32 = 16_384;
+/// How often idle connections are looked through: others take and leave them meanwhile.
+const LOOKS: u32 = 3;
 
 /// See the module's text.
 #[derive(Clone, Copy)]
@@ -56,8 +56,7 @@ impl Connector<'_> {
     pub(super) async fn open(self, attempt: &Attempt, first: Vec<u8>) -> Result<Box<Connection>, Failure> {
         let endpoint = &attempt.endpoint;
         let metrics = self.view.upstream_metrics(&attempt.pool);
-        let permit = ConnPermit::try_new(endpoint, MAX_CONNECTIONS).or_else(|| self.permit_of_another(endpoint));
-        let Some(permit) = permit else {
+        let Some(permit) = (0..LOOKS).find_map(|_| self.permit(endpoint)) else {
             return Err(connect_failure(Cause::Full));
         };
         let Some(descriptor) = self.shard.shared.descriptor() else {
@@ -78,12 +77,18 @@ impl Connector<'_> {
         }
     }
 
+    /// A permit that is free, or else can be had.
+    fn permit(self, endpoint: &Arc<Endpoint>) -> Option<ConnPermit> {
+        let permit = ConnPermit::try_new(endpoint, endpoint.max_connections());
+        permit.or_else(|| self.permit_of_another(endpoint))
+    }
+
     /// A permit that an idle connection had, of whichever shard.
     fn permit_of_another(self, endpoint: &Arc<Endpoint>) -> Option<ConnPermit> {
         let mut pools = self.shard.shared.idle.iter();
         pools.find_map(|pool| {
             let given = pool.give_one_back(endpoint.id());
-            given.then(|| ConnPermit::try_new(endpoint, MAX_CONNECTIONS)).flatten()
+            given.then(|| ConnPermit::try_new(endpoint, endpoint.max_connections())).flatten()
         })
     }
 }

@@ -59,6 +59,7 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         | RefusalKind::NoWorker
         | RefusalKind::Crashloop
         | RefusalKind::Draining
+        | RefusalKind::TunnelsFull
         | RefusalKind::BreakerOpen
         | RefusalKind::ConcurrencyLimited
         | RefusalKind::QueueFull
@@ -212,6 +213,7 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         | RefusalKind::NoWorker
         | RefusalKind::Crashloop
         | RefusalKind::Draining
+        | RefusalKind::TunnelsFull
         | RefusalKind::BreakerOpen
         | RefusalKind::QueueFull
         | RefusalKind::QueueLate

@@ -101,6 +101,8 @@ pub(crate) struct Relay<'a, D> {
     /// It was behind for longer than is normal.
     slow: bool,
     receiving: Receiving,
+    /// When the answer counts as a stream, should it still be coming.
+    stream_at: Option<Instant>,
     keep_alive: bool,
     /// Status of the final head.
     status: Option<u16>,
@@ -136,6 +138,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             behind_since: None,
             slow: false,
             receiving: Receiving::Head,
+            stream_at: None,
             keep_alive: false,
             status: None,
         }
@@ -173,7 +176,18 @@ impl<'a, D: Downstream> Relay<'a, D> {
         {
             return Poll::Ready(RelayEnd::ClientFault(fault));
         }
+        self.look_at_stream(cx);
         self.poll_deadlines(cx)
+    }
+
+    /// An answer that has come for long no longer takes the place of others that might be short.
+    fn look_at_stream(&mut self, cx: &mut Context<'_>) {
+        let Some(after) = self.exchange.stream_after() else { return };
+        while let (Receiving::Body { .. }, Some(at)) = (&self.receiving, self.stream_at)
+            && self.asking.up.timer.poll_expired(cx, at)
+        {
+            self.stream_at = (!self.exchange.streams(Instant::now().into_std())).then(|| Instant::now() + after);
+        }
     }
 
     /// Whether the endpoint takes nothing, so that nobody reads the client's body and meets its end.
@@ -354,6 +368,7 @@ impl<'a, D: Downstream> Relay<'a, D> {
             _ => {
                 if body != ResponseBody::Length(there as u64) {
                     up.allow_chunk(self.down.memory(MAX_READ_CHUNK));
+                    self.stream_at = self.exchange.stream_after().map(|after| Instant::now() + after);
                 }
                 Receiving::Body { decoder: BodyDecoder::new(framing), ready: 0, skip: 0 }
             }

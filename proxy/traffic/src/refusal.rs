@@ -159,6 +159,8 @@ refusal_kinds! {
     QueueFull: Upstream, true, "queue_full", "too many requests are waiting for the application";
     /// The queue was overloaded, and this request had waited too long to be of use.
     QueueLate: Upstream, true, "queue_late", "the application has too much to do at the moment";
+    /// Every endpoint has as many upgraded connections and long streams as it may.
+    TunnelsFull: Upstream, true, "tunnels_full", "the application has too many open connections";
     /// No endpoint had room in time.
     QueueTimeout: Upstream, true, "queue_timeout", "the application was busy for too long";
     /// Workers were starting, but none became ready in time.

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tidegate_config::model::{
     Balance, EndpointSource, FixedResponse, Model, Parsing, ProxyHeader, Timing, Upstream, UpstreamProtocol,
@@ -92,6 +93,8 @@ pub struct PoolSettings {
     pub timed: bool,
     /// What endpoints and clients are told of times.
     pub timing: Timing,
+    /// An answer that streams for longer counts as a tunnel.
+    pub stream_after: Option<Duration>,
 }
 
 impl Traffic {
@@ -202,6 +205,7 @@ impl PoolSettings {
             parsing: upstream.parsing,
             timed: upstream.balance == Balance::Ewma,
             timing: upstream.timing,
+            stream_after: upstream.capacity.stream_after,
         }
     }
 

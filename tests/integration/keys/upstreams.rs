@@ -33,6 +33,18 @@ const ROWS: &[Row<Origins>] = &[
         expected: ["GET", "PROXY"],
     },
     Row {
+        key: "upstreams.<name>.max_tunnels",
+        values: ["", "max_tunnels: 0"],
+        observe: |origins| Box::pin(upgrade(origins)),
+        expected: ["200", "503"],
+    },
+    Row {
+        key: "upstreams.<name>.stream_after",
+        values: ["max_in_flight_per_endpoint: 1", "max_in_flight_per_endpoint: 1, stream_after: 200ms"],
+        observe: |origins| Box::pin(beside_a_stream(origins)),
+        expected: ["waiting", "200"],
+    },
+    Row {
         key: "upstreams.<name>.request_start",
         values: ["", "request_start: true"],
         observe: |origins| Box::pin(request_start(origins)),
@@ -348,6 +360,20 @@ const LIMIT: Duration = Duration::from_secs(10);
 const BIG: usize = 16 << 20;
 
 /// What the connection of a request begins with.
+/// What becomes of a request for a WebSocket, of which these servers know nothing.
+async fn upgrade(origins: Origins) -> String {
+    let ask = Ask::get("/").header("connection", "upgrade").header("upgrade", "websocket");
+    let ask = ask.header("sec-websocket-version", "13").header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+    status_of(origins, ask).await
+}
+
+/// What becomes of a request while an answer that has begun goes on and on.
+async fn beside_a_stream(origins: Origins) -> String {
+    let mut connection = origins.connection().await;
+    let _streams = connection.start(origins.addressed(Ask::get("/half"))).await.expect("a head");
+    patiently(origins, Ask::get("/")).await
+}
+
 async fn request_start(origins: Origins) -> String {
     origins.place.ask(Ask::get("/").header("x-request-start", "t=1")).await;
     let name = Some(origins.place.name.as_str());

@@ -28,7 +28,8 @@ pub(super) fn capacity(
         Some(raw::QueueChoice::Queue(raw)) => Some(self::queue(raw, spot.key("queue"), report)),
         None => Some(QueuePolicy::default()),
     };
-    Capacity { max_in_flight, max_in_flight_per_endpoint: worker_cap.or(max_in_flight_per_endpoint), queue }
+    let max_in_flight_per_endpoint = worker_cap.or(max_in_flight_per_endpoint);
+    Capacity { max_in_flight, max_in_flight_per_endpoint, queue, ..Capacity::default() }
 }
 
 fn queue(raw: raw::Queue, spot: Spot<'_>, report: &mut Report) -> QueuePolicy {

@@ -30,6 +30,8 @@ pub(super) struct Given {
     pub(super) keep_alive: Option<Duration>,
     /// Most requests under way with each worker.
     pub(super) cap: Option<u32>,
+    /// Most WebSockets and long streams it has besides.
+    pub(super) max_tunnels: u32,
 }
 
 /// What it comes to.
@@ -38,10 +40,12 @@ pub(super) struct Expansion {
     pub(super) program: WorkerProgram,
     pub(super) ready: Readiness,
     pub(super) cap: Option<u32>,
+    /// Each request takes a thread, as long as it lasts.
+    pub(super) holds_threads: bool,
 }
 
-/// A worker may have that many WebSockets and long streams besides its requests, and two connections for probes.
-const BESIDES: u32 = 1_000 + 2;
+/// Connections besides those of requests and tunnels: one that closes while the next one opens, and one for probes.
+const BESIDES: u32 = 2;
 
 /// What custom workers come to: their command as it is. Of nothing that is not known a limit is assumed: a program that serves
 /// thousands at a time would refuse most of them.
@@ -61,7 +65,8 @@ pub(super) fn custom(given: Given, workers: Spot<'_>, report: &mut Report) -> Op
         );
     }
     let program = WorkerProgram { keep_alive: given.keep_alive, ..WorkerProgram::default() };
-    Some(Expansion { command: given.command?, program, ready: Readiness::Connect, cap: given.cap })
+    let (command, ready, cap) = (given.command?, Readiness::Connect, given.cap);
+    Some(Expansion { command, program, ready, cap, holds_threads: false })
 }
 
 /// What a preset comes to.
@@ -76,10 +81,15 @@ pub(super) fn expand(
     let writer = Writer { preset, recipe, workers };
     writer.check_command(given.command.as_deref().unwrap_or_default(), report);
     writer.check_args(&given.args, report);
-    let Given { command, app, args, transport, keep_alive, cap } = given;
+    let Given { command, app, args, transport, keep_alive, cap, max_tunnels } = given;
     let app = writer.app(app, report)?;
     let keep_alive = writer.keep_alive(&args, keep_alive, report)?;
     let cap = writer.cap(cap, &args, report);
+    let holds_threads = match recipe.cap {
+        Cap::Threads { .. } => true,
+        Cap::ByWorkerClass => gunicorn_threads(&args).is_some(),
+        Cap::Fixed(_) | Cap::Budget { .. } => false,
+    };
     let mut command = command.unwrap_or_else(|| vec![recipe.program.to_owned()]);
     command.extend(app);
     let mut add = |words: &[&str]| {
@@ -96,7 +106,9 @@ pub(super) fn expand(
         add(&[option.name, &option.unit.write(keep_alive)]);
     }
     match recipe.cap {
-        Cap::Budget { option, .. } => add(&[option, &cap.saturating_add(BESIDES).to_string()]),
+        Cap::Budget { option, .. } => {
+            add(&[option, &cap.saturating_add(max_tunnels).saturating_add(BESIDES).to_string()])
+        }
         Cap::Threads { option, .. } if has(&args, option) => {}
         Cap::Threads { option, .. } => add(&[option[0], &format!("{cap}:{cap}")]),
         Cap::Fixed(_) | Cap::ByWorkerClass => {}
@@ -108,7 +120,7 @@ pub(super) fn expand(
     }
     let ready = recipe.ready.map_or(Readiness::Connect, |path| Readiness::Http(path.to_owned()));
     let program = WorkerProgram { preset, keep_alive: Some(keep_alive), env };
-    Some(Expansion { command, program, ready, cap: Some(cap) })
+    Some(Expansion { command, program, ready, cap: Some(cap), holds_threads })
 }
 
 /// One expansion under way.
@@ -221,7 +233,7 @@ impl Writer<'_> {
                 let most = threads.and_then(|text| text.rsplit(':').next()?.parse().ok());
                 given.or(most).unwrap_or(default).max(1)
             }
-            Cap::ByWorkerClass => given.unwrap_or_else(|| gunicorn_cap(args)),
+            Cap::ByWorkerClass => given.unwrap_or_else(|| gunicorn_threads(args).unwrap_or(32)),
         }
     }
 
@@ -240,15 +252,16 @@ impl Writer<'_> {
     }
 }
 
-/// gunicorn's default class serves one request at a time; threads serve as many as there are, the others many.
-fn gunicorn_cap(args: &[String]) -> u32 {
+/// gunicorn's default class serves one request at a time; threads serve as many as there are. The other classes have none for
+/// each request, and serve many.
+fn gunicorn_threads(args: &[String]) -> Option<u32> {
     let threads: u32 = find(args, &["--threads"])
         .and_then(|found| found.value?.parse().ok())
         .filter(|threads| *threads > 0)
         .unwrap_or(1);
     match find(args, &["--worker-class", "-k"]).and_then(|found| found.value) {
-        None | Some("sync" | "gthread") => threads,
-        Some(_) => 32,
+        None | Some("sync" | "gthread") => Some(threads),
+        Some(_) => None,
     }
 }
 

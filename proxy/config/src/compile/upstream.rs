@@ -5,12 +5,12 @@ use std::time::Duration;
 use super::names::Unique;
 use super::{
     Scene, balance, breaker, capacity, dns, ejection, file_path, health_check, keep, keep_alive, retry as retries,
-    timing, worker,
+    timing, tunnels, worker,
 };
 use crate::fault::Code;
 use crate::model::{
-    Address, Balance, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, ServerAddress, StaticServer,
-    Upstream, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
+    Address, Balance, Capacity, CertificateFiles, EndpointSource, HostPattern, Parsing, ProxyHeader, ServerAddress,
+    StaticServer, Upstream, UpstreamProtocol, UpstreamTimeouts, UpstreamTls,
 };
 use crate::raw;
 use crate::report::Report;
@@ -50,6 +50,8 @@ fn upstream(
         slow_start,
         max_in_flight,
         max_in_flight_per_endpoint,
+        max_tunnels,
+        stream_after,
         queue,
         servers,
         dns,
@@ -72,7 +74,12 @@ fn upstream(
     let protocol = protocol.map_or(UpstreamProtocol::Http1, UpstreamProtocol::from);
     let workers_spot = spot.key("workers");
     check_one_cap(spot, report);
-    let workers = workers.and_then(|raw| worker::workers(raw, max_in_flight_per_endpoint, workers_spot, scene, report));
+    let max_tunnels = tunnels::max_tunnels(max_tunnels, has_workers, spot, report);
+    tunnels::check_h2(protocol, spot, report);
+    let given = worker::Given { cap: max_in_flight_per_endpoint, max_tunnels };
+    let workers = workers.and_then(|raw| worker::workers(raw, given, workers_spot, scene, report));
+    let holds_threads = workers.as_ref().is_some_and(|workers| workers.holds_threads);
+    let stream_after = tunnels::stream_after(stream_after, has_workers, holds_threads, spot, report);
     let keep_alive = workers.as_ref().and_then(|workers| workers.spec.program.keep_alive);
     let idle = keep_alive::idle_default(has_workers, keep_alive);
     let timeouts = upstream_timeouts(timeouts.unwrap_or_default(), idle, spot.key("timeouts"), report);
@@ -107,6 +114,7 @@ fn upstream(
     let ejection = ejection::ejection(ejection, servers.as_deref().unwrap_or_default(), spot, report);
     let cap = workers.as_ref().and_then(|workers| workers.cap);
     let capacity = capacity::capacity(max_in_flight, max_in_flight_per_endpoint, cap, queue, spot, report);
+    let capacity = Capacity { max_tunnels, stream_after, ..capacity };
     let (workers, worker_log) = workers.map(|workers| (EndpointSource::Workers(workers.spec), workers.log)).unzip();
     let source = servers.map(EndpointSource::Servers).or(workers);
     Some(Upstream {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::preset::{self, Given, Recipe};
+use super::preset::{self, Recipe};
 use super::ready::Ready;
 use super::{Scene, account, file_path, keep};
 use crate::fault::Code;
@@ -22,12 +22,22 @@ pub(super) struct Workers {
     pub(super) cap: Option<u32>,
     /// Where their lines go.
     pub(super) log: Option<WorkerLogFile>,
+    /// Each request takes a thread, as long as it lasts.
+    pub(super) holds_threads: bool,
 }
 
-/// Compiles one group of workers; `cap` is what the upstream says of requests under way with each.
+/// What the upstream says of what each worker takes.
+pub(super) struct Given {
+    /// Most requests under way.
+    pub(super) cap: Option<u32>,
+    /// Most tunnels.
+    pub(super) max_tunnels: Option<u32>,
+}
+
+/// Compiles one group of workers.
 pub(super) fn workers(
     raw: raw::Workers,
-    upstream_cap: Option<u32>,
+    upstream: Given,
     spot: Spot<'_>,
     scene: &Scene<'_>,
     report: &mut Report,
@@ -65,8 +75,9 @@ pub(super) fn workers(
     let command = command.and_then(|command| argv(command, spot.key("command"), &mut usage, report));
     let args = preset::args(args, spot.key("args"), &mut usage, report);
     let env = variables(env.unwrap_or_default(), spot.key("env"), &mut usage, report);
-    let (keep_alive, cap) = (keep_alive.map(|time| time.0), cap.or(upstream_cap));
-    let given = Given { command, app, args, transport, keep_alive, cap };
+    let (keep_alive, cap) = (keep_alive.map(|time| time.0), cap.or(upstream.cap));
+    let max_tunnels = upstream.max_tunnels.unwrap_or_default();
+    let given = preset::Given { command, app, args, transport, keep_alive, cap, max_tunnels };
     let expansion = match recipe {
         Some(recipe) => preset::expand(preset, recipe, given, spot, &mut usage, report),
         None if is_named => preset::custom(given, spot, report),
@@ -101,7 +112,7 @@ pub(super) fn workers(
         restart: super::restart::restart(restart),
         program: expansion.program,
     };
-    Some(Workers { spec, cap: expansion.cap, log })
+    Some(Workers { spec, cap: expansion.cap, log, holds_threads: expansion.holds_threads })
 }
 
 /// `None` for a value that was given and faulty.

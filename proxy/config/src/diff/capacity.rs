@@ -6,9 +6,12 @@ use crate::units::format_duration;
 
 /// All of them apply live.
 pub(super) fn capacity(old: &Capacity, new: &Capacity, settings: &mut Settings) {
-    let Capacity { max_in_flight, max_in_flight_per_endpoint, queue } = old;
+    let Capacity { max_in_flight, max_in_flight_per_endpoint, max_tunnels, stream_after, queue } = old;
+    let time = |time: &Option<_>| time.map_or_else(|| "off".to_owned(), format_duration);
     settings.debug("max_in_flight", max_in_flight, &new.max_in_flight);
     settings.debug("max_in_flight_per_endpoint", max_in_flight_per_endpoint, &new.max_in_flight_per_endpoint);
+    settings.debug("max_tunnels", max_tunnels, &new.max_tunnels);
+    settings.compare("stream_after", stream_after, &new.stream_after, time);
     let (Some(old), Some(new)) = (queue, &new.queue) else {
         let word = |queue: &Option<QueuePolicy>| if queue.is_some() { "on" } else { "off" }.to_owned();
         settings.compare("queue", queue, &new.queue, word);

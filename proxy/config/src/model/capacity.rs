@@ -14,6 +14,10 @@ pub struct Capacity {
     pub max_in_flight: Option<u32>,
     /// Most exchanges under way with an endpoint for which nothing else is said.
     pub max_in_flight_per_endpoint: Option<u32>,
+    /// Most upgraded connections and long streams with an endpoint at a time; they count apart from what is under way.
+    pub max_tunnels: Option<u32>,
+    /// An answer that streams for longer counts as one of these; `None` never does.
+    pub stream_after: Option<Duration>,
     /// Where requests wait that no endpoint can take at once; `None` refuses them.
     pub queue: Option<QueuePolicy>,
 }
@@ -21,7 +25,13 @@ pub struct Capacity {
 impl Default for Capacity {
     /// As in a file that says nothing.
     fn default() -> Self {
-        Self { max_in_flight: None, max_in_flight_per_endpoint: None, queue: Some(QueuePolicy::default()) }
+        Self {
+            max_in_flight: None,
+            max_in_flight_per_endpoint: None,
+            max_tunnels: None,
+            stream_after: None,
+            queue: Some(QueuePolicy::default()),
+        }
     }
 }
 

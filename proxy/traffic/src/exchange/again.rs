@@ -122,7 +122,7 @@ impl Exchange {
     /// given up only for that.
     fn reserve(&mut self, tried: &[EndpointId], now: Instant) -> bool {
         let Some(proxied) = self.proxied() else { return false };
-        let wanted = Wanted { key: &proxied.key, tried, draw: self.draw(), now };
+        let wanted = Wanted { key: &proxied.key, tried, draw: self.draw(), now, tunnel: self.is_websocket() };
         let Some(lease) = proxied.pool.acquire_now(&wanted) else { return false };
         if !self.pay(now) {
             lease.pass_on();

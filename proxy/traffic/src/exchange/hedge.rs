@@ -116,7 +116,7 @@ impl Exchange {
         let (Hold::Lease(first), Some(proxied)) = (&self.hold, self.proxied()) else { return Err(Hedged::NoEndpoint) };
         let mut tried = self.tried.clone();
         tried.push(first.endpoint().id());
-        let wanted = Wanted { key: &proxied.key, tried: &tried, draw: self.draw(), now };
+        let wanted = Wanted { key: &proxied.key, tried: &tried, draw: self.draw(), now, tunnel: self.is_websocket() };
         let lease = proxied.pool.acquire_now(&wanted).ok_or(Hedged::NoEndpoint)?;
         if proxied.pool.retry_budget().withdraw(now) {
             return Ok(lease);

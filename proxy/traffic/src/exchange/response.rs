@@ -1,6 +1,6 @@
 //! The endpoint's answer: passed on, or a switch of protocols.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Action, Exchange, Hold, State, Timings};
 use crate::edits::HeadEdits;
@@ -52,6 +52,20 @@ impl Exchange {
     /// Whether it counts how long answers take.
     pub(super) fn is_timed(&self) -> bool {
         self.proxied().is_some_and(|proxied| proxied.settings.timed)
+    }
+
+    /// How long an answer may stream before it counts as a tunnel, where one may.
+    #[must_use]
+    pub fn stream_after(&self) -> Option<Duration> {
+        self.proxied()?.settings.stream_after
+    }
+
+    /// The answer has been streaming for so long that it is to count as a tunnel. `false`: there are as many as may be.
+    pub fn streams(&mut self, now: Instant) -> bool {
+        match &mut self.hold {
+            Hold::Lease(lease) => lease.stream(now),
+            Hold::Nothing | Hold::Tunnel(_) => true,
+        }
     }
 
     /// 101 is right only as the answer to a WebSocket request, and only for that protocol.

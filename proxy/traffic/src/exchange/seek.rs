@@ -17,7 +17,13 @@ impl Exchange {
         let Some(proxied) = self.proxied() else {
             return self.refuse(Refusal::new(RefusalKind::Internal, "the route has no upstream"));
         };
-        match proxied.pool.acquire(&Wanted { key: &proxied.key, tried: &self.tried, draw: self.draw(), now }) {
+        match proxied.pool.acquire(&Wanted {
+            key: &proxied.key,
+            tried: &self.tried,
+            draw: self.draw(),
+            now,
+            tunnel: self.is_websocket(),
+        }) {
             Acquired::Lease(lease) => self.leased(lease, now),
             Acquired::Wait(ticket) => {
                 self.state = State::Waiting;

@@ -475,7 +475,7 @@ fn full_upstream(ports: &[(u16, u32)]) -> Run {
 
 /// A lease that somebody else holds.
 fn taken(run: &Run) -> Lease {
-    let wanted = Wanted { key: &Key::None, tried: &[], draw: 0, now: run.now };
+    let wanted = Wanted { key: &Key::None, tried: &[], draw: 0, now: run.now, tunnel: false };
     match run.traffic.pools[0].acquire(&wanted) {
         Acquired::Lease(lease) => lease,
         other => panic!("{other:?}"),

@@ -498,7 +498,7 @@ mod tests {
         }
 
         fn ask(&self, now: Instant) -> Result<Lease, Refusal> {
-            match self.pool.acquire(&Wanted { key: &Key::None, tried: &[], draw: 0, now }) {
+            match self.pool.acquire(&Wanted { key: &Key::None, tried: &[], draw: 0, now, tunnel: false }) {
                 Acquired::Lease(lease) => Ok(lease),
                 Acquired::Refuse(refusal) => Err(refusal),
                 Acquired::Wait(_) => panic!("servers are not waited for"),

@@ -165,7 +165,7 @@ mod tests {
     }
 
     fn acquire(pool: &Arc<Pool>, tried: &[EndpointId]) -> Acquired {
-        pool.acquire(&Wanted { key: &Key::None, tried, draw: 0, now: Instant::now() })
+        pool.acquire(&Wanted { key: &Key::None, tried, draw: 0, now: Instant::now(), tunnel: false })
     }
 
     #[test]
@@ -284,7 +284,7 @@ mod tests {
                 let all: Vec<Arc<Endpoint>> = pool.endpoints();
                 if is_check {
                     pool.checked(all[place].id(), &rule, result(passed), now);
-                } else if let Acquired::Lease(lease) = pool.acquire(&Wanted { key: &Key::None, tried: &[], draw: 0, now }) {
+                } else if let Acquired::Lease(lease) = pool.acquire(&Wanted { key: &Key::None, tried: &[], draw: 0, now, tunnel: false }) {
                     prop_assert!(!lease.endpoint().health().is_failing());
                     let outcome = if passed { Outcome::Ok } else { Outcome::UpstreamFault(Symptom::Closed) };
                     pool.end(lease, outcome, now);

@@ -16,7 +16,11 @@ use super::health::Health;
 use super::latency::Latency;
 use super::lineage::Lineage;
 use super::overtaken::Silence;
+use super::tunnels::Tunnels;
 use super::usage::Usage;
+
+/// Most sockets to an endpoint without limits; a safety net far above what pools keep.
+const MAX_CONNECTIONS: u32 = 16_384;
 
 /// Names an endpoint within the process: never given twice, so a stale name meets nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,7 +88,7 @@ pub struct Endpoint {
     priority: AtomicU32,
     latency: Latency,
     health: Health,
-    tunnels: AtomicU32,
+    tunnels: Tunnels,
     connections: AtomicU32,
     failures: AtomicU64,
     abandoned: AtomicU64,
@@ -119,7 +123,7 @@ impl Endpoint {
             health: Health::default(),
             state: AtomicU8::new(EndpointState::Ready as u8),
             usage: Usage::default(),
-            tunnels: AtomicU32::new(0),
+            tunnels: Tunnels::default(),
             connections: AtomicU32::new(0),
             failures: AtomicU64::new(0),
             abandoned: AtomicU64::new(0),
@@ -256,7 +260,8 @@ impl Endpoint {
             ejected: self.health.out(),
             check: self.health.check(),
             in_flight,
-            tunnels: self.tunnels.load(Ordering::Relaxed),
+            tunnels: self.tunnels.count(),
+            max_tunnels: self.tunnels.most(),
             connections: self.connections.load(Ordering::Relaxed),
             requests,
             failures: self.failures.load(Ordering::Relaxed),
@@ -367,12 +372,43 @@ impl Endpoint {
         &self.silence
     }
 
-    pub(super) fn begin_tunnel(&self) {
-        self.tunnels.fetch_add(1, Ordering::Relaxed);
+    /// Whether it may have one more tunnel.
+    pub(super) fn has_room_for_tunnel(&self) -> bool {
+        self.tunnels.most().is_none_or(|most| self.tunnels.count() < most)
     }
 
+    /// Takes a tunnel's place, unless all are taken.
+    #[must_use]
+    pub(super) fn begin_tunnel(&self) -> bool {
+        self.tunnels.begin()
+    }
+
+    /// Takes a tunnel's place in any case.
+    pub(super) fn force_tunnel(&self) {
+        self.tunnels.force();
+    }
+
+    /// Gives back what was taken in vain, and tells nobody yet.
+    pub(super) fn forgo_tunnel(&self) {
+        self.tunnels.end();
+    }
+
+    /// Gives it back; another one may have waited for it.
     pub(super) fn end_tunnel(&self) {
-        self.tunnels.fetch_sub(1, Ordering::Relaxed);
+        self.tunnels.end();
+        self.lineage.call(None);
+    }
+
+    /// Most tunnels from now on.
+    pub(super) fn limit_tunnels(&self, most: Option<u32>) {
+        self.tunnels.limit(most);
+    }
+
+    /// Most sockets to it: one for each exchange and each tunnel, and one that is closing meanwhile.
+    #[must_use]
+    pub fn max_connections(&self) -> u32 {
+        let limits = self.max_conns().zip(self.tunnels.most());
+        limits.map_or(MAX_CONNECTIONS, |(exchanges, tunnels)| exchanges.saturating_add(tunnels).saturating_add(1))
     }
 
     /// Takes a connection's place unless `max` are taken.
@@ -444,8 +480,10 @@ pub struct EndpointStatus {
     pub check: Option<CheckStatus>,
     /// Exchanges that hold a lease on it.
     pub in_flight: u32,
-    /// Upgraded connections through it.
+    /// Upgraded connections and long streams through it.
     pub tunnels: u32,
+    /// Most of these, if there is a limit.
+    pub max_tunnels: Option<u32>,
     /// Sockets open to it.
     pub connections: u32,
     /// Leases ever given.

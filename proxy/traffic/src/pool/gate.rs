@@ -14,7 +14,7 @@ use super::balance::Choice;
 use super::breaker::Breaker;
 use super::codel;
 use super::endpoint::{Endpoint, EndpointId, EndpointState};
-use super::lease::Lease;
+use super::lease::{Counts, Lease};
 use super::lineage::Lineage;
 use super::outlook::Outlook;
 use super::queue::{Called, Entry, Ticket};
@@ -160,6 +160,9 @@ impl Pool {
         if prospect == Prospect::Nothing {
             return Acquired::Refuse(self.no_endpoint(inner, wanted.draw));
         }
+        if wanted.tunnel && prospect == Prospect::Place && !inner.has_room_for_tunnel(wanted.tried) {
+            return Acquired::Refuse(self.no_tunnel(wanted.draw));
+        }
         inner.hold(prospect == Prospect::Endpoint);
         inner.drop_late(self, wanted.now, after);
         let Some(policy) = inner.gate.limits.queue else {
@@ -247,6 +250,11 @@ impl Pool {
         }
     }
 
+    fn no_tunnel(&self, draw: u64) -> Refusal {
+        let detail = format!("upstream: {}, every endpoint has as many tunnels and long streams as it may", self.name);
+        Refusal { retry_after: Some(spread(Duration::ZERO, draw)), ..Refusal::new(RefusalKind::TunnelsFull, detail) }
+    }
+
     pub(super) fn no_endpoint(&self, inner: &Inner, draw: u64) -> Refusal {
         let any = inner.endpoints.iter().any(|endpoint| endpoint.is_in_service());
         let kind = if any { RefusalKind::NoEndpoint } else { inner.why_empty() };
@@ -271,6 +279,12 @@ enum Trouble {
 }
 
 impl Inner {
+    /// Whether an endpoint that was not tried may have one more tunnel, were it free.
+    fn has_room_for_tunnel(&self, tried: &[EndpointId]) -> bool {
+        let mut open = self.endpoints.iter().filter(|one| one.is_in_service() && !tried.contains(&one.id()));
+        open.any(|endpoint| endpoint.has_room_for_tunnel())
+    }
+
     pub(super) fn queue_status(&self) -> QueueStatus {
         QueueStatus {
             waiting: self.queue.len(),
@@ -309,10 +323,12 @@ impl Inner {
         if !lineage.has_room(most) {
             return None;
         }
-        let Wanted { key, tried, draw, now } = *wanted;
-        let mut choice = Choice { key, draw, now, all: tried.is_empty() && !self.limited };
-        let candidate =
-            |endpoint: &Endpoint| endpoint.is_in_service() && endpoint.has_room() && !tried.contains(&endpoint.id());
+        let Wanted { key, tried, draw, now, tunnel } = *wanted;
+        let mut choice = Choice { key, draw, now, all: tried.is_empty() && !self.limited && !tunnel };
+        let candidate = |endpoint: &Endpoint| {
+            let is_free = endpoint.is_in_service() && endpoint.has_room() && !tried.contains(&endpoint.id());
+            is_free && (!tunnel || endpoint.has_room_for_tunnel())
+        };
         loop {
             let endpoint = self.balance.pick(&choice, &lineage.marks, candidate)?;
             // A pool of the same lineage may have been faster: then this endpoint is full now and no candidate.
@@ -338,9 +354,16 @@ impl Inner {
         wanted: &Wanted<'_>,
         after: &mut After,
     ) -> Option<Lease> {
-        if pool.lineage.begin_exchange(self.gate.limits.max_in_flight) {
-            let alternative = self.has_untried(wanted.tried, Some(endpoint.id()));
-            return Some(Lease::new(endpoint, wanted.now, alternative, pool.admitted(self)));
+        let counts = if wanted.tunnel { Counts::Both } else { Counts::InFlight };
+        // A pool of the same lineage may have been faster here too.
+        if !wanted.tunnel || endpoint.begin_tunnel() {
+            if pool.lineage.begin_exchange(self.gate.limits.max_in_flight) {
+                let alternative = self.has_untried(wanted.tried, Some(endpoint.id()));
+                return Some(Lease::new(endpoint, wanted.now, alternative, counts, pool.admitted(self)));
+            }
+            if wanted.tunnel {
+                endpoint.forgo_tunnel();
+            }
         }
         after.undone.push(endpoint);
         None
@@ -364,7 +387,7 @@ impl Inner {
                     continue;
                 }
             }
-            let ends = entry.tried().is_empty();
+            let ends = entry.tried().is_empty() && !entry.is_tunnel();
             // Half-open, it lets a few pass.
             if let Some(refusal) = pool.broken(self, now) {
                 if let Some(entry) = self.queue.remove(number) {

@@ -43,16 +43,35 @@ pub struct Lease {
     status: Option<u16>,
     alternative: bool,
     ended: Option<Instant>,
+    /// Where it counts.
+    counts: Counts,
     /// What the pool's breaker wants to know of its end, if there is one.
     admitted: Option<Admitted>,
     outcome: Option<Outcome>,
 }
 
+/// Where a lease counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// As an exchange in flight.
+    InFlight,
+    /// As that, and as the tunnel that it may become.
+    Both,
+    /// As a tunnel, which it has become or which it is as good as.
+    Tunnel,
+}
+
 impl Lease {
     /// For an exchange that endpoint and lineage have counted. `alternative`: another endpoint that the request has not tried
     /// was in service too.
-    pub(super) fn new(endpoint: Arc<Endpoint>, now: Instant, alternative: bool, admitted: Option<Admitted>) -> Self {
-        Self { endpoint, began: now, alternative, ended: None, status: None, admitted, outcome: None }
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        now: Instant,
+        alternative: bool,
+        counts: Counts,
+        admitted: Option<Admitted>,
+    ) -> Self {
+        Self { endpoint, began: now, alternative, ended: None, status: None, counts, admitted, outcome: None }
     }
 
     /// Whose lease it is.
@@ -99,15 +118,42 @@ impl Lease {
         self.outcome = Some(Outcome::Cancelled);
     }
 
-    /// The exchange has become a tunnel: it no longer counts as in flight, and no drain waits for it.
+    /// The exchange has become a tunnel: it no longer counts as in flight.
     #[must_use]
     pub fn into_tunnel(mut self, now: Instant) -> TunnelLease {
+        if self.counts == Counts::InFlight {
+            // It was not announced as one.
+            self.endpoint.force_tunnel();
+        }
+        self.counts = Counts::Both;
+        self.leave_flight(now);
+        self.outcome = Some(Outcome::Ok);
+        TunnelLease { places: Places::default(), lease: self }
+    }
+
+    /// Its answer has been streaming for so long that it is as good as a tunnel, and counts as one from now on. `false`: there
+    /// are as many as may be, and nothing changes. On an endpoint that gets nothing new there always is room.
+    #[must_use]
+    pub fn stream(&mut self, now: Instant) -> bool {
+        match self.counts {
+            Counts::Tunnel => return true,
+            Counts::Both => {}
+            Counts::InFlight if self.endpoint.begin_tunnel() => {}
+            Counts::InFlight if !self.endpoint.is_ready() => self.endpoint.force_tunnel(),
+            Counts::InFlight => return false,
+        }
+        self.leave_flight(now);
+        true
+    }
+
+    /// From an exchange in flight, with a tunnel's place, to a tunnel.
+    fn leave_flight(&mut self, now: Instant) {
+        self.counts = Counts::Tunnel;
         if let Some(admitted) = self.admitted.take() {
             admitted.end(Outcome::Ok, self.status, now);
         }
-        self.end(Outcome::Ok, now);
-        self.endpoint.begin_tunnel();
-        TunnelLease { endpoint: Arc::clone(&self.endpoint), places: Places::default() }
+        self.endpoint.end_exchange();
+        self.endpoint.lineage().end_exchange(Some((self.began, now)));
     }
 
     fn end(&mut self, outcome: Outcome, now: Instant) {
@@ -123,17 +169,22 @@ impl Drop for Lease {
             Some(Outcome::ClientGone) | None => self.endpoint.count_abandoned(),
             Some(Outcome::Overtaken) => self.endpoint.count_overtaken(),
         }
-        self.endpoint.end_exchange();
-        self.endpoint.lineage().end_exchange(self.ended.map(|ended| (self.began, ended)));
+        if self.counts != Counts::Tunnel {
+            self.endpoint.end_exchange();
+            self.endpoint.lineage().end_exchange(self.ended.map(|ended| (self.began, ended)));
+        }
+        if self.counts != Counts::InFlight {
+            self.endpoint.end_tunnel();
+        }
     }
 }
 
 /// One upgraded connection through an endpoint; it ends when this is dropped.
 #[derive(Debug)]
 pub struct TunnelLease {
-    endpoint: Arc<Endpoint>,
-    /// In the limits of requests under way.
+    /// In the limits of requests under way; these come back first.
     places: Places,
+    lease: Lease,
 }
 
 impl TunnelLease {
@@ -146,14 +197,13 @@ impl TunnelLease {
     /// Whose tunnel it is.
     #[must_use]
     pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
+        self.lease.endpoint()
     }
 }
 
 impl Drop for TunnelLease {
     fn drop(&mut self) {
         self.places.give_back();
-        self.endpoint.end_tunnel();
     }
 }
 

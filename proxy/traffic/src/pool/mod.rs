@@ -28,6 +28,7 @@ mod median;
 mod outlook;
 mod overtaken;
 mod status_set;
+mod tunnels;
 mod usage;
 mod warming;
 
@@ -93,6 +94,8 @@ pub struct Wanted<'a> {
     pub draw: u64,
     /// The time.
     pub now: Instant,
+    /// It is to become a tunnel, so the endpoint must have room for one.
+    pub tunnel: bool,
 }
 
 /// Answer to a request for an endpoint.
@@ -427,6 +430,7 @@ impl Pool {
                 Arc::new(Endpoint::new(self.ids.next(), address, host, Origin::Static, Arc::clone(&self.lineage)))
             });
             endpoint.configure(listed.server, inner.gate.limits.max_in_flight_per_endpoint);
+            endpoint.limit_tunnels(inner.gate.limits.max_tunnels);
             if let Some((weight, priority)) = listed.share {
                 endpoint.configure_share(weight, priority);
             }
@@ -534,10 +538,13 @@ impl Inner {
         self.align(lineage);
     }
 
-    /// Gives workers the limit of an endpoint.
+    /// Gives workers the limits of an endpoint.
     fn limit_workers(&self) {
-        let most = self.gate.limits.max_in_flight_per_endpoint;
-        self.workers().for_each(|worker| worker.limit(most));
+        let limits = &self.gate.limits;
+        self.workers().for_each(|worker| {
+            worker.limit(limits.max_in_flight_per_endpoint);
+            worker.limit_tunnels(limits.max_tunnels);
+        });
     }
 
     fn workers(&self) -> impl Iterator<Item = Arc<Endpoint>> {

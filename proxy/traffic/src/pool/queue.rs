@@ -97,15 +97,21 @@ pub(super) struct Entry {
     key: Key,
     tried: Vec<EndpointId>,
     draw: u64,
+    tunnel: bool,
 }
 
 impl Entry {
     pub(super) fn wanted(&self, now: Instant) -> Wanted<'_> {
-        Wanted { key: &self.key, tried: &self.tried, draw: self.draw, now }
+        Wanted { key: &self.key, tried: &self.tried, draw: self.draw, now, tunnel: self.tunnel }
     }
 
     pub(super) fn tried(&self) -> &[EndpointId] {
         &self.tried
+    }
+
+    /// Whether it is to become a tunnel.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.tunnel
     }
 
     pub(super) fn draw(&self) -> u64 {
@@ -128,6 +134,7 @@ impl Queue {
             key: wanted.key.clone(),
             tried: wanted.tried.to_vec(),
             draw: wanted.draw,
+            tunnel: wanted.tunnel,
         };
         self.entries.insert(number, entry);
         self.peak = self.peak.max(self.entries.len());

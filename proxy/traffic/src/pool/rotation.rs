@@ -58,7 +58,7 @@ mod tests {
         let keys = [0, 1].map(|slot| WorkerKey { slot, spawn: u64::from(slot) + 1 });
         let ids = keys.map(|key| pool.add_worker(key, 1, Address::Unix(format!("/{}", key.spawn).into())).id());
         let taken = || {
-            let wanted = Wanted { key: &Key::None, tried: &[], draw: 0, now };
+            let wanted = Wanted { key: &Key::None, tried: &[], draw: 0, now, tunnel: false };
             let leases: Vec<_> = (0..4).map(|_| pool.acquire(&wanted)).collect();
             let ids = leases.iter().map(|got| match got {
                 Acquired::Lease(lease) => Some(lease.endpoint().id()),

@@ -93,6 +93,7 @@ mod tests {
                     | RefusalKind::NoWorker
                     | RefusalKind::Crashloop
                     | RefusalKind::Draining
+                    | RefusalKind::TunnelsFull
                     | RefusalKind::NotReadyInTime
                     | RefusalKind::BreakerOpen
                     | RefusalKind::Deadline

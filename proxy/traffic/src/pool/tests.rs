@@ -35,7 +35,7 @@ fn add(pool: &Pool, slot: u32) -> Arc<Endpoint> {
 }
 
 fn acquire(pool: &Arc<Pool>, tried: &[EndpointId]) -> Acquired {
-    pool.acquire(&Wanted { key: &Key::None, tried, draw: 0, now: Instant::now() })
+    pool.acquire(&Wanted { key: &Key::None, tried, draw: 0, now: Instant::now(), tunnel: false })
 }
 
 fn lease(pool: &Arc<Pool>) -> Lease {
@@ -209,7 +209,9 @@ fn a_new_server_starts_slowly() {
     let share = |seconds| {
         let now = start + std::time::Duration::from_secs(seconds);
         let picks = (0..110).filter(|_| {
-            let Acquired::Lease(lease) = pool.acquire(&Wanted { key: &Key::None, tried: &[], draw: 0, now }) else {
+            let Acquired::Lease(lease) =
+                pool.acquire(&Wanted { key: &Key::None, tried: &[], draw: 0, now, tunnel: false })
+            else {
                 panic!("both are ready")
             };
             letter(&pool, lease.endpoint()) == 'b'

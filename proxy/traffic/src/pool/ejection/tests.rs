@@ -59,7 +59,7 @@ impl Bench {
 
     fn acquire(&self, tried: &[Arc<Endpoint>]) -> Option<Lease> {
         let tried: Vec<_> = tried.iter().map(|endpoint| endpoint.id()).collect();
-        match self.pool.acquire(&Wanted { key: &Key::None, tried: &tried, draw: 0, now: self.now }) {
+        match self.pool.acquire(&Wanted { key: &Key::None, tried: &tried, draw: 0, now: self.now, tunnel: false }) {
             Acquired::Lease(lease) => Some(lease),
             Acquired::Wait(_) | Acquired::Refuse(_) => None,
         }
@@ -317,7 +317,7 @@ fn every_balance_passes_over_who_is_out() {
             let met = (0..200_u64).filter(|draw| {
                 let key = Key::Bytes(draw.to_string().into_bytes().into());
                 let draw = crate::mix::mix(*draw);
-                let wanted = Wanted { key: &key, tried: &[], draw, now: bench.now };
+                let wanted = Wanted { key: &key, tried: &[], draw, now: bench.now, tunnel: false };
                 let Acquired::Lease(lease) = bench.pool.acquire(&wanted) else { panic!("two are in service") };
                 lease.endpoint().id() == out
             });
@@ -335,7 +335,7 @@ fn workers_are_held_to_the_same() {
     let (first, second) = (pool.add_worker(key(0), 1, tcp(1)), pool.add_worker(key(1), 2, tcp(2)));
     let now = Instant::now();
     let fail = |tried: &Arc<Endpoint>| {
-        let wanted = Wanted { key: &Key::None, tried: &[tried.id()], draw: 0, now };
+        let wanted = Wanted { key: &Key::None, tried: &[tried.id()], draw: 0, now, tunnel: false };
         let Acquired::Lease(lease) = pool.acquire(&wanted) else { return false };
         pool.end(lease, CLOSED, now);
         true
@@ -358,7 +358,7 @@ fn what_fails_in_a_pool_that_was_succeeded_counts_in_its_successor() {
     for slot in 0..2 {
         old.add_worker(WorkerKey { slot, spawn: 1 }, slot, tcp(1));
     }
-    let lease = || match old.acquire(&Wanted { key: &Key::None, tried: &[], draw: 0, now }) {
+    let lease = || match old.acquire(&Wanted { key: &Key::None, tried: &[], draw: 0, now, tunnel: false }) {
         Acquired::Lease(lease) => lease,
         other => panic!("{other:?}"),
     };

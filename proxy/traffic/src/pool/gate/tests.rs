@@ -47,7 +47,7 @@ impl Scene {
     }
 
     fn acquire(&self, tried: &[EndpointId]) -> Acquired {
-        self.pool.acquire(&Wanted { key: &Key::None, tried, draw: self.draw, now: self.now })
+        self.pool.acquire(&Wanted { key: &Key::None, tried, draw: self.draw, now: self.now, tunnel: false })
     }
 
     #[track_caller]
@@ -161,6 +161,109 @@ fn the_limit_of_all_endpoints_holds_beside_that_of_each() {
     drop(lease);
     drop((leased(&waits), tunnel, held));
     assert_eq!(scene.pool.status().in_flight, 0);
+}
+
+/// One worker with one place for a request and one for a tunnel.
+fn narrow() -> Scene {
+    let mut upstream = upstream("app", EndpointSource::Workers(worker_spec()));
+    upstream.capacity.max_in_flight_per_endpoint = Some(1);
+    upstream.capacity.max_tunnels = Some(1);
+    let scene = Scene::new(&upstream);
+    scene.pool.add_worker(WorkerKey { slot: 0, spawn: 1 }, 1, tcp(1));
+    scene
+}
+
+fn upgrade(scene: &Scene) -> Acquired {
+    scene.pool.acquire(&Wanted { key: &Key::None, tried: &[], draw: 1, now: scene.now, tunnel: true })
+}
+
+fn counts(scene: &Scene) -> (u32, u32) {
+    let status = scene.pool.status().endpoints[0].clone();
+    (status.in_flight, status.tunnels)
+}
+
+#[test]
+fn tunnels_have_places_of_their_own() {
+    let scene = narrow();
+    let Acquired::Lease(lease) = upgrade(&scene) else { panic!("all is free") };
+    assert_eq!(counts(&scene), (1, 1), "taken before the endpoint is asked");
+    let tunnel = lease.into_tunnel(scene.now);
+    assert_eq!(counts(&scene), (0, 1));
+    let request = scene.lease();
+    for _ in 0..2 {
+        let Acquired::Refuse(refusal) = upgrade(&scene) else { panic!("no second tunnel, however free the worker") };
+        assert_eq!((refusal.kind, refusal.retry_after), (RefusalKind::TunnelsFull, Some(Duration::from_secs(2))));
+        let status = scene.pool.status();
+        assert_eq!(status.queue.waiting, 0);
+    }
+    scene.finish(request);
+    drop(tunnel);
+    let Acquired::Lease(failed) = upgrade(&scene) else { panic!("it has ended") };
+    drop(failed);
+    assert_eq!(counts(&scene), (0, 0), "a handshake that failed gives both back");
+}
+
+#[test]
+fn a_long_stream_gives_its_place_to_others() {
+    let mut scene = narrow();
+    let mut stream = scene.lease();
+    let waits = scene.ticket();
+    assert!(scene.pass(10_000 * MILLI).now > Instant::now());
+    assert!(stream.stream(scene.now));
+    let mut next = leased(&waits);
+    assert_eq!(counts(&scene), (1, 1));
+    assert!(!next.stream(scene.now), "no more of them than may be");
+    assert_eq!(counts(&scene), (1, 1));
+    let Acquired::Refuse(refusal) = upgrade(&scene) else { panic!("a stream takes the place of a tunnel") };
+    assert_eq!(refusal.kind, RefusalKind::TunnelsFull);
+    scene.pool.end(stream, Outcome::UpstreamFault(Symptom::ReadTimeout), scene.now);
+    assert_eq!(scene.pool.status().endpoints[0].failures, 1, "its end still says something of the endpoint");
+    assert!(next.stream(scene.now));
+    drop(next);
+    assert_eq!((counts(&scene), scene.pool.status().in_flight), ((0, 0), 0));
+}
+
+#[test]
+fn a_stream_of_an_endpoint_that_leaves_always_moves() {
+    let scene = narrow();
+    let mut first = scene.lease();
+    assert!(first.stream(scene.now));
+    let mut second = scene.lease();
+    assert!(!second.stream(scene.now));
+    let drained = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&drained);
+    scene.pool.drain_worker(WorkerKey { slot: 0, spawn: 1 }, Box::new(move || told.store(true, Ordering::SeqCst)));
+    assert!(!drained.load(Ordering::SeqCst), "one is in flight");
+    assert!(second.stream(scene.now) && drained.load(Ordering::SeqCst));
+}
+
+#[test]
+fn who_waits_for_a_tunnel_keeps_nobody_else() {
+    let scene = narrow();
+    let mut stream = scene.lease();
+    let Acquired::Wait(tunnel) = upgrade(&scene) else { panic!("there is room for a tunnel, and none for a request") };
+    let request = scene.ticket();
+    // The stream takes the tunnel's place: who waits for that waits on, and the next one is served.
+    assert!(stream.stream(scene.now));
+    assert!(poll(&tunnel).is_none());
+    scene.finish(leased(&request));
+    assert!(poll(&tunnel).is_none());
+    drop(stream);
+    drop(leased(&tunnel).into_tunnel(scene.now));
+}
+
+#[test]
+fn an_endpoint_has_a_socket_for_each_place_and_one() {
+    for (exchanges, tunnels, most) in
+        [(Some(1), Some(0), 2), (Some(4), Some(3), 8), (None, Some(3), 16_384), (Some(4), None, 16_384)]
+    {
+        let mut upstream = upstream("app", EndpointSource::Workers(worker_spec()));
+        upstream.capacity.max_in_flight_per_endpoint = exchanges;
+        upstream.capacity.max_tunnels = tunnels;
+        let scene = Scene::new(&upstream);
+        let endpoint = scene.pool.add_worker(WorkerKey { slot: 0, spawn: 1 }, 1, tcp(1));
+        assert_eq!(endpoint.max_connections(), most, "{exchanges:?}, {tunnels:?}");
+    }
 }
 
 #[test]
@@ -282,7 +385,7 @@ fn a_full_owner_of_a_key_leaves_its_requests_to_anybody() {
     upstream.balance = tidegate_config::model::Balance::Consistent(vec![tidegate_config::model::Variable::Path]);
     let scene = Scene::new(&upstream);
     let key = Key::Bytes(Box::from(&b"ann"[..]));
-    let acquire = || scene.pool.acquire(&Wanted { key: &key, tried: &[], draw: 0, now: scene.now });
+    let acquire = || scene.pool.acquire(&Wanted { key: &key, tried: &[], draw: 0, now: scene.now, tunnel: false });
     let (Acquired::Lease(owner), Acquired::Lease(other)) = (acquire(), acquire()) else { panic!("two places") };
     let Acquired::Wait(ticket) = acquire() else { panic!("both are full") };
     scene.finish(other);
@@ -619,6 +722,7 @@ const BREAKER: model::Breaker = model::Breaker {
 struct Waiting {
     ticket: Ticket,
     tried: Vec<EndpointId>,
+    tunnel: bool,
     woken: Arc<Woken>,
     look_at: Option<Instant>,
 }
@@ -634,7 +738,7 @@ impl std::task::Wake for Woken {
 
 impl Waiting {
     fn new(ticket: Ticket) -> Self {
-        Self { ticket, tried: Vec::new(), woken: Arc::default(), look_at: None }
+        Self { ticket, tried: Vec::new(), tunnel: false, woken: Arc::default(), look_at: None }
     }
 
     fn run(&mut self, now: Instant) -> Option<Called> {
@@ -659,6 +763,10 @@ struct Walk {
     random: u64,
     now: Instant,
     leases: Vec<Lease>,
+    /// Leases that are to become tunnels.
+    handshakes: Vec<Lease>,
+    /// Leases that have become streams.
+    streams: Vec<Lease>,
     tunnels: Vec<TunnelLease>,
     tickets: Vec<Waiting>,
     spawn: u64,
@@ -671,6 +779,7 @@ impl Walk {
     fn new(seed: u64) -> Self {
         let mut upstream = limited(4, 2);
         upstream.capacity.max_in_flight = Some(6);
+        upstream.capacity.max_tunnels = Some(1);
         queue(&mut upstream).size = Some(12);
         upstream.ejection = Some(ejection());
         let pool = pool(&upstream);
@@ -680,6 +789,8 @@ impl Walk {
             random: seed,
             now: Instant::now(),
             leases: Vec::new(),
+            handshakes: Vec::new(),
+            streams: Vec::new(),
             tunnels: Vec::new(),
             tickets: Vec::new(),
             spawn: 0,
@@ -701,12 +812,13 @@ impl Walk {
                 let place = self.below(self.leases.len());
                 drop((place < self.leases.len()).then(|| self.leases.swap_remove(place)));
             }
-            69..71 => {
-                let place = self.below(self.leases.len());
-                let lease = (place < self.leases.len()).then(|| self.leases.swap_remove(place));
+            69 => {
+                let lease = self.handshakes.pop();
                 self.tunnels.extend(lease.map(|lease| lease.into_tunnel(self.now)));
             }
-            71..73 => drop(self.tunnels.pop()),
+            70..72 => self.stream(),
+            72 if self.below(2) == 0 => drop(self.tunnels.pop()),
+            72 => drop(self.streams.pop()),
             73..80 => {
                 let place = self.below(self.tickets.len());
                 drop((place < self.tickets.len()).then(|| self.tickets.swap_remove(place)));
@@ -732,12 +844,12 @@ impl Walk {
         let endpoints = self.pool.endpoints();
         let count = [0, 0, 0, 1, 2][self.below(5)].min(endpoints.len());
         let tried: Vec<_> = (0..count).map(|_| endpoints[self.below(endpoints.len())].id()).collect();
-        let draw = self.random;
-        match self.pool.acquire(&Wanted { key: &Key::None, tried: &tried, draw, now: self.now }) {
-            Acquired::Lease(lease) => self.take(lease, &tried),
+        let (draw, tunnel) = (self.random, self.below(6) == 0);
+        match self.pool.acquire(&Wanted { key: &Key::None, tried: &tried, draw, now: self.now, tunnel }) {
+            Acquired::Lease(lease) => self.take(lease, &tried, tunnel),
             Acquired::Wait(ticket) => {
                 self.begun += 1;
-                let mut waiting = Waiting { tried, ..Waiting::new(ticket) };
+                let mut waiting = Waiting { tried, tunnel, ..Waiting::new(ticket) };
                 assert!(waiting.run(self.now).is_none(), "nobody came in between");
                 self.tickets.push(waiting);
             }
@@ -745,9 +857,29 @@ impl Walk {
         }
     }
 
-    fn take(&mut self, lease: Lease, tried: &[EndpointId]) {
+    fn take(&mut self, lease: Lease, tried: &[EndpointId], tunnel: bool) {
         assert!(!tried.contains(&lease.endpoint().id()), "an endpoint that was tried");
-        self.leases.push(lease);
+        if tunnel { self.handshakes.push(lease) } else { self.leases.push(lease) }
+    }
+
+    /// An answer turns out to be long.
+    fn stream(&mut self) {
+        let Some(mut lease) = self.leases.pop() else { return };
+        let before = lease.endpoint().status();
+        let streams = lease.stream(self.now);
+        let after = lease.endpoint().status();
+        let is_free = before.max_tunnels.is_none_or(|most| before.tunnels < most);
+        assert_eq!(streams, is_free || !lease.endpoint().is_ready(), "{before:?}");
+        if streams {
+            assert!(lease.stream(self.now), "it is one already");
+            // Its place may be somebody's already who is to become a tunnel.
+            assert!(after.tunnels > before.tunnels);
+            assert!(after.max_tunnels.is_none_or(|most| after.tunnels <= most.max(before.tunnels + 1)), "{after:?}");
+            self.streams.push(lease);
+        } else {
+            assert_eq!((after.in_flight, after.tunnels), (before.in_flight, before.tunnels));
+            self.leases.push(lease);
+        }
     }
 
     fn finish(&mut self) {
@@ -790,13 +922,13 @@ impl Walk {
     }
 
     fn end_wait(&mut self, place: usize, called: Called) {
-        let Waiting { ticket, tried, .. } = self.tickets.swap_remove(place);
+        let Waiting { ticket, tried, tunnel, .. } = self.tickets.swap_remove(place);
         assert!(poll(&ticket).is_none(), "called twice");
         drop(ticket);
         match called {
             Called::Lease(lease) => {
                 self.ends[0] += 1;
-                self.take(lease, &tried);
+                self.take(lease, &tried, tunnel);
             }
             Called::Refuse(_) => self.ends[1] += 1,
         }
@@ -814,6 +946,8 @@ impl Walk {
         self.upstream.capacity.max_in_flight_per_endpoint = Some(places).filter(|places| *places > 0);
         let places = self.below(9) as u32;
         self.upstream.capacity.max_in_flight = Some(places).filter(|places| *places > 0);
+        let places = self.below(4) as u32;
+        self.upstream.capacity.max_tunnels = Some(places).filter(|places| *places < 3);
         let target = self.below(3) as u32;
         queue(&mut self.upstream).target = Some(MILLI * target).filter(|target| !target.is_zero());
         self.upstream.ejection = (self.below(3) > 0).then(ejection);
@@ -837,21 +971,22 @@ impl Walk {
         let status = self.pool.status();
         // A lease lies in a ticket, or is with us; and every ticket waits, or has been called.
         let called = self.tickets.len() - status.queue.waiting;
-        let held = status.in_flight as usize - self.leases.len();
+        let held = status.in_flight as usize - self.leases.len() - self.handshakes.len();
         assert!(held <= called, "{held} leases lie in {called} tickets");
         assert!(status.queue.waiting <= 12 && self.begun >= self.ends[0] + self.ends[1]);
         let open = status.breaker.is_some_and(|breaker| breaker.state == BreakerState::Open);
         assert!(!open || status.queue.waiting == 0, "nobody waits for what an open breaker would refuse");
         // Whatever is free now, nobody waits for it.
-        let free = |endpoint: &&Arc<Endpoint>| endpoint.is_in_service() && endpoint.has_room();
-        let free: Vec<_> = self.pool.endpoints().iter().filter(free).map(|endpoint| endpoint.id()).collect();
+        let endpoints = self.pool.endpoints();
+        let free: Vec<_> = endpoints.iter().filter(|one| one.is_in_service() && one.has_room()).collect();
         let room = self.upstream.capacity.max_in_flight.is_none_or(|most| status.in_flight < most);
         if room && !free.is_empty() {
             let inner = self.pool.lock();
             let mut place = None;
             let policy = self.upstream.capacity.queue.expect("always");
             while let Some((number, entry)) = inner.queue.after(place, &policy) {
-                assert!(free.iter().all(|one| entry.tried().contains(one)), "one waits for what is free");
+                let mut usable = free.iter().filter(|one| !entry.is_tunnel() || one.has_room_for_tunnel());
+                assert!(usable.all(|one| entry.tried().contains(&one.id())), "one waits for what is free");
                 place = Some(number);
             }
         }
@@ -861,6 +996,8 @@ impl Walk {
     fn end(mut self) -> [u64; 3] {
         self.tickets.clear();
         self.leases.clear();
+        self.handshakes.clear();
+        self.streams.clear();
         self.tunnels.clear();
         let status = self.pool.status();
         assert_eq!((status.in_flight, status.queue.waiting), (0, 0));
@@ -928,7 +1065,7 @@ fn stress(rounds: u64, size: Option<usize>) {
                     let random = mix(thread << 32 | round);
                     let tried = if random.is_multiple_of(7) { &ids[..1] } else { &[] };
                     let now = Instant::now();
-                    match pool.acquire(&Wanted { key: &Key::None, tried, draw: random, now }) {
+                    match pool.acquire(&Wanted { key: &Key::None, tried, draw: random, now, tunnel: false }) {
                         Acquired::Lease(lease) => use_lease(lease, random),
                         Acquired::Refuse(_) => {}
                         Acquired::Wait(ticket) if random.is_multiple_of(4) => drop(ticket),

@@ -38,7 +38,7 @@ fn found(host: &str, last: &[u8]) -> Vec<Resolved> {
 }
 
 fn acquire(pool: &Arc<Pool>) -> Acquired {
-    pool.acquire(&Wanted { key: &Key::None, tried: &[], draw: 0, now: std::time::Instant::now() })
+    pool.acquire(&Wanted { key: &Key::None, tried: &[], draw: 0, now: std::time::Instant::now(), tunnel: false })
 }
 
 fn lease(pool: &Arc<Pool>) -> Lease {

@@ -41,7 +41,7 @@ fn pool_of(upstream: &Upstream) -> Arc<Pool> {
 
 fn ask(pool: &Arc<Pool>, asked: Asked, tried: &[EndpointId]) -> Lease {
     let key = asked.token().map_or(Key::None, |token| Key::Named(*token, [192, 0, 2, 7].into()));
-    match pool.acquire(&Wanted { key: &key, tried, draw: 0, now: Instant::now() }) {
+    match pool.acquire(&Wanted { key: &key, tried, draw: 0, now: Instant::now(), tunnel: false }) {
         Acquired::Lease(lease) => lease,
         other => panic!("{other:?}"),
     }
