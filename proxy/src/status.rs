@@ -302,7 +302,7 @@ fn upstream(pool: &Pool, snapshot: &Snapshot, workers: &[PoolStatus], discovery:
 }
 
 fn queue(status: QueueStatus) -> view::Queue {
-    let QueueStatus { waiting, size, peak, overloaded, counts } = status;
+    let QueueStatus { waiting, size, peak, recent_peak: _, overloaded, counts } = status;
     let QueueCounts { full, late, timeout } = counts;
     view::Queue { waiting: waiting as u64, size: size as u64, peak: peak as u64, overloaded, full, late, timeout }
 }

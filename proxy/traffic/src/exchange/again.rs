@@ -141,7 +141,8 @@ impl Exchange {
 
     /// The answer that gave way is gone.
     pub(super) fn discarded(&mut self, wait: Duration, reason: Reason, now: Instant) -> Action {
-        if let Hold::Lease(lease) = std::mem::replace(&mut self.hold, Hold::Nothing) {
+        if let Hold::Lease(mut lease) = std::mem::replace(&mut self.hold, Hold::Nothing) {
+            lease.give_way();
             // What its status says of the endpoint is for the ejection to judge, as of any answer.
             self.end(lease, Outcome::Ok, now);
         }

@@ -1,5 +1,6 @@
 //! An attempt that failed: what it says of the endpoint, and what follows.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Action, Exchange, Hold, Timings};
@@ -29,16 +30,21 @@ impl Exchange {
             self.last_failure = Some(refusal);
             return self.replay(lease, now);
         }
-        self.tried.push(lease.endpoint().id());
-        self.end(lease, Outcome::of_refusal(refusal.kind), now);
-        match verdict {
+        let (endpoint, outcome) = (Arc::clone(lease.endpoint()), Outcome::of_refusal(refusal.kind));
+        self.tried.push(endpoint.id());
+        self.end(lease, outcome, now);
+        let action = match verdict {
             Verdict::Walk => self.walk(refusal, failure.cause == Cause::Closed, now),
             Verdict::Again(reason) => self.again(reason, refusal, now),
             Verdict::Replay | Verdict::GiveUp => {
                 self.give_reserved_back();
                 self.refuse(refusal)
             }
+        };
+        if matches!(outcome, Outcome::UpstreamFault(_)) && !matches!(action, Action::Respond(_)) {
+            endpoint.count_retried();
         }
+        action
     }
 
     /// The same endpoint again, unless it has left the pool meanwhile.

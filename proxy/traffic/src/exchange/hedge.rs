@@ -141,6 +141,9 @@ impl Exchange {
         let outcome = if verdict == Verdict::Replay { Outcome::Cancelled } else { Outcome::of_refusal(refusal.kind) };
         self.last_failure = Some(refusal);
         self.tried.push(lease.endpoint().id());
+        if matches!(outcome, Outcome::UpstreamFault(_)) {
+            lease.endpoint().count_retried();
+        }
         self.end(lease, outcome, now);
         Action::Keep(leg.other())
     }
@@ -153,6 +156,7 @@ impl Exchange {
         }
         let Some((mut lease, began)) = self.drop_leg(leg) else { return self.no_race() };
         lease.answered(response.status);
+        lease.give_way();
         if self.is_timed() {
             lease.endpoint().observe(now.saturating_duration_since(began), now);
         }
@@ -204,6 +208,10 @@ impl Exchange {
         let Some(second) = self.second.take() else { return };
         let silent = now.saturating_duration_since(second.began) >= whole / 2;
         let outcome = if silent { Outcome::UpstreamFault(Symptom::HeadTimeout) } else { Outcome::Cancelled };
+        if silent {
+            // Of two legs the first one tells that the request failed.
+            second.lease.endpoint().count_retried();
+        }
         self.end(second.lease, outcome, now);
     }
 

@@ -431,5 +431,6 @@ proptest! {
         run.step(Event::Finished(Outcome::Cancelled));
         next(&mut run);
         prop_assert!(run.loads().iter().all(|load| *load == (0, 0)), "{:?}", run.loads());
+        prop_assert!(run.ends() <= 1, "one request ends once");
     }
 }

@@ -123,6 +123,12 @@ impl Run {
         let endpoints = self.traffic.pools.iter().flat_map(|pool| pool.endpoints());
         endpoints.map(|endpoint| (endpoint.in_flight(), endpoint.status().tunnels)).collect()
     }
+
+    /// Requests that endpoints answered or failed for good, as they counted them.
+    pub(super) fn ends(&self) -> u64 {
+        let endpoints = self.traffic.pools.iter().flat_map(|pool| pool.endpoints());
+        endpoints.map(|endpoint| endpoint.served()).map(|served| served.answered + served.faults.failed()).sum()
+    }
 }
 
 /// What follows the head and each failure in turn.

@@ -315,5 +315,6 @@ proptest! {
         run.step(Event::Finished(Outcome::Cancelled));
         drop(std::mem::replace(&mut run.exchange, Exchange::new(RequestId(2), run.now)));
         prop_assert!(run.loads().iter().all(|load| *load == (0, 0)));
+        prop_assert!(run.ends() <= 1, "one request ends once");
     }
 }

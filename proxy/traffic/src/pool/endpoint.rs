@@ -12,10 +12,13 @@ use tidegate_config::model::{Address, StaticServer};
 
 use super::check::CheckStatus;
 use super::ejection::Ejected;
+use super::faults::Faults;
 use super::health::Health;
 use super::latency::Latency;
 use super::lineage::Lineage;
 use super::overtaken::Silence;
+use super::served::Served;
+use super::symptom::Symptom;
 use super::tunnels::Tunnels;
 use super::usage::Usage;
 
@@ -91,7 +94,9 @@ pub struct Endpoint {
     tunnels: Tunnels,
     connections: AtomicU32,
     failures: AtomicU64,
+    faults: Faults,
     abandoned: AtomicU64,
+    cancelled: AtomicU64,
     overtaken: AtomicU64,
     silence: Silence,
     /// Guards callbacks of drains under way; taken only by a drain and by the end of its last exchange.
@@ -126,7 +131,9 @@ impl Endpoint {
             tunnels: Tunnels::default(),
             connections: AtomicU32::new(0),
             failures: AtomicU64::new(0),
+            faults: Faults::default(),
             abandoned: AtomicU64::new(0),
+            cancelled: AtomicU64::new(0),
             overtaken: AtomicU64::new(0),
             silence: Silence::default(),
             on_idle: Mutex::new(Vec::new()),
@@ -348,8 +355,33 @@ impl Endpoint {
         self.lineage.marks.mark(self.place.load(Ordering::SeqCst));
     }
 
-    pub(super) fn count_failure(&self) {
+    pub(super) fn count_failure(&self, symptom: Symptom) {
         self.failures.fetch_add(1, Ordering::Relaxed);
+        // A status is an answer all the same, whatever it says of the endpoint.
+        if !matches!(symptom, Symptom::Status(_)) {
+            self.faults.count(symptom);
+        }
+    }
+
+    /// It answered with a status of 500 or more.
+    pub(super) fn count_server_error(&self) {
+        self.faults.count_server_error();
+    }
+
+    /// The request of an exchange that it failed was sent again.
+    pub(crate) fn count_retried(&self) {
+        self.faults.count_retried();
+    }
+
+    /// Its answer gave way to another try.
+    pub(super) fn count_given_way(&self, status: u16) {
+        self.faults.count(Symptom::Status(status));
+        self.faults.count_retried();
+    }
+
+    /// We ended an exchange for a reason of our own.
+    pub(super) fn count_cancelled(&self) {
+        self.cancelled.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn count_abandoned(&self) {
@@ -366,6 +398,18 @@ impl Endpoint {
         let (under_way, given) = self.usage.both();
         let lost = [&self.failures, &self.abandoned, &self.overtaken].map(|count| count.load(Ordering::Relaxed));
         given.saturating_sub(u64::from(under_way) + lost.iter().sum::<u64>())
+    }
+
+    /// What became of the requests that it was given.
+    #[must_use]
+    pub fn served(&self) -> Served {
+        let (under_way, given) = self.usage.both();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (abandoned, cancelled, overtaken) =
+            (count(&self.abandoned), count(&self.cancelled), count(&self.overtaken));
+        let faults = self.faults.counts();
+        let lost = u64::from(under_way) + abandoned + cancelled + overtaken + faults.total();
+        Served { answered: given.saturating_sub(lost), faults, abandoned, cancelled, overtaken }
     }
 
     pub(super) fn silence(&self) -> &Silence {

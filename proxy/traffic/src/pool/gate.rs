@@ -57,6 +57,8 @@ pub struct QueueStatus {
     pub size: usize,
     /// Most requests that ever were in it.
     pub peak: usize,
+    /// Most requests that were in it since [`Pool::mark_queue`](super::Pool::mark_queue).
+    pub recent_peak: usize,
     /// Whether the newest come first, and late ones are refused.
     pub overloaded: bool,
     /// Those it lost.
@@ -290,6 +292,7 @@ impl Inner {
             waiting: self.queue.len(),
             size: self.gate.size(),
             peak: self.queue.peak(),
+            recent_peak: self.queue.recent_peak(),
             overloaded: self.queue.is_overloaded(),
             counts: self.gate.counts,
         }

@@ -42,6 +42,8 @@ pub struct Lease {
     /// Of the answer's head, once there is one.
     status: Option<u16>,
     alternative: bool,
+    /// The answer was not passed on: another try took its place.
+    gave_way: bool,
     ended: Option<Instant>,
     /// Where it counts.
     counts: Counts,
@@ -71,7 +73,17 @@ impl Lease {
         counts: Counts,
         admitted: Option<Admitted>,
     ) -> Self {
-        Self { endpoint, began: now, alternative, ended: None, status: None, counts, admitted, outcome: None }
+        Self {
+            endpoint,
+            began: now,
+            alternative,
+            gave_way: false,
+            ended: None,
+            status: None,
+            counts,
+            admitted,
+            outcome: None,
+        }
     }
 
     /// Whose lease it is.
@@ -96,6 +108,11 @@ impl Lease {
         self.status = Some(status);
     }
 
+    /// The answer is not passed on: another try takes its place.
+    pub(crate) fn give_way(&mut self) {
+        self.gave_way = true;
+    }
+
     /// What the breaker is to be told of.
     pub(super) fn take_admitted(&mut self) -> Option<Admitted> {
         self.admitted.take()
@@ -115,7 +132,8 @@ impl Lease {
     /// Nobody has used it: somebody else may have it.
     pub(crate) fn pass_on(mut self) {
         self.endpoint.discount_request();
-        self.outcome = Some(Outcome::Cancelled);
+        // Nothing to count: there was no exchange.
+        self.outcome = Some(Outcome::Ok);
     }
 
     /// The exchange has become a tunnel: it no longer counts as in flight.
@@ -164,10 +182,16 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         match self.outcome {
-            Some(Outcome::Ok | Outcome::Cancelled) => {}
-            Some(Outcome::UpstreamFault(_)) => self.endpoint.count_failure(),
+            Some(Outcome::Ok) => {}
+            Some(Outcome::Cancelled) => self.endpoint.count_cancelled(),
+            Some(Outcome::UpstreamFault(symptom)) => self.endpoint.count_failure(symptom),
             Some(Outcome::ClientGone) | None => self.endpoint.count_abandoned(),
             Some(Outcome::Overtaken) => self.endpoint.count_overtaken(),
+        }
+        match self.status {
+            Some(status) if self.gave_way => self.endpoint.count_given_way(status),
+            Some(500..) => self.endpoint.count_server_error(),
+            Some(_) | None => {}
         }
         if self.counts != Counts::Tunnel {
             self.endpoint.end_exchange();

@@ -9,11 +9,13 @@ pub mod breaker;
 pub mod check;
 pub mod ejection;
 pub mod endpoint;
+pub mod faults;
 mod gate;
 pub mod key;
 pub mod lease;
 pub mod queue;
 mod rotation;
+pub mod served;
 pub mod servers;
 pub mod sticky;
 pub mod symptom;
@@ -381,6 +383,17 @@ impl Pool {
     #[must_use]
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.lock().endpoints.clone()
+    }
+
+    /// From now on [`QueueStatus::recent_peak`] is counted anew.
+    pub fn mark_queue(&self) {
+        self.lock().queue.mark();
+    }
+
+    /// Requests that wait, and those that did.
+    #[must_use]
+    pub fn queue_status(&self) -> QueueStatus {
+        self.lock().queue_status()
     }
 
     /// All figures, for people.

@@ -48,6 +48,10 @@ impl Pool {
     pub fn overtaken(&self, lease: Lease, patience: Duration, now: Instant) {
         let endpoint: &Endpoint = lease.endpoint();
         let is_silent = endpoint.silence().lost(lease.began(), endpoint.answered(), patience, now);
+        if is_silent {
+            // The other endpoint has answered the request.
+            endpoint.count_retried();
+        }
         let outcome = if is_silent { Outcome::UpstreamFault(Symptom::HeadTimeout) } else { Outcome::Overtaken };
         self.end(lease, outcome, now);
     }

@@ -87,6 +87,8 @@ pub(super) struct Queue {
     /// Whether there are entries whose wait begins with the next time that is known.
     undated: bool,
     peak: usize,
+    /// Since it was marked.
+    recent_peak: usize,
 }
 
 /// A request that waits, with all it brought to the pool.
@@ -138,6 +140,7 @@ impl Queue {
         };
         self.entries.insert(number, entry);
         self.peak = self.peak.max(self.entries.len());
+        self.recent_peak = self.recent_peak.max(self.entries.len());
         (number, waiter)
     }
 
@@ -164,6 +167,15 @@ impl Queue {
     /// Most that ever waited at a time.
     pub(super) fn peak(&self) -> usize {
         self.peak
+    }
+
+    /// Most that waited at a time since the mark.
+    pub(super) fn recent_peak(&self) -> usize {
+        self.recent_peak
+    }
+
+    pub(super) fn mark(&mut self) {
+        self.recent_peak = self.entries.len();
     }
 
     pub(super) fn is_overloaded(&self) -> bool {

@@ -28,6 +28,37 @@ pub enum Symptom {
 }
 
 impl Symptom {
+    /// How many kinds there are.
+    pub(super) const KINDS: usize = 9;
+
+    /// Their tokens, by kind.
+    pub(super) const TOKENS: [&'static str; Self::KINDS] = [
+        Self::ConnectFailed.token(),
+        Self::ConnectTimeout.token(),
+        Self::Tls.token(),
+        Self::WriteTimeout.token(),
+        Self::HeadTimeout.token(),
+        Self::Closed.token(),
+        Self::BadResponse.token(),
+        Self::ReadTimeout.token(),
+        Self::Status(0).token(),
+    ];
+
+    /// Its number among the kinds.
+    pub(super) const fn kind(self) -> usize {
+        match self {
+            Self::ConnectFailed => 0,
+            Self::ConnectTimeout => 1,
+            Self::Tls => 2,
+            Self::WriteTimeout => 3,
+            Self::HeadTimeout => 4,
+            Self::Closed => 5,
+            Self::BadResponse => 6,
+            Self::ReadTimeout => 7,
+            Self::Status(_) => 8,
+        }
+    }
+
     /// What a refusal says of the endpoint; `None` where it says nothing.
     #[must_use]
     pub fn of_refusal(kind: RefusalKind) -> Option<Self> {

@@ -128,7 +128,12 @@ fn a_place_goes_to_whoever_waits_longest_and_to_nobody_else() {
     scene.finish(leased(&second));
     scene.finish(leased(&third));
     scene.finish(scene.lease());
-    assert_eq!(scene.status(), QueueStatus { size: 64, peak: 2, ..QueueStatus::default() });
+    assert_eq!(scene.status(), QueueStatus { size: 64, peak: 2, recent_peak: 2, ..QueueStatus::default() });
+    let (held, waiting) = (scene.lease(), scene.ticket());
+    scene.pool.mark_queue();
+    assert_eq!((scene.status().peak, scene.status().recent_peak), (2, 1), "who waits already counts");
+    scene.finish(held);
+    scene.finish(leased(&waiting));
 }
 
 #[test]
