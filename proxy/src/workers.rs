@@ -8,10 +8,12 @@ mod fail_fast;
 mod figures;
 mod journal;
 mod orders;
+mod receipts;
 
 use self::fail_fast::FailFast;
 use self::figures::Figures;
 use self::journal::Journal;
+use self::receipts::Receipts;
 use crate::plane::Plane;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
@@ -48,6 +50,8 @@ pub(crate) struct WorkerBridge {
     /// Guards a few numbers, for as long as an event is looked at.
     fail_fast: Mutex<FailFast>,
     give_up: OnceLock<Box<dyn Fn(String) + Send + Sync>>,
+    /// Guards what deploys came to; taken by the supervisor's thread and by who asks.
+    receipts: Mutex<Receipts>,
     /// Deploys ordered so far.
     ordered_deploys: AtomicU64,
 }
@@ -112,7 +116,11 @@ impl WorkerBridge {
                 tracing::info!(pool = %hook.pool, generation = hook.generation, %status, ms, "pre_start ended");
             }
             Event::HookFailed(failure) => log_hook_failure(&failure),
-            Event::DeployEnded(end) => log_deploy(&end),
+            Event::DeployBegan { pool, generation } => self.begin_receipt(&pool, generation),
+            Event::DeployEnded(end) => {
+                self.end_receipt(&end.pool);
+                log_deploy(&end);
+            }
             Event::RestartFailed(failure) => {
                 tracing::error!(pool = %failure.worker.pool, slot = failure.worker.slot, "restart given up, the old workers keep serving");
             }
@@ -181,7 +189,8 @@ impl WorkerBridge {
             WorkerAddress::Tcp(address) => Address::Tcp(address),
         };
         let pid = self.pid(worker).unwrap_or_default();
-        pool.add_worker(key(worker), pid, address);
+        let endpoint = pool.add_worker(key(worker), pid, address);
+        self.receipts().ready(&worker.pool, worker.generation, worker.spawn, endpoint);
     }
 
     fn pid(&self, worker: &WorkerId) -> Option<u32> {
@@ -218,6 +227,7 @@ impl WorkerBridge {
     }
 
     fn gone(&self, worker: &WorkerId) {
+        self.receipts().gone(&worker.pool, worker.spawn);
         let pools = self.pools_of(worker);
         let Some(endpoint) = pools.iter().find_map(|pool| worker_endpoint(pool, key(worker))) else { return };
         for pool in &pools {
@@ -249,6 +259,7 @@ impl WorkerBridge {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         if !pools.wanted.contains(name) {
             pools.by_name.remove(name);
+            self.receipts().forget(name);
         }
     }
 

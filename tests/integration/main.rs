@@ -37,6 +37,7 @@ mod presets;
 mod queue;
 mod rate_limits;
 mod readiness;
+mod receipts;
 mod recycle;
 mod reload;
 mod retries;

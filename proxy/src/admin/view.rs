@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-pub use deploys::{Deploy, DeployFailure, DeployGroup, Deploys};
+pub use deploys::{
+    Deploy, DeployBoots, DeployFailure, DeployGroup, DeployQueue, DeployReceipt, Deploys, GenerationReceipt,
+};
 pub use health::{Breaker, Check, Ejected};
 pub use workers::{Event, LogLine, Ordered, OrderedWorker, WorkerDetail, WorkerExit, WorkerGroup, Workers};
 

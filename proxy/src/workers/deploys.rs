@@ -1,11 +1,16 @@
 //! Deploys in the words of the admin endpoint.
 
 use super::WorkerBridge;
+use super::receipts::{Account, Receipts};
 use crate::admin::order::NotTaken;
-use crate::admin::view::{self, Deploy, DeployFailure, DeployGroup, Deploys};
+use crate::admin::view::GenerationReceipt;
+use crate::admin::view::{self, Deploy, DeployBoots, DeployFailure, DeployGroup, DeployQueue, DeployReceipt, Deploys};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use tidegate_supervisor::{Cause, DeployStatus, PoolStatus};
+use tidegate_supervisor::{Boots, Cause, DeployStatus, PoolStatus};
+use tidegate_traffic::pool::served::Served;
+use tidegate_traffic::pool::{QueueCounts, QueueStatus};
 
 impl WorkerBridge {
     /// The last deploys of one upstream, or of all.
@@ -18,7 +23,39 @@ impl WorkerBridge {
             None => self.groups(),
         };
         let now = SystemTime::now();
-        Ok(Deploys { upstreams: groups.iter().map(|group| deploys_of(group, now)).collect() })
+        Ok(Deploys { upstreams: groups.iter().map(|group| self.deploys_of(group, now)).collect() })
+    }
+
+    fn deploys_of(&self, group: &PoolStatus, now: SystemTime) -> DeployGroup {
+        let queue = self.queue(&group.name);
+        let receipts = self.receipts();
+        let deploy = |status: &DeployStatus| {
+            let account = receipts.account(&group.name, status.generation, queue);
+            deploy(group, status, account.as_ref(), now)
+        };
+        DeployGroup { name: group.name.to_string(), deploys: group.deploys.iter().map(deploy).collect() }
+    }
+
+    pub(super) fn begin_receipt(&self, pool: &Arc<str>, generation: u64) {
+        if let Some(serving) = self.pool(pool) {
+            serving.mark_queue();
+        }
+        let queue = self.queue(pool);
+        self.receipts().begin(pool, generation, queue);
+    }
+
+    pub(super) fn end_receipt(&self, pool: &str) {
+        let queue = self.queue(pool);
+        self.receipts().end(pool, queue);
+    }
+
+    pub(super) fn receipts(&self) -> MutexGuard<'_, Receipts> {
+        self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Nobody waits where there is no pool.
+    fn queue(&self, pool: &str) -> QueueStatus {
+        self.pool(pool).map(|pool| pool.queue_status()).unwrap_or_default()
     }
 
     /// Number of the next deploy that is ordered, from 1.
@@ -27,13 +64,9 @@ impl WorkerBridge {
     }
 }
 
-fn deploys_of(group: &PoolStatus, now: SystemTime) -> DeployGroup {
-    let deploys = group.deploys.iter().map(|status| deploy(group, status, now)).collect();
-    DeployGroup { name: group.name.to_string(), deploys }
-}
-
-fn deploy(group: &PoolStatus, status: &DeployStatus, now: SystemTime) -> Deploy {
-    let DeployStatus { id, generation, replaces, phase, serving, began, ready_after, took, outcome, failure } = status;
+fn deploy(group: &PoolStatus, status: &DeployStatus, account: Option<&Account>, now: SystemTime) -> Deploy {
+    let DeployStatus { id, generation, replaces, phase, serving, began, ready_after, took, outcome, failure, .. } =
+        status;
     let so_far = || now.duration_since(*began).unwrap_or_default();
     Deploy {
         id: *id,
@@ -47,6 +80,39 @@ fn deploy(group: &PoolStatus, status: &DeployStatus, now: SystemTime) -> Deploy 
         serving: *serving,
         slots: u32::try_from(group.slots.len() - group.held.len()).unwrap_or(u32::MAX),
         failure: failure.as_ref().map(deploy_failure),
+        receipt: account.map(|account| receipt(status, account)),
+    }
+}
+
+fn receipt(status: &DeployStatus, account: &Account) -> DeployReceipt {
+    let Account { served, waited, refused } = account;
+    let QueueCounts { full, late, timeout } = *refused;
+    let boots = status.boots.map(|Boots { count, shortest, longest }| DeployBoots {
+        count,
+        shortest_ms: millis(shortest),
+        longest_ms: millis(longest),
+    });
+    DeployReceipt {
+        generations: served.iter().map(|(generation, served)| generation_receipt(*generation, served)).collect(),
+        queue: DeployQueue { peak: *waited, full, late, timeout },
+        boots,
+        longest_drain_ms: status.longest_drain.map(millis),
+        lost: status.lost,
+    }
+}
+
+fn generation_receipt(generation: u64, served: &Served) -> GenerationReceipt {
+    let Served { answered, faults, abandoned, cancelled, overtaken } = served;
+    GenerationReceipt {
+        generation,
+        answered: *answered,
+        server_errors: faults.server_errors,
+        retried: faults.retried,
+        failed: faults.failed(),
+        causes: faults.causes().map(|(cause, count)| (cause.to_owned(), count)).collect(),
+        abandoned: *abandoned,
+        cancelled: *cancelled,
+        overtaken: *overtaken,
     }
 }
 

@@ -118,6 +118,9 @@ fn entry(event: &Event) -> Option<view::Event> {
         Event::GenerationActive { pool, generation } => {
             view::Event { generation: Some(*generation), ..of_pool(pool, "generation_active") }
         }
+        Event::DeployBegan { pool, generation } => {
+            view::Event { generation: Some(*generation), ..of_pool(pool, "deploy_began") }
+        }
         Event::DeployEnded(end) => view::Event {
             generation: Some(end.generation),
             reason: Some(end.outcome.word().to_owned()),

@@ -150,6 +150,17 @@ pub struct DeployEnd {
     pub failure: Option<Cause>,
 }
 
+/// How long workers took from start to ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boots {
+    /// How many workers.
+    pub count: u32,
+    /// The fastest.
+    pub shortest: Duration,
+    /// The slowest.
+    pub longest: Duration,
+}
+
 /// A deploy that is under way or has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployStatus {
@@ -169,6 +180,12 @@ pub struct DeployStatus {
     pub ready_after: Option<Duration>,
     /// From its begin to its end; `None` while it is under way.
     pub took: Option<Duration>,
+    /// Boots of its workers that ended in one that was ready.
+    pub boots: Option<Boots>,
+    /// The longest that a worker needed to finish its requests before it left for it.
+    pub longest_drain: Option<Duration>,
+    /// Workers of the pool that ended meanwhile without being asked to.
+    pub lost: u32,
     /// How it ended, or will end once those that leave are gone; `None` while that is open.
     pub outcome: Option<Outcome>,
     /// The failure that decided.

@@ -80,6 +80,13 @@ pub enum Event {
     },
     /// It failed: its generation is given up, or with nothing to go back to it is tried again.
     HookFailed(HookFailure),
+    /// A deploy begins: also one that a changed spec began. The first start of a pool is one too.
+    DeployBegan {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Number of the new generation.
+        generation: u64,
+    },
     /// A deploy is over: also one that a changed spec began. The first start of a pool is one too.
     DeployEnded(DeployEnd),
     /// An operator's restart is given up: the new worker failed before it was ready. The old one keeps serving, and no

@@ -77,7 +77,7 @@ pub use backoff::RestartPolicy;
 pub use cgroup::Roots;
 pub use command::{Command, PoolSpec};
 pub use cpu::effective_cpus;
-pub use deploy::{Cause, DeployEnd, DeployPhase, DeployStatus, HookFailure, Outcome};
+pub use deploy::{Boots, Cause, DeployEnd, DeployPhase, DeployStatus, HookFailure, Outcome};
 pub use event::{Event, Failure, ScaledBy, Transition};
 pub use guardian::guardian_main;
 pub use handle::{Handle, StartError, SupervisorOptions, start};

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::printable;
-use crate::admin::view::{Deploy, DeployFailure};
+use crate::admin::view::{Deploy, DeployBoots, DeployFailure, DeployQueue, DeployReceipt, GenerationReceipt};
 
 /// How far a deploy of an upstream is, in a line; `None` once it is over.
 #[must_use]
@@ -45,10 +45,65 @@ pub fn print_deploy(upstream: &str, deploy: &Deploy, out: &mut dyn Write) -> io:
     let line =
         format!("{upstream}: generation {generation} ({kind}): {end} after {}{ready}{consequence}", seconds(*ms));
     writeln!(out, "{}", printable(&line))?;
+    if let Some(receipt) = &deploy.receipt {
+        receipt_lines(receipt).iter().try_for_each(|line| writeln!(out, "  {}", printable(line)))?;
+    }
     let Some(DeployFailure { what, pid, lines, .. }) = failure else { return Ok(()) };
     let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     writeln!(out, "  {}", printable(&format!("{what}{pid}")))?;
     lines.iter().try_for_each(|line| writeln!(out, "    | {}", printable(line)))
+}
+
+/// What became of requests and workers, in a line for each generation and one for the rest. Nothing is said of what there
+/// was none of, but that no request failed.
+fn receipt_lines(receipt: &DeployReceipt) -> Vec<String> {
+    let DeployReceipt { generations, queue, boots, longest_drain_ms, lost } = receipt;
+    let mut lines: Vec<String> = generations.iter().map(generation_line).collect();
+    let DeployQueue { peak, full, late, timeout } = queue;
+    let boots = boots.as_ref().map(|DeployBoots { count, shortest_ms, longest_ms }| match count {
+        1 => format!("1 boot of {}", seconds(*longest_ms)),
+        _ => format!("{count} boots of {} to {}", seconds(*shortest_ms), seconds(*longest_ms)),
+    });
+    let rest = [
+        boots,
+        longest_drain_ms.map(|ms| format!("longest drain {}", seconds(ms))),
+        Some(format!("at most {peak} waited")),
+        some(full + late + timeout, "refused by the queue"),
+        some((*lost).into(), "workers lost"),
+    ];
+    lines.push(rest.into_iter().flatten().collect::<Vec<_>>().join(", "));
+    lines
+}
+
+fn generation_line(receipt: &GenerationReceipt) -> String {
+    let GenerationReceipt {
+        generation,
+        answered,
+        server_errors,
+        retried,
+        failed,
+        causes,
+        abandoned,
+        cancelled,
+        overtaken,
+    } = receipt;
+    let causes: Vec<String> = causes.iter().map(|(cause, count)| format!("{cause} {count}")).collect();
+    let parts = [
+        Some(format!("{answered} answered")),
+        some(*server_errors, "of them with 5xx"),
+        some(*retried, "sent again"),
+        Some(format!("{failed} failed")),
+        some(*abandoned, "left by their client"),
+        some(*cancelled, "ended by us"),
+        some(*overtaken, "overtaken"),
+    ];
+    let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let causes = if causes.is_empty() { String::new() } else { format!(" ({})", causes.join(", ")) };
+    format!("generation {generation}: {parts}{causes}")
+}
+
+fn some(count: u64, what: &str) -> Option<String> {
+    (count > 0).then(|| format!("{count} {what}"))
 }
 
 fn seconds(ms: u64) -> String {
@@ -77,6 +132,41 @@ mod tests {
             "app: generation 2 (instead of generation 1): failed and reverted after 0.8s; the workers from before serve\n  \
              worker app/0 (generation 2, spawn 5): boot_exit: exit code 3 (pid 77)\n    | Traceback:\n    |   \u{fffd}[31mImportError\n"
         );
+    }
+
+    #[test]
+    fn a_receipt_tells_what_became_of_requests() {
+        let old = GenerationReceipt {
+            generation: 1,
+            answered: 1_203,
+            retried: 3,
+            failed: 1,
+            causes: [("upstream_closed".to_owned(), 4)].into(),
+            ..GenerationReceipt::default()
+        };
+        let new = GenerationReceipt {
+            generation: 2,
+            answered: 10,
+            server_errors: 2,
+            abandoned: 1,
+            ..GenerationReceipt::default()
+        };
+        let receipt = DeployReceipt {
+            generations: vec![old, new],
+            queue: DeployQueue { peak: 4, full: 1, late: 1, timeout: 0 },
+            boots: Some(DeployBoots { count: 3, shortest_ms: 480, longest_ms: 2_000 }),
+            longest_drain_ms: Some(210),
+            lost: 1,
+        };
+        assert_eq!(
+            receipt_lines(&receipt),
+            [
+                "generation 1: 1203 answered, 3 sent again, 1 failed (upstream_closed 4)",
+                "generation 2: 10 answered, 2 of them with 5xx, 0 failed, 1 left by their client",
+                "3 boots of 0.5s to 2.0s, longest drain 0.2s, at most 4 waited, 2 refused by the queue, 1 workers lost",
+            ]
+        );
+        assert_eq!(receipt_lines(&DeployReceipt::default()), ["at most 0 waited"]);
     }
 
     #[test]

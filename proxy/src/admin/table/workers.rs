@@ -158,6 +158,7 @@ fn what(event: &Event) -> String {
             let message = message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
             format!("deploy of generation {generation} ended after {duration}{because}{message}")
         }
+        "deploy_began" => format!("deploy of generation {generation} begins"),
         "generation_active" => format!("generation {generation} serves"),
         _ => {
             let name = match kind.as_str() {

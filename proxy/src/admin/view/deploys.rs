@@ -1,5 +1,7 @@
 //! Deploys of workers, as they go over the wire.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// `GET /workers/deploys`
@@ -46,6 +48,8 @@ pub struct Deploy {
     pub slots: u32,
     /// What gave it up.
     pub failure: Option<DeployFailure>,
+    /// What became of requests while it went on.
+    pub receipt: Option<DeployReceipt>,
 }
 
 /// What gave a deploy up.
@@ -60,4 +64,70 @@ pub struct DeployFailure {
     pub pid: Option<u32>,
     /// The last lines of output, oldest first.
     pub lines: Vec<String>,
+}
+
+/// What became of requests and workers while a deploy went on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeployReceipt {
+    /// Generations that were given requests, oldest first.
+    pub generations: Vec<GenerationReceipt>,
+    /// Requests that waited for a worker.
+    pub queue: DeployQueue,
+    /// Boots of new workers that came to serve.
+    pub boots: Option<DeployBoots>,
+    /// The longest that an old worker needed to finish its requests; `None` where none has left.
+    pub longest_drain_ms: Option<u64>,
+    /// Workers, old or new, that ended without being asked to.
+    pub lost: u32,
+}
+
+/// What became of the requests that workers of one generation were given. Each counts once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GenerationReceipt {
+    /// Its number.
+    pub generation: u64,
+    /// Those whose answer the client got, whatever its status.
+    pub answered: u64,
+    /// Answers among them with a status of 500 or more.
+    pub server_errors: u64,
+    /// Those that failed here and were sent again, or had been sent elsewhere beside.
+    pub retried: u64,
+    /// Those that failed for the client.
+    pub failed: u64,
+    /// What workers did to those that failed or were sent again: `upstream_closed`, `head_timeout`, ...
+    pub causes: BTreeMap<String, u64>,
+    /// Those whose client went away.
+    pub abandoned: u64,
+    /// Those that were ended for a reason of our own, such as the deadline of the request.
+    pub cancelled: u64,
+    /// Those that another worker, which a hedge went to as well, answered first.
+    pub overtaken: u64,
+}
+
+/// Requests that waited while a deploy went on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeployQueue {
+    /// Most at a time.
+    pub peak: u64,
+    /// Refused because there was no room.
+    pub full: u64,
+    /// Refused because they were late while the queue was overloaded.
+    pub late: u64,
+    /// Refused because their time to wait was over.
+    pub timeout: u64,
+}
+
+/// How long new workers took from start to ready.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeployBoots {
+    /// How many workers.
+    pub count: u32,
+    /// The fastest.
+    pub shortest_ms: u64,
+    /// The slowest.
+    pub longest_ms: u64,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::deploy::{Cause, Outcome};
+use crate::deploy::{Boots, Cause, Outcome};
 
 /// One change of generation, from the order to its end.
 #[derive(Debug)]
@@ -12,6 +12,10 @@ pub(super) struct Deploy {
     pub(super) replaces: Option<u64>,
     pub(super) began: Duration,
     pub(super) first_ready: Option<Duration>,
+    pub(super) boots: Option<Boots>,
+    pub(super) longest_drain: Option<Duration>,
+    /// Workers that ended meanwhile without being asked to.
+    pub(super) lost: u32,
     /// A worker in service was asked to leave for it.
     pub(super) has_drained: bool,
     /// What it comes to, once those that leave are gone.
@@ -28,11 +32,26 @@ impl Deploy {
             replaces,
             began: now,
             first_ready: None,
+            boots: None,
+            longest_drain: None,
+            lost: 0,
             has_drained: false,
             outcome: None,
             failure: None,
             ended: None,
         }
+    }
+
+    /// One of its workers is ready.
+    pub(super) fn note_ready(&mut self, boot: Option<Duration>, now: Duration) {
+        self.first_ready.get_or_insert(now);
+        let Some(boot) = boot else { return };
+        self.boots = Some(match self.boots {
+            None => Boots { count: 1, shortest: boot, longest: boot },
+            Some(Boots { count, shortest, longest }) => {
+                Boots { count: count + 1, shortest: shortest.min(boot), longest: longest.max(boot) }
+            }
+        });
     }
 
     /// Its outcome is open.

@@ -179,9 +179,8 @@ impl Pool {
         if let Some(generation) = self.generation_mut(id.generation) {
             generation.proven = true;
         }
-        let first_ready = self.open_deploy().filter(|deploy| deploy.generation == id.generation);
-        if let Some(deploy) = first_ready {
-            deploy.first_ready.get_or_insert(turn.now);
+        if let Some(deploy) = self.open_deploy().filter(|deploy| deploy.generation == id.generation) {
+            deploy.note_ready(boot, turn.now);
         }
     }
 
@@ -196,6 +195,7 @@ impl Pool {
             turn.tell(Event::Gone { worker: id.clone() });
         }
         worker.end(reason, turn);
+        self.note_end(&worker, asked);
         if exit.status != ExitStatus::NotStarted {
             turn.act(Action::Bury(id.clone()));
         }

@@ -51,6 +51,9 @@ fn deploy_status(pool: &Pool, deploy: &Deploy, epoch: SystemTime) -> DeployStatu
         began: epoch + deploy.began,
         ready_after: deploy.first_ready.map(since),
         took: deploy.ended.map(since),
+        boots: deploy.boots,
+        longest_drain: deploy.longest_drain,
+        lost: deploy.lost,
         outcome: deploy.outcome,
         failure: deploy.failure.clone(),
     }

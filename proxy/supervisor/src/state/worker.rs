@@ -41,6 +41,8 @@ pub(super) struct Worker {
     pub(super) out: Option<String>,
     /// Its boot may take until then, if that is longer than the pool allows.
     pub(super) boot_until: Option<Duration>,
+    /// How long it took to finish its requests, once it has or had to stop.
+    pub(super) drained_in: Option<Duration>,
     killed: bool,
 }
 
@@ -62,6 +64,7 @@ impl Worker {
             alive_at: None,
             out: None,
             boot_until: None,
+            drained_in: None,
             killed: false,
         }
     }
@@ -176,6 +179,9 @@ impl Worker {
             reason: self.purpose,
             in_state: turn.now.saturating_sub(self.since),
         }));
+        if self.state == WorkerState::Draining {
+            self.drained_in = Some(turn.now.saturating_sub(self.since));
+        }
         self.state = to;
         self.since = turn.now;
     }

@@ -7,14 +7,25 @@ use crate::state::Turn;
 use crate::state::deploy::Deploy;
 use crate::state::worker::Worker;
 use crate::status::GenerationState;
-use crate::worker::WorkerState;
+use crate::worker::{ExitReason, WorkerState};
 
 impl Pool {
-    pub(super) fn record_deploy(&mut self, id: Option<u64>, turn: &Turn<'_>) {
+    pub(super) fn record_deploy(&mut self, id: Option<u64>, turn: &mut Turn<'_>) {
         if self.deploys.len() == REMEMBERED {
             self.deploys.pop_front();
         }
         self.deploys.push_back(Deploy::new(id, self.target, self.fallback, turn.now));
+        turn.tell(Event::DeployBegan { pool: self.name.clone(), generation: self.target });
+    }
+
+    /// What the end of a worker says of the deploy under way; `asked`: why it was asked to end.
+    pub(super) fn note_end(&mut self, worker: &Worker, asked: Option<ExitReason>) {
+        let Some(deploy) = self.deploys.back_mut().filter(|deploy| deploy.ended.is_none()) else { return };
+        match asked {
+            None => deploy.lost += 1,
+            Some(ExitReason::Reload) => deploy.longest_drain = deploy.longest_drain.max(worker.drained_in),
+            Some(_) => {}
+        }
     }
 
     /// The deploy whose outcome is open.

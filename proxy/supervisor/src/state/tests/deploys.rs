@@ -6,7 +6,7 @@ use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, W
 
 use super::world::{World, release, seconds};
 use crate::command::Command;
-use crate::deploy::{Cause, DeployEnd, Outcome};
+use crate::deploy::{Boots, Cause, DeployEnd, Outcome};
 use crate::event::Event;
 use crate::status::GenerationState;
 use crate::worker::{ExitReason, ExitStatus, WorkerState};
@@ -109,6 +109,25 @@ fn a_deploy_is_done_when_the_old_ones_are_gone() {
 }
 
 #[test]
+fn a_deploy_knows_its_boots_its_longest_drain_and_who_was_lost() {
+    let mut world = deploying(2, rolling(1));
+    world.pass(seconds(3));
+    world.boot_all();
+    world.pass(seconds(2));
+    // The first old one takes its time.
+    world.pass(seconds(4));
+    world.let_go();
+    world.pass(seconds(1));
+    world.boot_all();
+    world.crash_old();
+    world.pass(seconds(2));
+    let deploy = world.pool().deploys.pop().expect("a deploy");
+    assert_eq!(deploy.outcome, Some(Outcome::Done));
+    assert_eq!(deploy.boots, Some(Boots { count: 2, shortest: seconds(1), longest: seconds(3) }));
+    assert_eq!((deploy.longest_drain, deploy.lost), (Some(seconds(4)), 1));
+}
+
+#[test]
 fn a_first_worker_that_does_not_stay_ready_changes_nothing() {
     let mut world = deploying(3, rolling(1));
     world.boot_all();
@@ -123,6 +142,12 @@ fn a_first_worker_that_does_not_stay_ready_changes_nothing() {
 }
 
 impl World {
+    /// The last worker of the first generation is killed.
+    fn crash_old(&mut self) {
+        let old = self.only_of(1);
+        self.exit(&old, ExitStatus::Signal(9));
+    }
+
     /// The one worker of a generation that has a process.
     fn only_of(&self, generation: u64) -> crate::worker::WorkerId {
         let mut all = self.processes.values().filter(|process| process.id.generation == generation);

@@ -43,6 +43,8 @@ pub(super) struct World {
     pub(super) wanted: BTreeMap<Arc<str>, WorkerSpec>,
     /// Most workers with a process that a pool may have, those that leave not counted.
     most: BTreeMap<Arc<str>, usize>,
+    /// The deploy under way of each pool.
+    deploying: BTreeMap<Arc<str>, u64>,
     /// Deploys that have ended.
     ended: BTreeSet<(Arc<str>, u64)>,
     /// Workers that leave to be recycled in peace.
@@ -70,6 +72,7 @@ impl World {
             out: BTreeSet::new(),
             wanted: BTreeMap::new(),
             most: BTreeMap::new(),
+            deploying: BTreeMap::new(),
             ended: BTreeSet::new(),
             recycled: BTreeSet::new(),
             failing_starts: 0,
@@ -374,7 +377,12 @@ impl World {
                 self.draining.remove(&worker.spawn);
                 self.out.remove(&worker.spawn);
             }
+            Event::DeployBegan { pool, generation } => {
+                let before = self.deploying.insert(pool.clone(), *generation);
+                assert_eq!(before, None, "{pool}: {generation} begins beside another one");
+            }
             Event::DeployEnded(end) => {
+                assert_eq!(self.deploying.remove(&end.pool), Some(end.generation), "{end:?} has not begun");
                 assert!(self.ended.insert((end.pool.clone(), end.generation)), "{end:?} comes twice");
             }
             // A pool that comes back under the name of one that was removed counts from 1.
