@@ -5,6 +5,7 @@
 //! request is an error. A first request on a fresh connection must always succeed.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -39,6 +40,8 @@ pub struct Tally {
     pub errors: Vec<String>,
     /// The longest time to a whole answer.
     pub slowest: Duration,
+    /// How many right answers took so many tenths of a millisecond.
+    times: BTreeMap<u32, u64>,
 }
 
 /// What the clients ask, and how an answer is judged.
@@ -163,6 +166,17 @@ impl Tally {
         assert!(self.right > 0, "no request was sent");
     }
 
+    /// The time within which 99 of 100 right answers came.
+    pub fn p99(&self) -> Duration {
+        let most = self.right - self.right / 100;
+        let mut sum = 0;
+        let within = self.times.iter().find(|(_, count)| {
+            sum += **count;
+            sum >= most
+        });
+        within.map_or(Duration::ZERO, |(tenths, _)| TENTH * (*tenths + 1))
+    }
+
     fn few(&self) -> &[String] {
         &self.errors[..self.errors.len().min(5)]
     }
@@ -170,7 +184,11 @@ impl Tally {
     fn note(&mut self, took: Duration, result: Result<()>, client: Client) {
         self.slowest = self.slowest.max(took);
         match result {
-            Ok(()) => self.right += 1,
+            Ok(()) => {
+                self.right += 1;
+                let tenths = took.as_micros() / TENTH.as_micros();
+                *self.times.entry(u32::try_from(tenths).unwrap_or(u32::MAX - 1)).or_default() += 1;
+            }
             Err(error) => self.errors.push(format!("{}: {error:#}", client.kind())),
         }
     }
@@ -179,8 +197,14 @@ impl Tally {
         self.right += other.right;
         self.errors.extend(other.errors);
         self.slowest = self.slowest.max(other.slowest);
+        for (time, count) in other.times {
+            *self.times.entry(time).or_default() += count;
+        }
     }
 }
+
+/// Times of answers are told apart by this much.
+const TENTH: Duration = Duration::from_micros(100);
 
 /// Sends on the connection there is, or on a new one where it has been closed since.
 async fn send(client: Client, connection: &mut Option<Connection>, ask: Ask) -> Result<Answer> {
@@ -202,6 +226,15 @@ mod tests {
         recorder::{OK, Recorder, Step},
         wait::wait_for,
     };
+
+    #[test]
+    fn one_of_a_hundred_may_be_slower_than_the_p99() {
+        let mut tally = Tally::default();
+        let client = Client::new(Kind::Http1, ([127, 0, 0, 1], 1).into());
+        (1..=100).for_each(|ms| tally.note(Duration::from_millis(ms), Ok(()), client));
+        assert_eq!(tally.p99(), Duration::from_micros(99_100));
+        assert_eq!(Tally::default().p99(), Duration::ZERO);
+    }
 
     #[tokio::test]
     async fn right_answers_are_counted() {

@@ -5,15 +5,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidegate_tests::{
+    client::{Answer, Ask},
     drill::{amount, say},
     edge::{Edge, Worker},
-    load::Load,
+    load::{Load, Tally},
     process::{Finished, Signal, is_alive, send_signal},
     site::Site,
     wait::{wait_for, wait_until},
 };
 
 const SOON: Duration = Duration::from_secs(20);
+/// How long steady load is looked at before the deploys begin.
+const CALM: Duration = Duration::from_secs(10);
 
 /// Workers of a release: a folder named `release` says which, and what it has in `broken` comes before they start.
 fn site(count: usize, more: &str) -> Site {
@@ -217,32 +220,57 @@ async fn deploy_in_the_background(edge: &Edge) -> Finished {
     deploy(edge, &[]).await
 }
 
-/// Deploys as fast as they go, one after the other, at steady load.
-async fn one_after_the_other(count: usize) {
-    let edge = running(2, "deploy: { min_ready: 0 }").await;
-    let load = load(&edge);
+/// Deploys as fast as they go, one after the other, under load.
+async fn one_after_the_other(edge: &Edge, load: Load, count: usize) -> Tally {
     some_more(&load).await;
     for number in 2..=count + 1 {
         edge.release(&number.to_string(), "");
-        assert_ends(&deploy(&edge, &[]).await, 0, &["done after"]);
+        assert_ends(&deploy(edge, &[]).await, 0, &["done after"]);
     }
     some_more(&load).await;
     let tally = load.stop().await;
-    say(format!("{count} deploys: {} right answers, slowest {:?}", tally.right, tally.slowest));
+    let (p99, slowest) = (tally.p99(), tally.slowest);
+    say(format!("{count} deploys: {} right answers, p99 {p99:?}, slowest {slowest:?}", tally.right));
     tally.assert_clean();
-    assert_eq!(releases(&edge).await, [(count + 1).to_string(), (count + 1).to_string()]);
+    assert_eq!(releases(edge).await, [(count + 1).to_string(), (count + 1).to_string()]);
     assert!(edge.zombies().is_empty());
+    tally
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_deploys_one_after_the_other_lose_no_request() {
-    one_after_the_other(5).await;
+    let edge = running(2, "deploy: { min_ready: 0 }").await;
+    one_after_the_other(&edge, load(&edge), 5).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: make drill"]
 async fn many_deploys_one_after_the_other_lose_no_request() {
-    one_after_the_other(amount("TIDEGATE_DRILL_DEPLOYS", 50)).await;
+    let edge = running(2, "deploy: { min_ready: 0 }").await;
+    one_after_the_other(&edge, load(&edge), amount("TIDEGATE_DRILL_DEPLOYS", 50)).await;
+}
+
+/// Clients that wait most of the time, as those of an application with a database do.
+fn steady(edge: &Edge) -> Load {
+    let right = |answer: &Answer| {
+        anyhow::ensure!(answer.status == 200 && answer.is_complete(), "status {}", answer.status);
+        Ok(())
+    };
+    Load::asking(&edge.clients(), 8, || Ask::get("/slow?ms=20"), right)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "long: make drill"]
+async fn many_deploys_at_steady_load_double_no_time_to_an_answer() {
+    let edge = running(2, "deploy: { min_ready: 0 }").await;
+    let calm = steady(&edge);
+    let until = Instant::now() + CALM;
+    wait_for("calm times to be over", SOON, || (Instant::now() > until).then_some(())).await;
+    let calm = calm.stop().await;
+    calm.assert_clean();
+    let busy = one_after_the_other(&edge, steady(&edge), amount("TIDEGATE_DRILL_DEPLOYS", 50)).await;
+    say(format!("p99 {:?} before", calm.p99()));
+    assert!(busy.p99() <= 2 * calm.p99(), "p99 {:?} in deploys, {:?} before", busy.p99(), calm.p99());
 }
 
 #[tokio::test]
