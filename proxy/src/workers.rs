@@ -199,8 +199,8 @@ impl WorkerBridge {
         pool.workers.iter().find(|status| status.id == *worker)?.pid
     }
 
-    /// No new request, then tell the supervisor when the last one has ended, and close idle connections at once: a
-    /// worker would wait for them.
+    /// No new request, then tell the supervisor when the last one has ended and when nothing streams any more, and close idle
+    /// connections at once: a worker would wait for them.
     fn drain(self: &Arc<Self>, worker: WorkerId) {
         let pools = self.pools_of(&worker);
         let having = |pool: Arc<Pool>| Some((worker_endpoint(&pool, key(&worker))?, pool));
@@ -212,10 +212,12 @@ impl WorkerBridge {
         for (_, pool) in others {
             pool.drain_worker(key(&worker), Box::new(|| {}));
         }
-        let (bridge, id) = (self.clone(), endpoint.id());
-        last.drain_worker(key(&worker), Box::new(move || bridge.send(Command::Drained { worker })));
+        let (bridge, leaving) = (self.clone(), worker.clone());
+        last.drain_worker(key(&worker), Box::new(move || bridge.send(Command::RequestsOver { worker: leaving })));
+        let bridge = self.clone();
+        endpoint.when_empty(Box::new(move || bridge.send(Command::Drained { worker })));
         if let Some(plane) = self.plane.get() {
-            plane.forget(id);
+            plane.forget(endpoint.id());
         }
     }
 

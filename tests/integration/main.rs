@@ -45,6 +45,7 @@ mod routing;
 mod slow;
 mod start;
 mod sticky;
+mod stream_grace;
 mod tidy;
 mod times;
 mod tls;

@@ -843,6 +843,8 @@ pub struct WorkerSpec {
     pub boot_timeout: Duration,
     /// In-flight requests may finish for this long before the stop signal.
     pub drain_timeout: Duration,
+    /// Tunnels and streams may go on for this long from the beginning of the drain.
+    pub stream_grace: Duration,
     /// From the stop signal to SIGKILL.
     pub stop_timeout: Duration,
     /// What runs once before the workers of a generation.
@@ -858,6 +860,9 @@ pub struct WorkerSpec {
 }
 
 impl WorkerSpec {
+    /// `stream_grace` where the file does not say.
+    pub const STREAM_GRACE: Duration = Duration::from_secs(5);
+
     /// As in a file that says nothing but the command.
     #[must_use]
     pub fn new(command: Vec<String>) -> Self {
@@ -874,6 +879,7 @@ impl WorkerSpec {
             ready_interval: None,
             boot_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
+            stream_grace: Self::STREAM_GRACE,
             stop_timeout: Duration::from_secs(10),
             pre_start: None,
             deploy: DeployPolicy::default(),

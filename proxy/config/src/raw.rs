@@ -927,6 +927,11 @@ pub(crate) struct Workers {
     /// Requests under way may finish for this long before the stop signal. Default: 30s. Unit: duration.
     #[schemars(extend("default" = "30s"))]
     pub(crate) drain_timeout: Option<Time>,
+    /// Once requests have finished, what streams may go on for this long from the beginning of the drain before the stop
+    /// signal, by which a program ends it itself: WebSockets, event streams and what counts as a stream (`stream_after`).
+    /// Default: 5s. Unit: duration.
+    #[schemars(extend("default" = "5s"))]
+    pub(crate) stream_grace: Option<Time>,
     /// From the stop signal to SIGKILL. Default: 10s. Unit: duration.
     #[schemars(extend("default" = "10s"))]
     pub(crate) stop_timeout: Option<Time>,

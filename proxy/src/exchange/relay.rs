@@ -356,6 +356,9 @@ impl<'a, D: Downstream> Relay<'a, D> {
             Some(plan) => response_hold(plan, &fields),
             None => 0,
         };
+        if body == ResponseBody::Unknown {
+            self.exchange.answer_goes_on(&fields);
+        }
         self.down.start_response(head.status(), &fields, edits, body)?;
         let up = &mut self.asking.up;
         up.read.advance(length);

@@ -14,7 +14,12 @@ use crate::worker::WorkerId;
 pub enum Command {
     /// All pools that shall exist, and how. Pools not named are drained and removed, an unchanged pool is not touched.
     SetPools(Vec<PoolSpec>),
-    /// No request is in flight at a worker that drains.
+    /// Nothing is under way at a worker that drains but tunnels and streams, which may last.
+    RequestsOver {
+        /// Who.
+        worker: WorkerId,
+    },
+    /// Nothing at all is under way at a worker that drains.
     Drained {
         /// Who.
         worker: WorkerId,

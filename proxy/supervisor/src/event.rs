@@ -27,7 +27,8 @@ pub enum Event {
         /// Where.
         address: WorkerAddress,
     },
-    /// No new request may go there; answer with `Command::Drained` when none is in flight any more.
+    /// No new request may go there; answer with `Command::RequestsOver` when none is left but what streams, and with
+    /// `Command::Drained` when nothing is.
     Drain {
         /// Who.
         worker: WorkerId,

@@ -24,7 +24,8 @@
 //!
 //! # How a worker ends
 //!
-//! Drain (the data plane reports that nothing is in flight, or `drain_timeout` passes), SIGTERM to the main process,
+//! Drain (until the data plane reports that nothing is under way, for `stream_grace` that only streams are, or for
+//! `drain_timeout`), SIGTERM to the main process,
 //! `stop_timeout`, SIGKILL to the group. However the main process ends, what is left of its group is killed before it
 //! is reaped: until then its number cannot mean anybody else. What left the group by making its own session is found
 //! at the end of a shutdown (descendants of ours, and everything that carries the marker variable

@@ -243,6 +243,9 @@ impl State {
             Input::Command(Command::Drained { worker }) => {
                 self.in_pool(now, &worker.pool.clone(), out, |pool, turn| pool.drained(&worker, turn));
             }
+            Input::Command(Command::RequestsOver { worker }) => {
+                self.in_pool(now, &worker.pool.clone(), out, |pool, _| pool.requests_over(&worker));
+            }
             Input::Command(Command::RestartWorker { pool, slot }) => {
                 self.in_pool(now, &pool, out, |pool, turn| pool.restart(slot, turn));
             }

@@ -36,6 +36,8 @@ pub(crate) struct Pool {
     ready_interval_ms: Option<u64>,
     boot_timeout_ms: u64,
     drain_timeout_ms: u64,
+    #[serde(default = "stream_grace_ms")]
+    stream_grace_ms: u64,
     stop_timeout_ms: u64,
     #[serde(default)]
     pre_start: Option<deploy::PreStart>,
@@ -84,6 +86,7 @@ impl From<PoolSpec> for Pool {
             ready_interval,
             boot_timeout,
             drain_timeout,
+            stream_grace,
             stop_timeout,
             pre_start,
             deploy,
@@ -116,6 +119,7 @@ impl From<PoolSpec> for Pool {
             ready_interval_ms: ready_interval.map(milliseconds),
             boot_timeout_ms: milliseconds(boot_timeout),
             drain_timeout_ms: milliseconds(drain_timeout),
+            stream_grace_ms: milliseconds(stream_grace),
             stop_timeout_ms: milliseconds(stop_timeout),
             pre_start: pre_start.map(Into::into),
             deploy: deploy.into(),
@@ -152,6 +156,7 @@ impl From<Pool> for PoolSpec {
                 ready_interval: pool.ready_interval_ms.map(Duration::from_millis),
                 boot_timeout: Duration::from_millis(pool.boot_timeout_ms),
                 drain_timeout: Duration::from_millis(pool.drain_timeout_ms),
+                stream_grace: Duration::from_millis(pool.stream_grace_ms),
                 stop_timeout: Duration::from_millis(pool.stop_timeout_ms),
                 pre_start: pool.pre_start.map(Into::into),
                 deploy: pool.deploy.into(),
@@ -161,6 +166,10 @@ impl From<Pool> for PoolSpec {
             },
         }
     }
+}
+
+fn stream_grace_ms() -> u64 {
+    milliseconds(model::WorkerSpec::STREAM_GRACE)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -112,13 +112,15 @@ impl BodyPlan {
 pub fn response_hold(plan: ResponseBody, fields: &dyn Fields) -> u64 {
     let ResponseBody::Hold { most } = plan else { return 0 };
     let says_no = fields.first(ACCEL_BUFFERING).is_some_and(|value| value.eq_ignore_ascii_case(b"no"));
-    if says_no || fields.first("content-type").is_some_and(is_event_stream) { 0 } else { most }
+    if says_no || is_event_stream(fields) { 0 } else { most }
 }
 
 /// nginx's field by which an endpoint says whether its answer may be held; it ends here.
 pub const ACCEL_BUFFERING: &str = "x-accel-buffering";
 
-fn is_event_stream(content_type: &[u8]) -> bool {
+/// Whether an answer is a stream of events, which has no end as a rule.
+pub(crate) fn is_event_stream(fields: &dyn Fields) -> bool {
+    let content_type = fields.first("content-type").unwrap_or_default();
     let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
     kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }

@@ -10,6 +10,7 @@ use tidegate_tests::{
     process::is_alive,
     site::Site,
     wait::{wait_for, wait_until},
+    websocket::WebSocket,
 };
 use tokio::time::timeout;
 
@@ -85,6 +86,12 @@ const ENDS: &[Row<&str>] = &[
         values: ["", "drain_timeout: 200ms"],
         observe: |value| Box::pin(request_of_a_retired_worker(value)),
         expected: ["finished", "cut"],
+    },
+    Row {
+        key: "upstreams.<name>.workers.stream_grace",
+        values: ["", "stream_grace: 100ms"],
+        observe: |value| Box::pin(tunnel_of_a_retired_worker(value)),
+        expected: ["open", "closed"],
     },
     Row {
         key: "upstreams.<name>.workers.stop_timeout",
@@ -244,6 +251,24 @@ async fn request_of_a_retired_worker(value: &str) -> String {
     match request.await.expect("no panic") {
         Ok(answer) if answer.status == 200 && answer.is_complete() => "finished",
         _ => "cut",
+    }
+    .to_owned()
+}
+
+/// Whether a WebSocket is open some time after its worker was replaced.
+async fn tunnel_of_a_retired_worker(value: &str) -> String {
+    let site = |more: &str| solo(value, &["--keep-alive", more]);
+    let mut edge = Edge::start(site("75")).await;
+    let pid = edge.ready_workers("app", 1).await[0].pid;
+    let mut socket = WebSocket::connect(edge.client(Kind::Http1), "/ws").await.expect("a tunnel");
+    let finished = edge.reload(&site("74")).await;
+    assert!(finished.status.success(), "{}", finished.stderr);
+    let leaves = |workers: &[Worker]| workers.iter().all(|worker| worker.pid != pid || !worker.is_ready());
+    edge.workers_until("app", LIMIT, leaves).await;
+    // The pause is what is measured: far above the one grace, far below the other.
+    match timeout(PATIENCE, socket.receive()).await {
+        Err(_) => "open",
+        Ok(_) => "closed",
     }
     .to_owned()
 }

@@ -212,6 +212,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         ready_interval,
         boot_timeout,
         drain_timeout,
+        stream_grace,
         stop_timeout,
         pre_start,
         deploy,
@@ -242,6 +243,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
     live.compare("env_secret", env_secret, &new.env_secret, |names| list(names.iter().cloned()));
     live.time("boot_timeout", boot_timeout, &new.boot_timeout);
     live.time("drain_timeout", drain_timeout, &new.drain_timeout);
+    live.time("stream_grace", stream_grace, &new.stream_grace);
     live.time("stop_timeout", stop_timeout, &new.stop_timeout);
     super::deploy::pre_start(pre_start.as_ref(), new.pre_start.as_ref(), &mut live);
     super::deploy::deploy(deploy, &new.deploy, &mut live);

@@ -41,6 +41,7 @@ impl Generation {
             ready_interval,
             boot_timeout: _,
             drain_timeout: _,
+            stream_grace: _,
             stop_timeout: _,
             pre_start: _,
             deploy: _,

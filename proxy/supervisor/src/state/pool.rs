@@ -93,7 +93,6 @@ pub(super) struct Slot {
 
 impl Pool {
     pub(super) fn new(name: Arc<str>) -> Self {
-        let timeouts = Timeouts { boot: Duration::ZERO, drain: Duration::ZERO, stop: Duration::ZERO };
         Self {
             name,
             state: PoolState::Starting,
@@ -109,7 +108,7 @@ impl Pool {
             failed: None,
             frozen: false,
             removed: false,
-            timeouts,
+            timeouts: Timeouts::default(),
             policy: DeployPolicy::default(),
             preparation: None,
             deploys: VecDeque::new(),
@@ -125,7 +124,7 @@ impl Pool {
     /// Takes the spec wanted. The same one as before changes nothing, not even after it failed.
     pub(super) fn set_spec(&mut self, spec: WorkerSpec, turn: &mut Turn<'_>) {
         self.removed = false;
-        self.timeouts = Timeouts { boot: spec.boot_timeout, drain: spec.drain_timeout, stop: spec.stop_timeout };
+        self.timeouts = Timeouts::from(&spec);
         self.policy = spec.deploy;
         self.spec = Some(spec.clone());
         self.set_spec_count(spec.count, turn);
@@ -145,6 +144,12 @@ impl Pool {
     pub(super) fn drained(&mut self, id: &WorkerId, turn: &mut Turn<'_>) {
         if let Some(worker) = self.worker(id).filter(|worker| worker.state == WorkerState::Draining) {
             worker.stop(turn);
+        }
+    }
+
+    pub(super) fn requests_over(&mut self, id: &WorkerId) {
+        if let Some(worker) = self.worker(id).filter(|worker| worker.state == WorkerState::Draining) {
+            worker.requests_over = true;
         }
     }
 

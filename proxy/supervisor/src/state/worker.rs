@@ -2,17 +2,27 @@
 
 use std::time::Duration;
 
+use tidegate_config::model::WorkerSpec;
+
 use super::pool::Wear;
 use super::{Action, Bound, Turn};
 use crate::event::{Event, Transition};
 use crate::worker::{ExitReason, WorkerAddress, WorkerId, WorkerState};
 
 /// Deadlines of a worker; a pool's present ones hold for all its workers.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Timeouts {
-    pub(super) boot: Duration,
-    pub(super) drain: Duration,
+    boot: Duration,
+    drain: Duration,
+    streams: Duration,
     pub(super) stop: Duration,
+}
+
+impl From<&WorkerSpec> for Timeouts {
+    fn from(spec: &WorkerSpec) -> Self {
+        let WorkerSpec { boot_timeout, drain_timeout, stream_grace, stop_timeout, .. } = spec;
+        Self { boot: *boot_timeout, drain: *drain_timeout, streams: *stream_grace, stop: *stop_timeout }
+    }
 }
 
 #[derive(Debug)]
@@ -43,6 +53,8 @@ pub(super) struct Worker {
     pub(super) boot_until: Option<Duration>,
     /// How long it took to finish its requests, once it has or had to stop.
     pub(super) drained_in: Option<Duration>,
+    /// Draining: nothing is left of its requests but what streams.
+    pub(super) requests_over: bool,
     killed: bool,
 }
 
@@ -65,6 +77,7 @@ impl Worker {
             out: None,
             boot_until: None,
             drained_in: None,
+            requests_over: false,
             killed: false,
         }
     }
@@ -137,6 +150,9 @@ impl Worker {
         let own = match self.state {
             WorkerState::Starting | WorkerState::Warming => {
                 return Some(self.since.saturating_add(timeouts.boot)).max(self.boot_until);
+            }
+            WorkerState::Draining if self.requests_over => {
+                self.since.saturating_add(timeouts.drain.min(timeouts.streams))
             }
             WorkerState::Draining => self.since.saturating_add(timeouts.drain),
             WorkerState::Stopping if !self.killed => self.since.saturating_add(timeouts.stop),

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::{Action, Exchange, Hold, State, Timings};
+use crate::body::is_event_stream;
 use crate::edits::HeadEdits;
 use crate::filter;
-use crate::head::ResponseView;
+use crate::head::{Fields, ResponseView};
 use crate::pool::lease::Outcome;
 use crate::pool::symptom::Symptom;
 use crate::refusal::{Refusal, RefusalKind};
@@ -58,6 +59,15 @@ impl Exchange {
     #[must_use]
     pub fn stream_after(&self) -> Option<Duration> {
         self.proxied()?.settings.stream_after
+    }
+
+    /// The answer has these fields, and nobody knows how long it is.
+    pub fn answer_goes_on(&mut self, fields: &dyn Fields) {
+        if let Hold::Lease(lease) = &mut self.hold
+            && is_event_stream(fields)
+        {
+            lease.lasts();
+        }
     }
 
     /// The answer has been streaming for so long that it is to count as a tunnel. `false`: there are as many as may be.

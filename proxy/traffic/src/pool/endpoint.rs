@@ -4,8 +4,8 @@
 //! draining endpoint tells when its last exchange has ended, exactly once, whichever thread ends it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tidegate_config::model::{Address, StaticServer};
@@ -15,6 +15,7 @@ use super::ejection::Ejected;
 use super::faults::Faults;
 use super::health::Health;
 use super::latency::Latency;
+use super::leaving::{Leaving, Left};
 use super::lineage::Lineage;
 use super::overtaken::Silence;
 use super::served::Served;
@@ -63,7 +64,7 @@ pub enum EndpointState {
     Gone,
 }
 
-/// Called once when a draining endpoint has no exchange left.
+/// Called once when a draining endpoint has nothing left that is waited for.
 pub type OnIdle = Box<dyn FnOnce() + Send>;
 
 /// One address able to take requests.
@@ -92,6 +93,8 @@ pub struct Endpoint {
     latency: Latency,
     health: Health,
     tunnels: Tunnels,
+    /// Exchanges in flight whose answers stream.
+    streams: AtomicU32,
     connections: AtomicU32,
     failures: AtomicU64,
     faults: Faults,
@@ -99,8 +102,7 @@ pub struct Endpoint {
     cancelled: AtomicU64,
     overtaken: AtomicU64,
     silence: Silence,
-    /// Guards callbacks of drains under way; taken only by a drain and by the end of its last exchange.
-    on_idle: Mutex<Vec<OnIdle>>,
+    leaving: Leaving,
 }
 
 impl Endpoint {
@@ -129,6 +131,7 @@ impl Endpoint {
             state: AtomicU8::new(EndpointState::Ready as u8),
             usage: Usage::default(),
             tunnels: Tunnels::default(),
+            streams: AtomicU32::new(0),
             connections: AtomicU32::new(0),
             failures: AtomicU64::new(0),
             faults: Faults::default(),
@@ -136,7 +139,7 @@ impl Endpoint {
             cancelled: AtomicU64::new(0),
             overtaken: AtomicU64::new(0),
             silence: Silence::default(),
-            on_idle: Mutex::new(Vec::new()),
+            leaving: Leaving::default(),
         }
     }
 
@@ -313,19 +316,36 @@ impl Endpoint {
         self.state.store(state as u8, Ordering::SeqCst);
     }
 
-    /// Runs the callback when no exchange is left, at once if there is none. Tunnels do not hold it up: they may
-    /// last for days. To be called after `mark` and outside the pool's lock.
+    /// Runs the callback when no request is left, at once if there is none. Tunnels and answers that stream do not hold it
+    /// up: they may last for days. To be called after `mark` and outside the pool's lock.
     pub(super) fn when_idle(&self, on_idle: OnIdle) {
-        self.lock_on_idle().push(on_idle);
+        self.leaving.wait(Left::Lasting, on_idle);
         // Sequentially consistent, like `mark` and `end_exchange`: of a drain and a last exchange that meet, at least
-        // one sees the other, and the list is emptied under its lock, so each callback runs once.
+        // one sees the other.
+        self.settle();
+    }
+
+    /// Runs the callback when nothing at all is left, tunnels included; for an endpoint that drains already.
+    pub fn when_empty(&self, on_empty: OnIdle) {
+        self.leaving.wait(Left::Nothing, on_empty);
         self.settle();
     }
 
     /// After `mark` and outside the pool's lock: runs callbacks of an earlier drain that nothing holds up any more.
     pub(super) fn settle(&self) {
-        if self.in_flight() == 0 {
-            self.call_on_idle();
+        self.leaving.see(self.left());
+    }
+
+    /// What is left, nothing new beginning. An exchange counts as a stream only while it is in flight, and as a tunnel before
+    /// it ceases to be: whoever looks in this order sees too much for a moment, never too little.
+    fn left(&self) -> Left {
+        let in_flight = self.in_flight();
+        if in_flight > self.streams.load(Ordering::SeqCst) {
+            Left::Requests
+        } else if in_flight > 0 || self.tunnels.count() > 0 {
+            Left::Lasting
+        } else {
+            Left::Nothing
         }
     }
 
@@ -344,10 +364,25 @@ impl Endpoint {
     }
 
     pub(super) fn end_exchange(&self) {
-        let last = self.usage.end();
+        self.usage.end();
         self.mark_load();
-        if last && !self.is_ready() {
-            self.call_on_idle();
+        self.settle_leaving();
+    }
+
+    /// The answer of an exchange in flight streams from now on.
+    pub(super) fn begin_stream(&self) {
+        self.streams.fetch_add(1, Ordering::SeqCst);
+        self.settle_leaving();
+    }
+
+    /// It has ended; its exchange has not yet.
+    pub(super) fn end_stream(&self) {
+        self.streams.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn settle_leaving(&self) {
+        if !self.is_ready() {
+            self.settle();
         }
     }
 
@@ -440,6 +475,7 @@ impl Endpoint {
     /// Gives it back; another one may have waited for it.
     pub(super) fn end_tunnel(&self) {
         self.tunnels.end();
+        self.settle_leaving();
         self.lineage.call(None);
     }
 
@@ -464,16 +500,6 @@ impl Endpoint {
 
     pub(super) fn return_connection(&self) {
         self.connections.fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// The list's lock is free while the callbacks run.
-    fn call_on_idle(&self) {
-        let callbacks = std::mem::take(&mut *self.lock_on_idle());
-        callbacks.into_iter().for_each(|on_idle| on_idle());
-    }
-
-    fn lock_on_idle(&self) -> std::sync::MutexGuard<'_, Vec<OnIdle>> {
-        self.on_idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Lease {
     ended: Option<Instant>,
     /// Where it counts.
     counts: Counts,
+    /// Its answer streams while it is in flight.
+    streams: bool,
     /// What the pool's breaker wants to know of its end, if there is one.
     admitted: Option<Admitted>,
     outcome: Option<Outcome>,
@@ -81,6 +83,7 @@ impl Lease {
             ended: None,
             status: None,
             counts,
+            streams: false,
             admitted,
             outcome: None,
         }
@@ -158,10 +161,20 @@ impl Lease {
             Counts::Both => {}
             Counts::InFlight if self.endpoint.begin_tunnel() => {}
             Counts::InFlight if !self.endpoint.is_ready() => self.endpoint.force_tunnel(),
-            Counts::InFlight => return false,
+            Counts::InFlight => {
+                self.lasts();
+                return false;
+            }
         }
         self.leave_flight(now);
         true
+    }
+
+    /// Its answer may go on for as long as it likes: a drain does not wait for its end as it does for that of requests.
+    pub fn lasts(&mut self) {
+        if self.counts != Counts::Tunnel && !std::mem::replace(&mut self.streams, true) {
+            self.endpoint.begin_stream();
+        }
     }
 
     /// From an exchange in flight, with a tunnel's place, to a tunnel.
@@ -170,8 +183,15 @@ impl Lease {
         if let Some(admitted) = self.admitted.take() {
             admitted.end(Outcome::Ok, self.status, now);
         }
+        self.end_exchange(Some((self.began, now)));
+    }
+
+    fn end_exchange(&mut self, times: Option<(Instant, Instant)>) {
+        if std::mem::take(&mut self.streams) {
+            self.endpoint.end_stream();
+        }
         self.endpoint.end_exchange();
-        self.endpoint.lineage().end_exchange(Some((self.began, now)));
+        self.endpoint.lineage().end_exchange(times);
     }
 
     fn end(&mut self, outcome: Outcome, now: Instant) {
@@ -194,8 +214,7 @@ impl Drop for Lease {
             Some(_) | None => {}
         }
         if self.counts != Counts::Tunnel {
-            self.endpoint.end_exchange();
-            self.endpoint.lineage().end_exchange(self.ended.map(|ended| (self.began, ended)));
+            self.end_exchange(self.ended.map(|ended| (self.began, ended)));
         }
         if self.counts != Counts::InFlight {
             self.endpoint.end_tunnel();

@@ -25,6 +25,7 @@ mod balance;
 mod codel;
 mod health;
 mod latency;
+mod leaving;
 mod lineage;
 mod median;
 mod outlook;
@@ -333,8 +334,8 @@ impl Pool {
         endpoint
     }
 
-    /// A worker gets no more requests. `on_idle` runs exactly once, on any thread: when its last exchange has
-    /// ended, or at once if it has none or is not known.
+    /// A worker gets no more requests. `on_idle` runs exactly once, on any thread: when its last request has ended, tunnels
+    /// and answers that stream apart, or at once if it has none or is not known.
     pub fn drain_worker(&self, key: WorkerKey, on_idle: OnIdle) {
         let mut inner = self.lock();
         let known = inner.worker(key);

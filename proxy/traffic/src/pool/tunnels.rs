@@ -33,9 +33,9 @@ impl Tunnels {
         self.count.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// One less. Whether it was the last one.
-    pub(super) fn end(&self) -> bool {
-        self.count.fetch_sub(1, Ordering::SeqCst) == 1
+    /// One less.
+    pub(super) fn end(&self) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// How many there are.

@@ -25,9 +25,9 @@ impl Usage {
         self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next).is_ok()
     }
 
-    /// A lease ends. Whether it was the last one under way.
-    pub(super) fn end(&self) -> bool {
-        under_way(self.0.fetch_sub(1, Ordering::SeqCst)) == 1
+    /// A lease ends.
+    pub(super) fn end(&self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// A lease that is under way was given to nobody.
@@ -61,10 +61,10 @@ mod tests {
         let usage = Usage::default();
         assert!(usage.begin(None) && usage.begin(Some(2)) && !usage.begin(Some(2)));
         assert_eq!(usage.both(), (2, 2));
-        assert!(!usage.end());
+        usage.end();
         usage.discount();
         assert_eq!((usage.both(), usage.under_way()), ((1, 1), 1));
-        assert!(usage.end());
+        usage.end();
         assert_eq!(usage.both(), (0, 1));
     }
 
@@ -73,6 +73,7 @@ mod tests {
         let usage = Usage(AtomicU64::new(u64::MAX - UNDER_WAY));
         assert!(usage.begin(Some(1)));
         assert_eq!(usage.both(), (1, 0));
-        assert!(usage.end());
+        usage.end();
+        assert_eq!(usage.both(), (0, 0));
     }
 }

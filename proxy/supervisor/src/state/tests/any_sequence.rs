@@ -28,6 +28,7 @@ enum Step {
     Drain(u32),
     Ready(usize),
     Exit(usize, ExitStatus),
+    RequestsOver(usize),
     Drained(usize),
     HookEnd(usize, ExitStatus),
     Notice(usize, Notice),
@@ -77,6 +78,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => any::<usize>().prop_map(Step::Ready),
         4 => (any::<usize>(), status()).prop_map(|(which, status)| Step::Exit(which, status)),
         2 => (any::<usize>(), status()).prop_map(|(which, status)| Step::HookEnd(which, status)),
+        2 => any::<usize>().prop_map(Step::RequestsOver),
         3 => any::<usize>().prop_map(Step::Drained),
         2 => (any::<usize>(), notice()).prop_map(|(which, notice)| Step::Notice(which, notice)),
         1 => (0..3_u32).prop_map(Step::FailStarts),
@@ -126,6 +128,11 @@ fn take(world: &mut World, step: &Step) {
         Step::Exit(which, status) => {
             if let Some(id) = pick(world, *which) {
                 world.exit(&id, *status);
+            }
+        }
+        Step::RequestsOver(which) => {
+            if let Some(worker) = pick(world, *which) {
+                world.command(Command::RequestsOver { worker });
             }
         }
         Step::Drained(which) => {

@@ -79,6 +79,46 @@ fn a_drain_ends_with_the_last_request_or_its_timeout_then_stop_then_kill() {
     }
 }
 
+/// With a drain timeout of 30 s: requests that end after so many seconds, and when the worker is told to stop, if that is before
+/// its streams have ended.
+#[test]
+fn streams_hold_a_drain_for_their_grace_and_requests_for_their_timeout() {
+    for (grace, over_after, stops_after) in [(5, 0, 5), (5, 3, 5), (5, 12, 12), (0, 0, 0), (0, 7, 7), (90, 1, 30)] {
+        let mut world = World::serving(1);
+        let id = world.only(0);
+        world.set(&[("app", WorkerSpec { stream_grace: seconds(grace), ..spec(1) })]);
+        world.command(Command::SetCount { pool: "app".to_owned(), count: 0 });
+        world.pass(seconds(over_after));
+        assert!(!world.processes[&id.spawn].stopped, "requests are under way");
+        world.command(Command::RequestsOver { worker: id.clone() });
+        assert_eq!(world.processes[&id.spawn].stopped, stops_after <= over_after, "grace {grace}");
+        for second in over_after + 1..=stops_after {
+            world.pass(seconds(1));
+            assert_eq!(world.processes[&id.spawn].stopped, second == stops_after, "grace {grace}, at {second} s");
+        }
+        assert_eq!(world.in_state(WorkerState::Stopping), [id]);
+    }
+}
+
+#[test]
+fn a_drain_ends_at_once_when_its_last_stream_does() {
+    let mut world = World::serving(2);
+    world.command(Command::RequestsOver { worker: world.only(1) });
+    world.command(Command::SetCount { pool: "app".to_owned(), count: 0 });
+    world.pass(seconds(5));
+    assert!(
+        world.processes.values().all(|process| !process.stopped),
+        "it was not told of this drain: {:?}",
+        world.processes
+    );
+    let id = world.in_state(WorkerState::Draining)[0].clone();
+    world.command(Command::RequestsOver { worker: id.clone() });
+    assert!(world.processes[&id.spawn].stopped, "its grace is over");
+    let other = world.in_state(WorkerState::Draining)[0].clone();
+    world.command(Command::Drained { worker: other.clone() });
+    assert!(world.processes[&other.spawn].stopped);
+}
+
 #[test]
 fn an_operators_restart_ends_a_wait() {
     let mut world = World::serving(1);
