@@ -46,6 +46,12 @@ async def create_item(item: Item):
     return {**item.model_dump(), "total": round(item.price * 1.1, 2)}
 
 
+@app.post("/slow")
+async def slow(item: Item, ms: int):
+    await asyncio.sleep(ms / 1000)
+    return item
+
+
 @app.post("/upload")
 async def upload(file: UploadFile):
     body = await file.read()

@@ -25,6 +25,7 @@ pub mod pattern;
 pub mod process;
 pub mod python;
 pub mod random;
+pub mod rate;
 pub mod raw;
 pub mod recorder;
 pub mod site;

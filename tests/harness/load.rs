@@ -207,7 +207,7 @@ impl Tally {
 const TENTH: Duration = Duration::from_micros(100);
 
 /// Sends on the connection there is, or on a new one where it has been closed since.
-async fn send(client: Client, connection: &mut Option<Connection>, ask: Ask) -> Result<Answer> {
+pub(crate) async fn send(client: Client, connection: &mut Option<Connection>, ask: Ask) -> Result<Answer> {
     let mut open = match connection.take().filter(|open| !open.is_closed()) {
         Some(open) => open,
         None => client.connect().await?,

@@ -140,6 +140,13 @@ const FORMS: &[Form] = &[
     },
 ];
 
+impl Form {
+    /// As many as its worker takes at a time, so that nobody waits for anything but the pause.
+    fn clients(&self) -> usize {
+        self.cap.min(16)
+    }
+}
+
 /// Starts of applications take so long that one which is taken for ready too early shows.
 const BOOT_DELAY: Duration = Duration::from_millis(1_500);
 /// Eleven interpreters start, two at a time.
@@ -249,12 +256,13 @@ async fn idle_connections_lose_no_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "long: make drill"]
 async fn idle_connections_lose_none_of_many_requests() {
-    let (seed, idles) = (seed(), amount("TIDEGATE_DRILL_IDLES", 60));
+    let (seed, requests) = (seed(), amount("TIDEGATE_DRILL_IDLES", 1_000));
     say(format_args!("seed {seed}"));
-    let pause = move |_: &Form, turn: usize, random: &mut Random| {
+    let pause = move |form: &Form, turn: usize, random: &mut Random| {
         // Half of them close to the moment.
         let spread = if random.chance(50) { 20 } else { 1_500 };
-        (turn < idles).then(|| Duration::from_millis(random.within(2_000 - spread..2_000 + spread) as u64))
+        (turn < requests.div_ceil(form.clients()))
+            .then(|| Duration::from_millis(random.within(2_000 - spread..2_000 + spread) as u64))
     };
     race(&site(true, ""), pause).await;
 }
@@ -277,7 +285,7 @@ async fn race(site: &Site, pause: impl Fn(&Form, usize, &mut Random) -> Option<D
     let mut clients = JoinSet::new();
     for form in FORMS {
         ready_worker(&edge, form).await;
-        for index in 0..form.cap.min(16) {
+        for index in 0..form.clients() {
             let client = edge.client(Kind::Http1);
             clients.spawn(async move {
                 let mut random = Random::of(seed, index as u64);

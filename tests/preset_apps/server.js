@@ -1,5 +1,5 @@
 // A Node server on PORT, which is a number or the path of a socket: says who asks and who answers, as JSON. Its first argument is its
-// keep-alive in milliseconds.
+// keep-alive in milliseconds. `?ms=N` has the answer wait so long.
 const http = require('node:http')
 
 const server = http.createServer((request, response) => {
@@ -9,7 +9,8 @@ const server = http.createServer((request, response) => {
     const client = request.headers['x-forwarded-for'] ?? null
     const facts = { pid: process.pid, parent: process.ppid, client, scheme: request.headers['x-forwarded-proto'], body }
     response.setHeader('content-type', 'application/json')
-    response.end(JSON.stringify(facts))
+    const ms = new URL(request.url, 'http://x').searchParams.get('ms') ?? 0
+    setTimeout(() => response.end(JSON.stringify(facts)), Number(ms))
   })
 })
 if (process.argv[2]) server.keepAliveTimeout = Number(process.argv[2])
