@@ -45,6 +45,7 @@ mod reload;
 mod retries;
 mod routing;
 mod slow;
+mod stacks;
 mod start;
 mod sticky;
 mod stream_grace;
