@@ -25,6 +25,7 @@ use tidegate_supervisor::{
     Transition, WorkerAddress, WorkerId, WorkerState,
 };
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointStatus, Origin, WorkerKey};
+use tidegate_traffic::pool::pulse::Vitals;
 use tidegate_traffic::pool::{Expectation, Outlook, Pool};
 
 /// Pools by name, the newest last: one that left the configuration stays until its last worker has gone, even when
@@ -138,6 +139,13 @@ impl WorkerBridge {
                 pool = %worker.pool, slot = worker.slot, reason = reason.word(),
                 "worker reaches its limit as soon as it serves and is not recycled for a minute: the limit is too low"
             ),
+            Event::HangGuard { pool, suspects, of, cause } => tracing::error!(
+                %pool, suspects, of, cause,
+                "too many workers do not answer for each to hang by itself: none is killed, all get requests"
+            ),
+            Event::HangGuardOver { pool } => {
+                tracing::info!(%pool, "workers answer again: those that do not are replaced");
+            }
             Event::PoolState { pool, from, to } => {
                 tracing::info!(%pool, from = from.word(), to = to.word(), "pool");
                 match to {
@@ -251,6 +259,8 @@ impl WorkerBridge {
         pool.set_expecting(match status.state {
             PoolState::Crashloop => Expectation::Crashloop,
             PoolState::Empty | PoolState::Stopped => Expectation::Stopped,
+            // It answers again, or another one takes its place.
+            _ if status.workers.iter().any(|worker| worker.state == WorkerState::Suspect) => Expectation::Workers,
             _ if status.next_start.is_none() && status.ready == 0 => Expectation::Stopped,
             PoolState::Starting | PoolState::Healthy | PoolState::Degraded => Expectation::Workers,
         });
@@ -289,7 +299,8 @@ fn key(worker: &WorkerId) -> WorkerKey {
 
 fn progress(endpoint: &Endpoint) -> Option<(u64, Progress)> {
     let Origin::Worker { key, .. } = endpoint.origin() else { return None };
-    Some((key.spawn, Progress { requests: endpoint.requests(), in_flight: endpoint.in_flight() }))
+    let Vitals { requests, in_flight, streams, is_full, heard, unreachable, abandoned } = endpoint.vitals();
+    Some((key.spawn, Progress { requests, in_flight, streams, is_full, heard, unreachable, abandoned }))
 }
 
 fn is_worker(endpoint: &Endpoint) -> bool {
@@ -320,6 +331,7 @@ fn log_transition(change: &Transition) {
     }
     match change.to {
         WorkerState::Ready => log!(info),
+        WorkerState::Suspect => log!(warn),
         _ => log!(debug),
     }
 }

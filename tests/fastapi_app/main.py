@@ -21,6 +21,13 @@ async def health():
     return {"status": "ok"}
 
 
+@app.post("/spin")
+async def spin():
+    """Work that never ends and lets nobody else on."""
+    while True:
+        pass
+
+
 @app.get("/who")
 async def who():
     return {"pid": os.getpid(), "slot": os.environ.get("WORKER_SLOT")}

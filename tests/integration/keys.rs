@@ -11,6 +11,7 @@ mod concurrency;
 mod deploys;
 mod dns;
 mod ejection;
+mod hang;
 mod health_check;
 mod listeners;
 mod presets;
@@ -181,6 +182,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         deploys::keys(),
         dns::keys(),
         ejection::keys(),
+        hang::keys(),
         health_check::keys(),
         listeners::keys(),
         presets::keys(),

@@ -24,6 +24,7 @@ mod forwarding;
 mod grpc;
 mod h2_upstream;
 mod halved_answers;
+mod hangs;
 mod health;
 mod hedges;
 mod http2_attacks;

@@ -11,6 +11,7 @@ mod concurrency;
 mod deploy;
 mod dns;
 mod ejection;
+mod hang;
 mod health_check;
 mod hedge;
 mod keep_alive;

@@ -9,6 +9,7 @@ mod concurrency;
 mod deploy;
 mod dns;
 mod ejection;
+mod hang;
 mod health_check;
 mod recycle;
 mod restart;

@@ -25,12 +25,14 @@ use crate::network::Networks;
 pub use breaker::Breaker;
 
 mod grpc_codes;
+mod hang;
 mod recycle;
 mod restart;
 mod retry;
 pub use discovery::{Dns, Families, ServerAddress};
 pub use ejection::{Ejection, SuccessRate};
 pub use grpc_codes::GrpcCodes;
+pub use hang::Hang;
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
 pub use preset::{Preset, WorkerProgram};
 pub use readiness::{LinePattern, Readiness};
@@ -855,6 +857,8 @@ pub struct WorkerSpec {
     pub recycle: Recycle,
     /// When one that ended unasked is started again.
     pub restart: Restart,
+    /// When one counts as hung; `None` is never.
+    pub hang: Option<Hang>,
     /// What they are; their commands and numbers follow from it already.
     pub program: WorkerProgram,
 }
@@ -885,6 +889,7 @@ impl WorkerSpec {
             deploy: DeployPolicy::default(),
             recycle: Recycle::default(),
             restart: Restart::default(),
+            hang: Some(Hang::default()),
             program: WorkerProgram::default(),
         }
     }

@@ -161,10 +161,16 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("StaticServer", "host" | "name" | "url" | "server" | "addr") => Called("address"),
         (
             "Workers",
-            "backoff" | "liveness" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "env_file" | "limits"
-            | "nice" | "shell" | "on_hup" | "warm_up",
+            "backoff" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "env_file" | "limits" | "nice" | "shell"
+            | "on_hup" | "warm_up",
         ) => NotAvailable(LATER),
         ("Workers", "concurrency" | "max_in_flight" | "max_conns" | "max_in_flight_per_endpoint") => Called("cap"),
+        ("Workers", "liveness" | "watchdog" | "harakiri" | "health_check") => {
+            NotAvailable("workers that do not answer are found by hang: hang: { suspect_after: 10s }")
+        }
+        ("Hang", "timeout" | "after" | "silence") => Called("suspect_after"),
+        ("Hang", "probes" | "retries" | "attempts") => Called("tries"),
+        ("Hang", "url" | "uri" | "http") => Called("path"),
         ("Workers", "application" | "target" | "module") => Called("app"),
         ("Workers", "arguments" | "options" | "extra_args") => Called("args"),
         ("Workers", "keepalive" | "keep_alive_timeout" | "timeout_keep_alive") => Called("keep_alive"),

@@ -50,8 +50,10 @@ pub(crate) use worker_logs::{Compression, WorkerLogFile, WorkerLogFormat, Worker
 mod retry;
 pub(crate) use retry::*;
 
+mod hang;
 mod recycle;
 mod restart;
+pub(crate) use hang::{Hang, HangChoice, HangWord};
 pub(crate) use recycle::Recycle;
 pub(crate) use restart::Restart;
 
@@ -952,6 +954,8 @@ pub(crate) struct Workers {
     pub(crate) logs: Option<WorkerLogs>,
     /// When a worker that ended unasked is started again. Default: at once, then after growing waits.
     pub(crate) restart: Option<Restart>,
+    /// When a worker that does not answer any more is replaced; `off` is never. Default: after about 25s.
+    pub(crate) hang: Option<HangChoice>,
 }
 
 /// How many workers.

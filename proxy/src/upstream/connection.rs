@@ -35,7 +35,7 @@ pub(crate) struct Connection {
     pub(crate) unsettled: bool,
     /// Deadlines of the exchange that it carries.
     pub(crate) timer: Timer,
-    _permit: ConnPermit,
+    permit: ConnPermit,
     _descriptor: Descriptor,
 }
 
@@ -53,7 +53,7 @@ impl Connection {
             reused: false,
             unsettled: false,
             timer: Timer::default(),
-            _permit: permit,
+            permit,
             _descriptor: descriptor,
         }
     }
@@ -85,8 +85,11 @@ impl Connection {
         self.make_room();
         let room = self.read.capacity() - self.read.len();
         let filled = self.link.poll_read_buf(cx, &mut self.read);
-        if matches!(&filled, Poll::Ready(Ok(count)) if *count == room) {
-            self.chunk = (self.chunk * 2).min(self.max_chunk);
+        if let Poll::Ready(Ok(count @ 1..)) = &filled {
+            self.permit.hear();
+            if *count == room {
+                self.chunk = (self.chunk * 2).min(self.max_chunk);
+            }
         }
         filled
     }

@@ -142,6 +142,11 @@ fn entry(event: &Event) -> Option<view::Event> {
             reason: Some(by.word().to_owned()),
             ..of_pool(pool, "scaled")
         },
+        Event::HangGuard { pool, suspects, of, cause } => {
+            let message = format!("{suspects} of {of} workers do not answer: {cause}");
+            view::Event { message: Some(message), ..of_pool(pool, "hang_guard") }
+        }
+        Event::HangGuardOver { pool } => of_pool(pool, "hang_guard_over"),
         Event::PoolState { pool, from, to } => {
             view::Event { from: Some(from.word().to_owned()), to: Some(to.word().to_owned()), ..of_pool(pool, "pool") }
         }

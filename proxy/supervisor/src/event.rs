@@ -130,6 +130,22 @@ pub enum Event {
         /// Which limit.
         reason: ExitReason,
     },
+    /// So many workers do not answer that it is hardly they who are to blame: none of them is killed, and all get requests.
+    HangGuard {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// How many.
+        suspects: u32,
+        /// Of how many that were ready.
+        of: u32,
+        /// What they may have in common.
+        cause: String,
+    },
+    /// Few enough of them are left.
+    HangGuardOver {
+        /// Name of the pool.
+        pool: Arc<str>,
+    },
     /// A pool changed its state.
     PoolState {
         /// Name of the pool.

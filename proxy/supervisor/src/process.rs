@@ -145,6 +145,14 @@ impl Process {
         let _ = pidfd_send_signal(&self.descriptor, rustix::process::Signal::KILL);
     }
 
+    /// Has the group end by what makes programs say where they are: a core, or stacks in their output. Stopped processes go
+    /// on for that.
+    pub(crate) fn abort_group(&self) {
+        for signal in [rustix::process::Signal::ABORT, rustix::process::Signal::CONT] {
+            let _ = kill_process_group(self.pid, signal);
+        }
+    }
+
     /// Takes the status of a process that has ended; one that was only just killed is reaped later, as a stranger. From
     /// here on its number may be given to another one.
     pub(crate) fn reap(self) {

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::environment::MARKER;
+use crate::state::Activity;
 
 /// One process, from `/proc/<pid>/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,18 @@ pub(crate) fn all() -> Vec<Entry> {
 /// One process, if it exists.
 pub(crate) fn one(pid: i32) -> Option<Entry> {
     parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// What a process does right now.
+pub(crate) fn activity(pid: i32) -> Activity {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    match stat.rsplit_once(") ").and_then(|(_, tail)| tail.chars().next()) {
+        Some('R') => Activity::Runs,
+        Some('S') => Activity::Waits,
+        Some('D') => Activity::WaitsForDisk,
+        Some('T' | 't') => Activity::Stopped,
+        _ => Activity::Unknown,
+    }
 }
 
 /// Some child of `parent` that has ended and was not reaped.

@@ -7,8 +7,18 @@ use std::collections::BTreeMap;
 pub struct Progress {
     /// Requests it was ever given, those that became WebSockets among them.
     pub requests: u64,
-    /// Requests under way.
+    /// Requests under way, WebSockets not among them.
     pub in_flight: u32,
+    /// Those of them whose answers may go on for as long as they like.
+    pub streams: u32,
+    /// It has as many of them as it may have.
+    pub is_full: bool,
+    /// Grows when bytes of an answer have come since the last time.
+    pub heard: u64,
+    /// Connections that it refused or did not accept in time.
+    pub unreachable: u64,
+    /// Requests whose client went away; it may be working on them all the same.
+    pub abandoned: u64,
 }
 
 /// Figures of workers by spawn number; workers that are not there are not known to the data plane.

@@ -6,6 +6,7 @@
 
 pub(crate) mod notify;
 mod probe;
+mod question;
 mod recheck;
 
 use std::os::fd::BorrowedFd;
@@ -17,6 +18,7 @@ use tidegate_config::model::{LinePattern, Readiness};
 use crate::peer::Expected;
 use crate::worker::WorkerAddress;
 use probe::Probe;
+pub(crate) use question::Question;
 pub(crate) use recheck::Recheck;
 
 /// Where a worker is asked.

@@ -19,9 +19,10 @@ use crate::link::Link;
 use crate::output::{Line, LineSink, Output, OutputLine, Stream};
 use crate::peer::Expected;
 use crate::process::{Process, Shim};
+use crate::process_table;
 use crate::readiness::notify::{Message, NotifySocket};
-use crate::readiness::{Gate, Recheck, Target};
-use crate::state::{Exit, Notice};
+use crate::readiness::{Gate, Question, Recheck, Target};
+use crate::state::{Exit, Notice, Silence};
 use crate::template::Values;
 use crate::worker::{ExitStatus, WorkerAddress, WorkerId};
 
@@ -123,6 +124,8 @@ pub(crate) struct Spawn {
     gate: Option<Gate>,
     /// From then on, if it is asked again.
     recheck: Option<Recheck>,
+    /// While it is in doubt.
+    question: Option<Question>,
     notify: Option<NotifySocket>,
     /// What was heard since the last look.
     news: Vec<News>,
@@ -143,6 +146,7 @@ impl Spawn {
             output: Output::default(),
             gate: Some(gate),
             recheck: None,
+            question: None,
             notify: prepared.notify,
             news: Vec::new(),
             killed: false,
@@ -153,6 +157,17 @@ impl Spawn {
     pub(crate) fn kill(&mut self) {
         self.killed = true;
         self.process.kill_group();
+    }
+
+    /// Has its processes say where they are, and end.
+    pub(crate) fn abort(&mut self) {
+        self.killed = true;
+        self.process.abort_group();
+    }
+
+    /// Puts a question to it, in place of one that is not answered yet.
+    pub(crate) fn ask(&mut self, path: &str, timeout: Duration, now: Duration) {
+        self.question = Some(Question::new(&self.target(), path, timeout, now));
     }
 
     /// Whether we have killed it.
@@ -186,6 +201,7 @@ impl Spawn {
         let notify = self.notify.as_ref().map(|notify| (Readable::Notify, notify.socket().as_fd(), PollFlags::IN));
         let gate = self.gate.iter().flat_map(Gate::interests);
         let probes = gate.chain(self.recheck.iter().flat_map(Recheck::interests));
+        let probes = probes.chain(self.question.iter().filter_map(Question::interest));
         let probes = probes.map(|(socket, flags)| (Readable::Probe, socket, flags));
         exit.into_iter().chain(link).chain(output).chain(notify).chain(probes)
     }
@@ -194,7 +210,8 @@ impl Spawn {
     pub(crate) fn deadline(&self) -> Option<Duration> {
         let gate = self.gate.as_ref().and_then(Gate::deadline);
         let recheck = self.recheck.as_ref().map(Recheck::deadline);
-        gate.into_iter().chain(recheck).chain(self.output.deadline()).min()
+        let question = self.question.as_ref().map(Question::deadline);
+        gate.into_iter().chain(recheck).chain(question).chain(self.output.deadline()).min()
     }
 
     /// Looks at a descriptor that has something to say.
@@ -221,6 +238,12 @@ impl Spawn {
         }
         if let Some(turn) = self.recheck.as_mut().and_then(|recheck| recheck.advance(now)) {
             self.news.push(News::Notice(Notice::Rotation(turn.err())));
+        }
+        if let Some(answer) = self.question.as_mut().and_then(|question| question.advance(now)) {
+            self.question = None;
+            let activity = || process_table::activity(self.process.pid());
+            let silent = |problem| Notice::Silent(Silence { problem, activity: activity() });
+            self.news.push(News::Notice(answer.map_or_else(silent, |()| Notice::Answered)));
         }
         std::mem::take(&mut self.news)
     }

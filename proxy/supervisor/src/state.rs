@@ -29,6 +29,7 @@ use crate::progress::ProgressBySpawn;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId};
 pub use notice::Notice;
 use pool::Pool;
+pub use pool::{Activity, Silence};
 
 /// What the state is told.
 #[derive(Debug, Clone)]
@@ -131,6 +132,17 @@ pub enum Action {
     Stop(WorkerId),
     /// Kill the whole process group.
     Kill(WorkerId),
+    /// Ask a worker in doubt once; answered with [`Notice::Answered`] or [`Notice::Silent`].
+    Ask {
+        /// Who.
+        worker: WorkerId,
+        /// What it is asked for.
+        path: String,
+        /// How long that may take.
+        timeout: Duration,
+    },
+    /// Have the whole process group say where it is, and end.
+    Abort(WorkerId),
     /// The main process has ended: kill what is left of its group, then reap it.
     Bury(WorkerId),
     /// No worker is left: kill processes that left their worker's group; answered with [`Input::Swept`].
@@ -280,7 +292,7 @@ impl State {
                 self.in_pool(now, &hook.pool.clone(), out, |pool, turn| pool.hook_ended(&hook, exit, turn));
             }
             Input::Progress(figures) => {
-                self.pools.values_mut().for_each(|pool| pool.take_progress(&figures));
+                self.pools.values_mut().for_each(|pool| pool.take_progress(&figures, now));
             }
             Input::Memory { room, rss } => {
                 self.room = room;

@@ -343,6 +343,17 @@ impl Supervisor {
                     running.kill();
                 }
             }
+            Action::Ask { worker, path, timeout } => {
+                let now = self.now();
+                if let Some(running) = self.spawns.get_mut(&worker.spawn) {
+                    running.ask(&path, timeout, now);
+                }
+            }
+            Action::Abort(worker) => {
+                if let Some(running) = self.spawns.get_mut(&worker.spawn) {
+                    running.abort();
+                }
+            }
             Action::Bury(worker) => self.bury(worker.spawn),
             Action::Sweep => {
                 let now = self.now();

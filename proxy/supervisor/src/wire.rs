@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_config::model;
 
+mod hang;
 mod recycle;
 mod restart;
 
@@ -47,6 +48,8 @@ pub(crate) struct Pool {
     recycle: recycle::Recycle,
     #[serde(default)]
     restart: restart::Restart,
+    #[serde(default = "usual_hang")]
+    hang: Option<hang::Hang>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -94,6 +97,7 @@ impl From<PoolSpec> for Pool {
             program: _,
             recycle,
             restart,
+            hang,
         } = pool.spec;
         Self {
             name: pool.name,
@@ -125,6 +129,7 @@ impl From<PoolSpec> for Pool {
             deploy: deploy.into(),
             recycle: recycle.into(),
             restart: restart.into(),
+            hang: hang.map(Into::into),
         }
     }
 }
@@ -163,6 +168,7 @@ impl From<Pool> for PoolSpec {
                 program: model::WorkerProgram::default(),
                 recycle: pool.recycle.into(),
                 restart: pool.restart.into(),
+                hang: pool.hang.map(Into::into),
             },
         }
     }
@@ -170,6 +176,11 @@ impl From<Pool> for PoolSpec {
 
 fn stream_grace_ms() -> u64 {
     milliseconds(model::WorkerSpec::STREAM_GRACE)
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the field is an option, whose default is not none")]
+fn usual_hang() -> Option<hang::Hang> {
+    Some(hang::Hang::default())
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -28,10 +28,9 @@ impl fmt::Display for WorkerId {
     }
 }
 
-/// State of one worker. Only `Ready` gets new requests.
+/// State of one worker. Only `Ready` gets new requests, and `Suspect` where nearly all are.
 ///
-/// The set is closed: `Warming` (warm-up requests) and `Suspect` (a doubt about liveness) are part of it although
-/// no transition leads there yet.
+/// The set is closed: `Warming` (warm-up requests) is part of it although no transition leads there yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
@@ -88,7 +87,7 @@ impl WorkerState {
     }
 }
 
-/// Why a worker ended. A closed set; `Hang` is not produced yet.
+/// Why a worker ended. A closed set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReason {

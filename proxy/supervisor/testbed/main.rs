@@ -85,7 +85,7 @@ fn main() -> ExitCode {
 
 fn figures(words: &str) -> Option<(u64, Progress)> {
     let (spawn, requests) = words.split_once(' ')?;
-    Some((spawn.parse().ok()?, Progress { requests: requests.parse().ok()?, in_flight: 0 }))
+    Some((spawn.parse().ok()?, Progress { requests: requests.parse().ok()?, ..Progress::default() }))
 }
 
 fn work(arguments: &[OsString]) -> ExitCode {

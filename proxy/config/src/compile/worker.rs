@@ -66,6 +66,7 @@ pub(super) fn workers(
         recycle,
         logs,
         restart,
+        hang,
     } = raw;
     let is_named = preset.is_some() || !spot.has("preset");
     let preset = preset.map_or(Preset::Custom, Preset::from);
@@ -93,6 +94,9 @@ pub(super) fn workers(
     let log = super::worker_logs::worker_logs(logs, spot.key("logs"), report);
     let expansion = expansion?;
     let ready = transpose(ready)?.unwrap_or(Ready { when: expansion.ready, interval: None });
+    let holds_threads = expansion.holds_threads || expansion.cap == Some(1);
+    let known = super::hang::Known { ready: &ready.when, holds_threads };
+    let hang = super::hang::hang(hang, &known, spot.key("hang"), report);
     let spec = WorkerSpec {
         command: expansion.command,
         count: worker_count(count),
@@ -112,6 +116,7 @@ pub(super) fn workers(
         deploy: super::deploy::deploy(deploy, spot.key("deploy"), report),
         recycle: super::recycle::recycle(recycle, spot.key("recycle"), report),
         restart: super::restart::restart(restart),
+        hang,
         program: expansion.program,
     };
     Some(Workers { spec, cap: expansion.cap, log, holds_threads: expansion.holds_threads })

@@ -219,6 +219,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         program,
         recycle,
         restart,
+        hang,
     } = old;
     let mut replace = Settings::default();
     replace.compare("command", command, &new.command, |words| list(words.iter().cloned()));
@@ -255,6 +256,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
     });
     super::recycle::recycle(recycle, &new.recycle, &mut live);
     super::restart::restart(restart, &new.restart, &mut live);
+    super::hang::hang(hang.as_ref(), new.hang.as_ref(), &mut live);
     let change = WorkersChange { needs_new_workers: replace.0, live: live.0 };
     (!change.needs_new_workers.is_empty() || !change.live.is_empty()).then_some(change)
 }

@@ -21,10 +21,20 @@ pub(crate) struct Probe {
     address: WorkerAddress,
     request: Option<Vec<u8>>,
     expected: Expected,
+    patience: Patience,
     delay: Duration,
     next_at: Duration,
     attempt: Option<Attempt>,
     last_failure: Option<String>,
+}
+
+/// What is asked of an answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// How long one try may take.
+    pub(super) time: Duration,
+    /// Any status will do.
+    pub(super) any_answer: bool,
 }
 
 #[derive(Debug)]
@@ -50,9 +60,15 @@ enum Progress {
 impl Probe {
     /// Connects, and asks for a path if there is one.
     pub(crate) fn new(target: &Target, path: Option<&str>, now: Duration) -> Self {
+        Self::patient(target, path, Patience { time: TRY_TIMEOUT, any_answer: false }, now)
+    }
+
+    /// The same, with another idea of an answer.
+    pub(super) fn patient(target: &Target, path: Option<&str>, patience: Patience, now: Duration) -> Self {
         let Target { address, expected } = target.clone();
         let request = path.map(request);
-        Self { address, request, expected, delay: FIRST_DELAY, next_at: now, attempt: None, last_failure: None }
+        let (delay, next_at) = (FIRST_DELAY, now);
+        Self { address, request, expected, patience, delay, next_at, attempt: None, last_failure: None }
     }
 
     /// The socket to poll, and for what.
@@ -119,7 +135,7 @@ impl Probe {
         };
         match connected {
             Ok(()) | Err(Errno::INPROGRESS) => {
-                Ok(Attempt { socket, stage: Stage::Connecting, deadline: now + TRY_TIMEOUT })
+                Ok(Attempt { socket, stage: Stage::Connecting, deadline: now.saturating_add(self.patience.time) })
             }
             Err(error) => Err(format!("connect: {error}")),
         }
@@ -153,7 +169,7 @@ impl Probe {
                         Err(error) => return Err(format!("send: {error}")),
                     }
                 }
-                Stage::Listening { received } => return listen(&attempt.socket, received),
+                Stage::Listening { received } => return listen(&attempt.socket, received, self.patience.any_answer),
             }
         }
     }
@@ -171,7 +187,7 @@ impl Probe {
     }
 }
 
-fn listen(socket: &OwnedFd, received: &mut Vec<u8>) -> Result<Progress, String> {
+fn listen(socket: &OwnedFd, received: &mut Vec<u8>, any_answer: bool) -> Result<Progress, String> {
     let mut buffer = [0; 512];
     loop {
         match read(socket, &mut buffer) {
@@ -182,7 +198,7 @@ fn listen(socket: &OwnedFd, received: &mut Vec<u8>) -> Result<Progress, String> 
             Err(error) => return Err(format!("receive: {error}")),
         }
         match status(received) {
-            Some(Ok(status)) if status < 500 => return Ok(Progress::Passed),
+            Some(Ok(status)) if any_answer || status < 500 => return Ok(Progress::Passed),
             Some(Ok(status)) => return Err(format!("status {status}")),
             Some(Err(problem)) => return Err(problem),
             None => {}

@@ -48,6 +48,7 @@ impl Generation {
             program: _,
             recycle: _,
             restart: _,
+            hang: _,
         } = spec;
         let own = &self.spec;
         own.command == *command

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Turn;
 use super::pool::Pool;
-use crate::event::Event;
+use super::pool::Silence;
 use crate::worker::{WorkerId, WorkerState};
 
 /// One thing that is heard of a worker.
@@ -18,6 +18,10 @@ pub enum Notice {
     Rotation(Option<String>),
     /// Its boot takes so much longer, from now, than it would otherwise.
     ExtendBoot(Duration),
+    /// Asked in doubt, it has answered.
+    Answered,
+    /// Asked in doubt, it has not.
+    Silent(Silence),
 }
 
 impl Pool {
@@ -30,11 +34,13 @@ impl Pool {
                 let until = turn.now.saturating_add(time);
                 worker.boot_until = worker.boot_until.max(Some(until));
             }
-            Notice::Rotation(out) if worker.state == WorkerState::Ready && worker.out.is_some() != out.is_some() => {
-                worker.out.clone_from(&out);
-                turn.tell(Event::Rotation { worker: id.clone(), out });
+            Notice::Rotation(out) if matches!(worker.state, WorkerState::Ready | WorkerState::Suspect) => {
+                worker.failing = out;
+                worker.rotate(turn);
             }
             Notice::Rotation(_) => {}
+            Notice::Answered => worker.doubts.answered(),
+            Notice::Silent(silence) => worker.doubts.missed(silence),
         }
     }
 }

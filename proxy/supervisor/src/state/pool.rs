@@ -6,6 +6,7 @@
 
 mod deploys;
 mod failures;
+mod hang;
 mod operator;
 mod outlook;
 mod preparation;
@@ -29,6 +30,8 @@ use crate::backoff::RestartPolicy;
 use crate::event::Event;
 use crate::status::PoolState;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
+pub(super) use hang::Doubts;
+pub use hang::{Activity, Silence};
 use preparation::Preparation;
 pub(super) use recycle::Wear;
 
@@ -69,6 +72,7 @@ pub(super) struct Pool {
     /// When failed workers are started again.
     restart: RestartPolicy,
     recycles: recycle::Recycles,
+    hangs: hang::Hangs,
 }
 
 /// What is remembered of a slot beyond the life of its workers.
@@ -118,6 +122,7 @@ impl Pool {
             boots: outlook::Boots::default(),
             restart: RestartPolicy::default(),
             recycles: recycle::Recycles::default(),
+            hangs: hang::Hangs::default(),
         }
     }
 
@@ -130,6 +135,7 @@ impl Pool {
         self.set_spec_count(spec.count, turn);
         self.restart = RestartPolicy::from(&spec.restart);
         self.set_recycle(spec.recycle.clone());
+        self.set_hang(spec.hang.clone());
         let last_wanted = self.generation(self.last_wanted());
         if last_wanted.is_some_and(|generation| generation.starts_same(&spec)) {
             return;
@@ -194,7 +200,8 @@ impl Pool {
             return;
         };
         let mut worker = self.workers.remove(at);
-        let asked = worker.purpose.filter(|purpose| *purpose != ExitReason::BootTimeout);
+        let unplanned = [ExitReason::BootTimeout, ExitReason::Hang];
+        let asked = worker.purpose.filter(|purpose| !unplanned.contains(purpose));
         let reason = worker.purpose.unwrap_or_else(|| classify(exit.status, exit.oom, worker.ready_at.is_some()));
         if worker.ready_at.is_some() {
             turn.tell(Event::Gone { worker: id.clone() });
@@ -227,12 +234,18 @@ impl Pool {
         } else {
             // First, because the first worker of a generation need not be waited for where nobody else is left.
             self.retire_surplus(turn);
+            self.watch(turn);
             self.kill_heavy(turn);
             self.advance(turn);
             self.recycle(turn);
             self.fill(turn);
             self.roll(turn);
             self.hand_over(turn);
+            // Once more without those that have just begun to leave.
+            if self.watch(turn) {
+                self.fill(turn);
+                self.hand_over(turn);
+            }
         }
         // Once more for those that have just begun to leave with no time at all.
         self.expire(turn);
@@ -286,7 +299,8 @@ impl Pool {
         let worth = |worker: &&Worker| {
             let generation = worker.id.generation;
             let is_sound = Some(generation) != self.failed;
-            (worker.ready_at.is_some(), is_sound, generation == self.base(), worker.id.spawn)
+            let is_ready = worker.state == WorkerState::Ready;
+            (is_ready, worker.ready_at.is_some(), is_sound, generation == self.base(), worker.id.spawn)
         };
         old.max_by_key(worth).map(|worker| worker.id.spawn)
     }
@@ -399,6 +413,8 @@ impl Pool {
         let proofs = self.workers.iter().filter_map(|worker| self.proven_at(worker)).filter(|at| *at > now);
         let recycle = self.recycle_deadline(now).filter(|_| bound.is_none());
         let crashloop = self.crashloop_over_at();
+        let hang = self.hang_deadline(now).filter(|_| bound.is_none() && !self.removed);
+        let recycle = recycle.into_iter().chain(hang).min();
         workers.chain(proofs).chain(self.hook_deadline(now, bound)).chain(crashloop).chain(recycle).min()
     }
 

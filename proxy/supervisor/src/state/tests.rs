@@ -4,6 +4,7 @@ mod any_sequence;
 mod deploys;
 mod failures;
 mod generations;
+mod hang;
 mod life;
 mod notices;
 mod operator;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidegate_config::model::WorkerSpec;
 
-use super::pool::Wear;
+use super::pool::{Doubts, Wear};
 use super::{Action, Bound, Turn};
 use crate::event::{Event, Transition};
 use crate::worker::{ExitReason, WorkerAddress, WorkerId, WorkerState};
@@ -47,8 +47,13 @@ pub(super) struct Worker {
     pub(super) says: Option<String>,
     /// When it last said that it lives.
     pub(super) alive_at: Option<Duration>,
-    /// Why it gets no requests although it is ready.
+    /// Why it gets no requests although its process goes on.
     pub(super) out: Option<String>,
+    /// It does not pass what is asked of ready ones.
+    pub(super) failing: Option<String>,
+    /// It does not answer, and is not spared for that.
+    pub(super) shunned: Option<String>,
+    pub(super) doubts: Doubts,
     /// Its boot may take until then, if that is longer than the pool allows.
     pub(super) boot_until: Option<Duration>,
     /// How long it took to finish its requests, once it has or had to stop.
@@ -56,6 +61,8 @@ pub(super) struct Worker {
     /// Draining: nothing is left of its requests but what streams.
     pub(super) requests_over: bool,
     killed: bool,
+    /// It was asked for its last words.
+    aborted: bool,
 }
 
 impl Worker {
@@ -75,10 +82,14 @@ impl Worker {
             says: None,
             alive_at: None,
             out: None,
+            failing: None,
+            shunned: None,
+            doubts: Doubts::default(),
             boot_until: None,
             drained_in: None,
             requests_over: false,
             killed: false,
+            aborted: false,
         }
     }
 
@@ -103,7 +114,7 @@ impl Worker {
     /// It shall be replaced for `reason`: one that serves leaves once its successor serves, any other one at once.
     pub(super) fn replace(&mut self, reason: ExitReason, turn: &mut Turn<'_>) {
         match self.state {
-            WorkerState::Ready => {
+            WorkerState::Ready | WorkerState::Suspect => {
                 self.successor_wanted.get_or_insert(reason);
             }
             _ => self.retire(reason, turn),
@@ -155,6 +166,7 @@ impl Worker {
                 self.since.saturating_add(timeouts.drain.min(timeouts.streams))
             }
             WorkerState::Draining => self.since.saturating_add(timeouts.drain),
+            WorkerState::Stopping if self.aborted && !self.killed => self.since.saturating_add(LAST_WORDS),
             WorkerState::Stopping if !self.killed => self.since.saturating_add(timeouts.stop),
             _ => return None,
         };
@@ -180,6 +192,29 @@ impl Worker {
         self.kill(turn);
     }
 
+    /// It does not answer: it gets a moment to say where it is, and is killed then.
+    pub(super) fn abort(&mut self, turn: &mut Turn<'_>) {
+        self.purpose = Some(ExitReason::Hang);
+        self.aborted = true;
+        self.go(WorkerState::Stopping, turn);
+        turn.act(Action::Abort(self.id.clone()));
+    }
+
+    /// Tells whether it gets requests, if that has changed.
+    pub(super) fn rotate(&mut self, turn: &mut Turn<'_>) {
+        let out = self.failing.clone().or_else(|| self.shunned.clone());
+        let has_changed = out.is_some() != self.out.is_some();
+        self.out.clone_from(&out);
+        if has_changed {
+            turn.tell(Event::Rotation { worker: self.id.clone(), out });
+        }
+    }
+
+    /// Between ready and suspect.
+    pub(super) fn doubt(&mut self, to: WorkerState, turn: &mut Turn<'_>) {
+        self.go(to, turn);
+    }
+
     fn kill(&mut self, turn: &mut Turn<'_>) {
         self.killed = true;
         turn.act(Action::Kill(self.id.clone()));
@@ -202,3 +237,6 @@ impl Worker {
         self.since = turn.now;
     }
 }
+
+/// From SIGABRT to SIGKILL: what writes stacks does so at once.
+const LAST_WORDS: Duration = Duration::from_secs(2);

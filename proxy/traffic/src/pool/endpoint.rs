@@ -18,6 +18,7 @@ use super::latency::Latency;
 use super::leaving::{Leaving, Left};
 use super::lineage::Lineage;
 use super::overtaken::Silence;
+use super::pulse::Pulse;
 use super::served::Served;
 use super::symptom::Symptom;
 use super::tunnels::Tunnels;
@@ -103,6 +104,7 @@ pub struct Endpoint {
     overtaken: AtomicU64,
     silence: Silence,
     leaving: Leaving,
+    pulse: Pulse,
 }
 
 impl Endpoint {
@@ -140,6 +142,7 @@ impl Endpoint {
             overtaken: AtomicU64::new(0),
             silence: Silence::default(),
             leaving: Leaving::default(),
+            pulse: Pulse::default(),
         }
     }
 
@@ -247,10 +250,9 @@ impl Endpoint {
         self.usage.under_way()
     }
 
-    /// Leases ever given.
-    #[must_use]
-    pub fn requests(&self) -> u64 {
-        self.usage.both().1
+    /// Exchanges that hold a lease on it now, and leases ever given.
+    pub(super) fn usage(&self) -> (u32, u64) {
+        self.usage.both()
     }
 
     /// All figures, for people.
@@ -449,6 +451,24 @@ impl Endpoint {
 
     pub(super) fn silence(&self) -> &Silence {
         &self.silence
+    }
+
+    pub(super) fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// Exchanges in flight whose answers stream.
+    pub(super) fn streams(&self) -> u32 {
+        self.streams.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn pulse(&self) -> &Pulse {
+        &self.pulse
+    }
+
+    /// Leases that ended because the client went away or the exchange was dropped.
+    pub(super) fn abandoned(&self) -> u64 {
+        self.abandoned.load(Ordering::Relaxed)
     }
 
     /// Whether it may have one more tunnel.

@@ -28,6 +28,12 @@ impl Faults {
         self.server_errors.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Exchanges that it failed by not taking their connection.
+    pub(super) fn unreachable(&self) -> u64 {
+        let count = |symptom: Symptom| self.by_symptom[symptom.kind()].load(Ordering::Relaxed);
+        count(Symptom::ConnectFailed) + count(Symptom::ConnectTimeout)
+    }
+
     pub(super) fn counts(&self) -> FaultCounts {
         FaultCounts {
             by_symptom: std::array::from_fn(|kind| self.by_symptom[kind].load(Ordering::Relaxed)),

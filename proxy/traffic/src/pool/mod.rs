@@ -30,6 +30,7 @@ mod lineage;
 mod median;
 mod outlook;
 mod overtaken;
+pub mod pulse;
 mod status_set;
 mod tunnels;
 mod usage;

@@ -16,7 +16,11 @@ impl Pool {
             pid: worker.pid,
             reason,
             status: exit.status,
-            message: exit.message.or(exit.not_ready.filter(|_| reason == ExitReason::BootTimeout)),
+            message: exit.message.or_else(|| match reason {
+                ExitReason::BootTimeout => exit.not_ready,
+                ExitReason::Hang => Some(worker.doubts.text()),
+                _ => None,
+            }),
             uptime: worker.spawned_at.map_or(Duration::ZERO, |start| turn.now.saturating_sub(start)),
             last_lines: exit.last_lines,
         };

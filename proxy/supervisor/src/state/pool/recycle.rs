@@ -140,12 +140,13 @@ impl Pool {
         }
     }
 
-    /// Takes what workers have done.
-    pub(in crate::state) fn take_progress(&mut self, figures: &ProgressBySpawn) {
+    /// Takes what workers have done by now.
+    pub(in crate::state) fn take_progress(&mut self, figures: &ProgressBySpawn, now: Duration) {
         for worker in &mut self.workers {
             if let Some(progress) = figures.get(&worker.id.spawn) {
                 worker.wear.requests = progress.requests;
                 worker.wear.in_flight = progress.in_flight;
+                worker.doubts.note(*progress, self.hangs.spares_full(), now);
             }
         }
     }

@@ -13,7 +13,7 @@ use super::world::{World, release, seconds, wanted_slots};
 use crate::command::{Command, PoolSpec};
 use crate::event::Event;
 use crate::progress::Progress;
-use crate::state::{Input, Notice};
+use crate::state::{Activity, Input, Notice, Silence};
 use crate::status::{GenerationState, WorkerStatus};
 use crate::worker::{ExitStatus, WorkerState};
 
@@ -39,6 +39,10 @@ enum Step {
     FinalCode(u8),
     /// Requests that everybody has served by now.
     Progress(u64),
+    /// Which workers, by their bits, have a request that nothing comes back for; all others have none.
+    Wait(u8),
+    /// A worker leaves so many questions unanswered.
+    Silence(usize, u32),
     /// Memory that is left, what one worker holds and what all others do.
     Memory(Option<u64>, usize, u64, u64),
     Pass(u64),
@@ -85,6 +89,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::Limit),
         1 => (0..3_u8).prop_map(Step::FinalCode),
         3 => (0..150_u64).prop_map(Step::Progress),
+        3 => any::<u8>().prop_map(Step::Wait),
+        3 => (any::<usize>(), 1..5_u32).prop_map(|(which, count)| Step::Silence(which, count)),
         3 => (proptest::option::of(0..100_u64), any::<usize>(), 0..120_u64, 0..60_u64)
             .prop_map(|(room, which, one, others)| Step::Memory(room, which, one, others)),
         6 => prop_oneof![0..300_u64, 0..5_000_u64, 0..90_000_u64].prop_map(Step::Pass),
@@ -98,6 +104,7 @@ fn notice() -> impl Strategy<Value = Notice> {
         (0..90_u64).prop_map(|time| Notice::ExtendBoot(seconds(time))),
         Just(Notice::Status("fine".to_owned())),
         Just(Notice::Alive),
+        Just(Notice::Answered),
     ]
 }
 
@@ -149,12 +156,23 @@ fn take(world: &mut World, step: &Step) {
         Step::Limit => adjust(world, |spec| spec.recycle = limits()),
         Step::FinalCode(code) => adjust(world, |spec| spec.restart.no_restart_codes = vec![*code]),
         Step::Progress(requests) => {
-            let figures = world
-                .processes
-                .keys()
-                .map(|spawn| (*spawn, Progress { requests: *requests, in_flight: (*spawn % 3) as u32 }));
+            let busy =
+                |spawn: &u64| Progress { requests: *requests, in_flight: (*spawn % 3) as u32, ..Progress::default() };
+            let figures = world.processes.keys().map(|spawn| (*spawn, busy(spawn)));
             let figures = figures.collect();
             world.feed(Input::Progress(figures));
+        }
+        Step::Wait(who) => {
+            let waits = |at: usize| u32::from(who >> (at % 8) & 1);
+            let progress = |at| Progress { in_flight: waits(at), ..Progress::default() };
+            let figures = world.processes.keys().enumerate().map(|(at, spawn)| (*spawn, progress(at))).collect();
+            world.feed(Input::Progress(figures));
+        }
+        Step::Silence(which, count) => {
+            for _ in 0..*count {
+                let Some(id) = pick(world, *which) else { return };
+                world.notice(&id, Notice::Silent(silence()));
+            }
         }
         Step::Memory(room, which, one, others) => {
             let heavy = pick(world, *which).map(|id| id.spawn);
@@ -170,6 +188,10 @@ fn take(world: &mut World, step: &Step) {
         Step::FailStarts(count) => world.failing_starts = *count,
         Step::Pass(milliseconds) => world.pass(Duration::from_millis(*milliseconds)),
     }
+}
+
+fn silence() -> Silence {
+    Silence { problem: "no answer in time".to_owned(), activity: Activity::Waits }
 }
 
 fn limits() -> Recycle {

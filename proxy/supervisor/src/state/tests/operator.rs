@@ -140,8 +140,10 @@ fn steps_never_take_the_last_worker_away() {
 fn left_of(count: u32, load: &[(u32, u64)], to: u32) -> Vec<u32> {
     let mut world = World::serving(count);
     let ready = world.in_state(WorkerState::Ready);
-    let figures =
-        ready.iter().zip(load).map(|(id, (in_flight, _))| (id.spawn, Progress { requests: 0, in_flight: *in_flight }));
+    let figures = ready
+        .iter()
+        .zip(load)
+        .map(|(id, (in_flight, _))| (id.spawn, Progress { in_flight: *in_flight, ..Progress::default() }));
     world.feed(Input::Progress(figures.collect()));
     let rss = ready.iter().zip(load).map(|(id, (_, rss))| (id.spawn, *rss)).collect();
     world.feed(Input::Memory { room: None, rss });

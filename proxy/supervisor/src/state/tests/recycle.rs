@@ -34,7 +34,7 @@ fn serving(count: u32, recycle: Recycle) -> World {
 
 fn served(world: &mut World, slot: u32, requests: u64) {
     let spawn = ready(world, slot).spawn;
-    world.feed(Input::Progress([(spawn, Progress { requests, in_flight: 0 })].into()));
+    world.feed(Input::Progress([(spawn, Progress { requests, ..Progress::default() })].into()));
 }
 
 /// One sample: every worker holds that much, but the one in `slot`.

@@ -11,7 +11,7 @@ use crate::command::{Command, PoolSpec};
 use crate::event::{Event, Failure, Transition};
 use crate::hook::HookId;
 use crate::state::{Action, Exit, Input, Limits, Notice, State};
-use crate::status::{PoolState, PoolStatus};
+use crate::status::{PoolState, PoolStatus, WorkerStatus};
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 
 pub(super) const PARALLEL_STARTS: usize = 2;
@@ -49,6 +49,14 @@ pub(super) struct World {
     ended: BTreeSet<(Arc<str>, u64)>,
     /// Workers that leave to be recycled in peace.
     recycled: BTreeSet<u64>,
+    /// Who was asked and has neither answered nor missed it.
+    pub(super) asked: BTreeSet<u64>,
+    /// Questions in a row without an answer.
+    missed: BTreeMap<u64, u32>,
+    /// Who is to be killed because it hangs, and since when.
+    condemned: BTreeMap<u64, Duration>,
+    /// When the last one of a pool was.
+    last_condemned: BTreeMap<Arc<str>, Duration>,
     /// The next starts fail before there is a process.
     pub(super) failing_starts: u32,
     pub(super) must_sweep: bool,
@@ -75,6 +83,10 @@ impl World {
             deploying: BTreeMap::new(),
             ended: BTreeSet::new(),
             recycled: BTreeSet::new(),
+            asked: BTreeSet::new(),
+            missed: BTreeMap::new(),
+            condemned: BTreeMap::new(),
+            last_condemned: BTreeMap::new(),
             failing_starts: 0,
             must_sweep: false,
             oom: false,
@@ -108,6 +120,7 @@ impl World {
         self.act(actions);
         self.check_settled();
         self.check_processes();
+        self.check_condemned();
     }
 
     /// Lets time pass, with a tick whenever the state wants one.
@@ -127,6 +140,10 @@ impl World {
     }
 
     pub(super) fn notice(&mut self, id: &WorkerId, notice: Notice) {
+        let was_asked = matches!(notice, Notice::Silent(_) | Notice::Answered) && self.asked.remove(&id.spawn);
+        if was_asked && matches!(notice, Notice::Silent(_)) {
+            *self.missed.entry(id.spawn).or_default() += 1;
+        }
         self.feed(Input::Notice { worker: id.clone(), notice });
     }
 
@@ -176,7 +193,12 @@ impl World {
             }
             self.boot_all();
             self.end_leaving();
-            while let Some(spawn) = self.out.first().copied() {
+            while let Some(spawn) = self.asked.pop_first() {
+                if let Some(id) = self.processes.get(&spawn).map(|process| process.id.clone()) {
+                    self.notice(&id, Notice::Answered);
+                }
+            }
+            for spawn in self.out.clone() {
                 let id = self.processes[&spawn].id.clone();
                 self.notice(&id, Notice::Rotation(None));
             }
@@ -283,6 +305,20 @@ impl World {
             Action::Stop(id) => {
                 if let Some(process) = self.processes.get_mut(&id.spawn) {
                     process.stopped = true;
+                }
+            }
+            Action::Ask { worker, .. } => {
+                let process = self.processes.get(&worker.spawn).expect("only what lives is asked");
+                assert!(!process.has_ended && !process.killed && !process.stopped);
+                if self.states.get(&worker.spawn) == Some(&WorkerState::Ready) {
+                    self.missed.insert(worker.spawn, 0);
+                }
+                self.asked.insert(worker.spawn);
+            }
+            Action::Abort(id) => {
+                self.check_abort(&id);
+                if let Some(process) = self.processes.get_mut(&id.spawn) {
+                    process.killed = true;
                 }
             }
             Action::Kill(id) => {
@@ -407,6 +443,43 @@ impl World {
             let ready = self.states.iter().filter(|(_, state)| **state == WorkerState::Ready).map(|(spawn, _)| spawn);
             assert!(ready.filter(of_pool).count() >= 1, "nobody serves after {transition:?}");
         }
+    }
+
+    /// Whoever is to be killed because it hangs was asked often enough, and is not one of many.
+    fn check_condemned(&mut self) {
+        for pool in self.status() {
+            let Some(policy) = self.wanted.get(&pool.name).and_then(|spec| spec.hang.clone()) else { continue };
+            let is_condemned = |one: &&WorkerStatus| one.replaced_for == Some(ExitReason::Hang);
+            for worker in pool.workers.iter().filter(is_condemned) {
+                let spawn = worker.id.spawn;
+                if self.condemned.contains_key(&spawn) {
+                    continue;
+                }
+                self.condemned.insert(spawn, self.now);
+                let missed = self.missed.get(&spawn).copied().unwrap_or_default();
+                assert!(missed >= policy.tries, "{} has missed {missed} questions only", worker.id);
+                let count =
+                    |wanted: &[WorkerState]| pool.workers.iter().filter(|one| wanted.contains(&one.state)).count();
+                // It may be on its way out already.
+                let suspects = count(&[WorkerState::Suspect]).max(1);
+                let of = suspects + count(&[WorkerState::Ready]);
+                let is_shared = suspects >= 2 && suspects * 100 >= usize::from(policy.guard) * of;
+                assert!(!is_shared, "{} is condemned, as one of {suspects} of {of}", worker.id);
+                let last = self.last_condemned.insert(pool.name.clone(), self.now);
+                let is_early = last.is_some_and(|at| self.now < at + policy.kill_interval);
+                assert!(!is_early, "{} is condemned so soon after another one", worker.id);
+            }
+        }
+    }
+
+    /// Whoever is killed because it hangs has a successor that was started, or has waited for one.
+    fn check_abort(&self, id: &WorkerId) {
+        let is_next = |other: &&Process| {
+            other.id.pool == id.pool && other.id.slot == id.slot && other.id.spawn > id.spawn && !other.has_ended
+        };
+        let is_followed = self.processes.values().any(|other| is_next(&other));
+        let has_waited = self.condemned.get(&id.spawn).is_some_and(|at| self.now >= *at + seconds(5));
+        assert!(is_followed || has_waited, "{id} is killed before its successor was started");
     }
 
     /// A second look at the same moment finds nothing to do.

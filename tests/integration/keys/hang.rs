@@ -1,0 +1,118 @@
+//! Keys of `hang`. Each value has a program of its own, whose workers get a request that nothing comes back for, or are
+//! stopped; what is seen is how many of them were killed for that.
+
+use std::time::Duration;
+
+use tidegate_tests::{
+    client::{Ask, Kind},
+    edge::Edge,
+    process::{Signal, send_signal},
+    site::Site,
+    wait::wait_until,
+};
+use tokio::time::sleep;
+
+use super::{Row, check, mapping};
+
+/// Times that a test can wait for; the row's own value takes the place of its default.
+const FAST: &[&str] = &[
+    "suspect_after: 300ms",
+    "tries: 2",
+    "try_timeout: 300ms",
+    "guard: 100%",
+    "kill_interval: 100ms",
+    "path: /healthz",
+];
+
+const ROWS: &[Row<&str>] = &[
+    Row {
+        key: "upstreams.<name>.workers.hang",
+        values: ["hang: off", "hang: {}"],
+        observe: |value| Box::pin(stopped(value, 5, 1)),
+        expected: ["0 killed", "1 killed"],
+    },
+    Row {
+        key: "upstreams.<name>.workers.hang.suspect_after",
+        values: ["suspect_after: 1h", "suspect_after: 400ms"],
+        observe: |value| Box::pin(stopped(value, 5, 1)),
+        expected: ["0 killed", "1 killed"],
+    },
+    Row {
+        key: "upstreams.<name>.workers.hang.tries",
+        values: ["tries: 100", "tries: 1"],
+        observe: |value| Box::pin(stopped(value, 5, 1)),
+        expected: ["0 killed", "1 killed"],
+    },
+    Row {
+        key: "upstreams.<name>.workers.hang.try_timeout",
+        values: ["try_timeout: 1h", "try_timeout: 200ms"],
+        observe: |value| Box::pin(stopped(value, 5, 1)),
+        expected: ["0 killed", "1 killed"],
+    },
+    Row {
+        // What is asked for there never comes.
+        key: "upstreams.<name>.workers.hang.path",
+        values: ["path: /healthz", "path: /hang"],
+        observe: |value| Box::pin(stopped(value, 1, 0)),
+        expected: ["0 killed", "1 killed"],
+    },
+    Row {
+        // Two of four.
+        key: "upstreams.<name>.workers.hang.guard",
+        values: ["guard: 50%", "guard: 51%"],
+        observe: |value| Box::pin(stopped(value, 4, 2)),
+        expected: ["0 killed", "2 killed"],
+    },
+    Row {
+        key: "upstreams.<name>.workers.hang.kill_interval",
+        values: ["kill_interval: 1h", "kill_interval: 200ms"],
+        observe: |value| Box::pin(stopped(value, 5, 2)),
+        expected: ["1 killed", "2 killed"],
+    },
+];
+
+pub(super) fn keys() -> Vec<&'static str> {
+    ROWS.iter().map(|row| row.key).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn keys_of_hanging_act() {
+    check(ROWS, 4, |index, side| ROWS[index].values[side]).await;
+}
+
+/// How many of `count` workers are killed when each has a request that nothing comes back for, and so many are stopped.
+async fn stopped(value: &str, count: usize, stopped: usize) -> String {
+    let hang = match value {
+        "hang: off" => "off".to_owned(),
+        "hang: {}" => mapping("", FAST),
+        value => mapping(value, FAST),
+    };
+    let number = format!("count: {count}");
+    let site = Site::demo_workers(count, &[]).replace(&number, &format!("{number}\n      hang: {hang}"));
+    let edge = Edge::start(site).await;
+    let workers = edge.ready_workers("app", count).await;
+    let client = edge.client(Kind::Http1);
+    let waiting =
+        (0..count).map(|_| tokio::spawn(async move { client.send(Ask::get("/hang").within(4 * PATIENCE)).await }));
+    let waiting: Vec<_> = waiting.collect();
+    wait_until("a request for each", PATIENCE, async || {
+        // In turn, so one for each.
+        (edge.status().await["upstreams"][0]["in_flight"] == count).then_some(())
+    })
+    .await;
+    for worker in &workers[..stopped] {
+        send_signal(worker.pid, Signal::SIGSTOP);
+    }
+    // Long enough for all that is to happen; what is not to happen has no sign.
+    sleep(PATIENCE).await;
+    waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    let status = edge.status().await;
+    let exits = status["upstreams"][0]["workers"].as_array().expect("workers").iter();
+    let killed = exits.filter(|worker| worker["last_exit"].as_str().is_some_and(|exit| exit.starts_with("hang")));
+    // By slot, where a successor may stand beside the one it follows.
+    let slots: std::collections::BTreeSet<_> = killed.map(|worker| worker["slot"].as_u64()).collect();
+    format!("{} killed", slots.len())
+}
+
+/// The data plane is asked once a second.
+const PATIENCE: Duration = Duration::from_secs(6);
