@@ -13,6 +13,7 @@ mod dns;
 mod ejection;
 mod hang;
 mod health_check;
+mod launch;
 mod listeners;
 mod presets;
 mod process;
@@ -195,6 +196,7 @@ fn every_key_has_its_row_and_every_row_its_key() {
         queue::keys(),
         rate_limits::keys(),
         readiness::keys(),
+        launch::keys(),
         recycle::keys(),
         restart::keys(),
         retries::keys(),

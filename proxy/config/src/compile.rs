@@ -15,6 +15,7 @@ mod hang;
 mod health_check;
 mod hedge;
 mod keep_alive;
+mod launch;
 mod listener;
 mod named_limits;
 mod names;

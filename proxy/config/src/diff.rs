@@ -11,6 +11,7 @@ mod dns;
 mod ejection;
 mod hang;
 mod health_check;
+mod launch;
 mod recycle;
 mod restart;
 mod retry;

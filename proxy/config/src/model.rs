@@ -8,6 +8,7 @@ mod breaker;
 mod discovery;
 mod ejection;
 mod health_check;
+mod launch;
 mod preset;
 mod readiness;
 mod sticky;
@@ -34,6 +35,7 @@ pub use ejection::{Ejection, SuccessRate};
 pub use grpc_codes::GrpcCodes;
 pub use hang::Hang;
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
+pub use launch::{LaunchSettings, ProcessLimits, StopSignal};
 pub use preset::{Preset, WorkerProgram};
 pub use readiness::{LinePattern, Readiness};
 pub use recycle::Recycle;
@@ -859,6 +861,8 @@ pub struct WorkerSpec {
     pub restart: Restart,
     /// When one counts as hung; `None` is never.
     pub hang: Option<Hang>,
+    /// What its process is given besides.
+    pub launch: LaunchSettings,
     /// What they are; their commands and numbers follow from it already.
     pub program: WorkerProgram,
 }
@@ -890,6 +894,7 @@ impl WorkerSpec {
             recycle: Recycle::default(),
             restart: Restart::default(),
             hang: Some(Hang::default()),
+            launch: LaunchSettings::default(),
             program: WorkerProgram::default(),
         }
     }
@@ -950,11 +955,14 @@ pub enum Template {
     Generation,
     /// `{pool}`: the upstream's name.
     Pool,
+    /// `{pid_proxy}`: number of the process that supervises.
+    PidProxy,
 }
 
 impl Template {
     /// Every template, in the order of the documentation.
-    pub const ALL: [Self; 6] = [Self::Socket, Self::Port, Self::Host, Self::Slot, Self::Generation, Self::Pool];
+    pub const ALL: [Self; 7] =
+        [Self::Socket, Self::Port, Self::Host, Self::Slot, Self::Generation, Self::Pool, Self::PidProxy];
 
     /// The word between the braces.
     #[must_use]
@@ -966,6 +974,7 @@ impl Template {
             Self::Slot => "slot",
             Self::Generation => "generation",
             Self::Pool => "pool",
+            Self::PidProxy => "pid_proxy",
         }
     }
 }

@@ -161,8 +161,7 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("StaticServer", "host" | "name" | "url" | "server" | "addr") => Called("address"),
         (
             "Workers",
-            "backoff" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "env_file" | "limits" | "nice" | "shell"
-            | "on_hup" | "warm_up",
+            "backoff" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "shell" | "on_hup" | "warm_up",
         ) => NotAvailable(LATER),
         ("Workers", "concurrency" | "max_in_flight" | "max_conns" | "max_in_flight_per_endpoint") => Called("cap"),
         ("Workers", "liveness" | "watchdog" | "harakiri" | "health_check") => {
@@ -202,6 +201,15 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Workers", "workers" | "processes" | "replicas" | "instances") => Called("count"),
         ("Workers", "working_dir" | "directory" | "chdir" | "workdir") => Called("cwd"),
         ("Workers", "environment") => Called("env"),
+        ("Workers", "env_files" | "environment_file" | "EnvironmentFile" | "dotenv") => Called("env_file"),
+        ("Workers", "nice" | "nofile" | "ulimit" | "rlimits" | "oom_score_adj" | "LimitNOFILE") => {
+            NotAvailable("it stands in limits: limits: { nofile: 65536, nice: 5 }")
+        }
+        ("Workers", "kill_signal" | "KillSignal" | "stopsignal" | "signal") => Called("stop_signal"),
+        ("WorkerLimits", "open_files" | "files" | "LimitNOFILE") => Called("nofile"),
+        ("WorkerLimits", "processes" | "LimitNPROC") => Called("nproc"),
+        ("WorkerLimits", "as" | "memory" | "vmem" | "LimitAS") => Called("address_space"),
+        ("WorkerLimits", "oom_score" | "oom" | "OOMScoreAdjust") => Called("oom_score_adj"),
         ("Workers", "graceful_timeout") => Called("drain_timeout"),
         ("Admin", "address" | "bind") => Called("listen"),
         ("Admin", "tls" | "roles" | "dashboard" | "tokens") => NotAvailable(LATER),
@@ -243,6 +251,13 @@ pub(crate) fn word(words: &str, word: &str) -> Option<&'static str> {
         ("Balance", "roundrobin" | "rr" | "round-robin" | "weighted") => "write round_robin",
         ("WorkerTransport", "fd" | "socket_activation") => "not available in this version: use unix or port",
         ("WorkerTransport", "tcp") => "write port",
+        ("StopSignal", "SIGTERM" | "term" | "15") => "write TERM",
+        ("StopSignal", "SIGINT" | "int" | "2") => "write INT",
+        ("StopSignal", "SIGQUIT" | "quit" | "3") => "write QUIT",
+        ("StopSignal", "SIGHUP" | "hup" | "1") => "write HUP",
+        ("StopSignal", "SIGKILL" | "KILL" | "9") => {
+            "what has not ended `stop_timeout` after its signal is killed anyway: write TERM"
+        }
         _ => return None,
     })
 }

@@ -11,6 +11,7 @@ mod deploy;
 mod dns;
 mod ejection;
 mod health_check;
+mod launch;
 mod limit_choice;
 mod preset;
 mod ready;
@@ -40,6 +41,7 @@ pub(crate) use deploy::{Deploy, DeployStrategy, OnFailure, Surge, Unavailable};
 pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
 pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
+pub(crate) use launch::{EnvFiles, StopSignal, WorkerLimits};
 pub(crate) use limit_choice::LimitChoice;
 pub(crate) use preset::Preset;
 pub(crate) use queue::{Queue, QueueChoice, QueueOrder, QueueWord};
@@ -882,8 +884,8 @@ pub(crate) struct Workers {
     /// custom.
     #[schemars(extend("default" = "custom"))]
     pub(crate) preset: Option<Preset>,
-    /// Program and arguments, as a list; no shell. `{socket}`, `{port}`, `{host}`, `{slot}`, `{generation}` and `{pool}`
-    /// are replaced, `{{` is a brace. With a preset only what starts its program, such as `[venv/bin/uvicorn]`. Default:
+    /// Program and arguments, as a list; no shell. `{socket}`, `{port}`, `{host}`, `{slot}`, `{generation}`, `{pool}`
+    /// and `{pid_proxy}` are replaced, `{{` is a brace. With a preset only what starts its program, such as `[venv/bin/uvicorn]`. Default:
     /// the preset's own name; without a preset it is required.
     #[schemars(length(min = 1))]
     pub(crate) command: Option<Vec<Text>>,
@@ -915,9 +917,21 @@ pub(crate) struct Workers {
     /// names. Default: all.
     #[schemars(extend("default" = "all"))]
     pub(crate) env_inherit: Option<EnvInherit>,
+    /// A file of environment variables, or a list: one `NAME=value` a line, relative to this file's folder. Read anew for each
+    /// generation, so `tidegate deploy` takes over what has changed. `env` wins over it, and so does what workers are told of
+    /// themselves, as `PORT` and `WEB_CONCURRENCY`. Default: none.
+    pub(crate) env_file: Option<EnvFiles>,
     /// Account to run as. Default: that of the program.
     #[schemars(length(min = 1))]
     pub(crate) user: Option<String>,
+    /// What each worker may use. Default: what the program may, with open files as they were before it raised its limit.
+    pub(crate) limits: Option<WorkerLimits>,
+    /// Permissions that files workers create do not get, in octal digits. Default: 0022.
+    #[schemars(extend("default" = "0022"))]
+    pub(crate) umask: Option<Text>,
+    /// The signal on which workers finish and end. Default: TERM.
+    #[schemars(extend("default" = "TERM"))]
+    pub(crate) stop_signal: Option<StopSignal>,
     /// How workers are reached. Default: unix, with the preset `node` port.
     pub(crate) transport: Option<WorkerTransport>,
     /// When a worker may get requests: `connect`, `notify`, or a mapping such as `{ http: /healthz }`. Default: connect,

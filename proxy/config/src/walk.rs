@@ -241,17 +241,24 @@ impl<'s> Walker<'s, '_> {
 
     fn integer(&mut self, scalar: &Scalar, schema: &'s Schema, span: Span) -> Option<Yaml> {
         let shown = shorten(scalar.shown());
-        let Meaning::Whole(number) = meaning(&scalar.text).whole_if(is_number(scalar)) else {
+        let least = schema.get("minimum").and_then(Schema::as_i64).unwrap_or(0);
+        let most = schema.get("maximum").and_then(Schema::as_u64).unwrap_or(u64::MAX);
+        let number = match meaning(&scalar.text).whole_if(is_number(scalar)) {
+            Meaning::Whole(number) => i128::try_from(number).ok().or(Some(i128::MAX)),
+            Meaning::Negative(number) if least < 0 => Some(number),
+            _ => None,
+        };
+        let Some(number) = number else {
             let problem = format!("expected a whole number, found {}", describe_scalar(scalar));
             let is_quoted = !scalar.plain && matches!(meaning(&scalar.text), Meaning::Whole(_));
             let hint = is_quoted.then(|| format!("write it without quotes: {shown}"));
             self.report.fault(span, Code::WrongType, problem).maybe_hint(hint);
             return None;
         };
-        let least = schema.get("minimum").and_then(Schema::as_u64).unwrap_or(0);
-        let most = schema.get("maximum").and_then(Schema::as_u64).unwrap_or(u64::MAX);
-        match u64::try_from(number) {
-            Ok(number) if (least..=most).contains(&number) => Some(Yaml::Number(number.into())),
+        let inside = (i128::from(least)..=i128::from(most)).contains(&number);
+        match (u64::try_from(number), i64::try_from(number)) {
+            (Ok(number), _) if inside => Some(Yaml::Number(number.into())),
+            (_, Ok(number)) if inside => Some(Yaml::Number(number.into())),
             _ => {
                 let problem = format!("{shown} is out of range: expected {least} to {most}");
                 self.report.fault(span, Code::BadValue, problem);

@@ -14,16 +14,27 @@ use crate::worker::WorkerAddress;
 /// Set for every worker and inherited by all that it starts: how processes that left their worker's group are found.
 pub(crate) const MARKER: &str = "TIDEGATE_INSTANCE";
 
-/// The environment of one start. Later layers win: inherited, forced, the spec's own, the marker.
+/// Variables that are there before we say anything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Found<'a> {
+    /// Of our own process.
+    pub(crate) ours: &'a [(OsString, OsString)],
+    /// Of the spec's files; later ones win.
+    pub(crate) files: &'a [(OsString, OsString)],
+}
+
+/// The environment of one start. Later layers win: inherited, files, forced, the spec's own, the marker.
 pub(crate) fn worker_environment(
-    ours: &[(OsString, OsString)],
+    found: &Found<'_>,
     spec: &WorkerSpec,
     values: &Values<'_>,
     address: &WorkerAddress,
     instance: &str,
 ) -> BTreeMap<OsString, OsString> {
     let mut out: BTreeMap<OsString, OsString> =
-        ours.iter().filter(|(name, _)| is_inherited(name, spec)).cloned().collect();
+        found.ours.iter().filter(|(name, _)| is_inherited(name, spec)).cloned().collect();
+    // Written for a container of one program, they may say things that only we know here.
+    out.extend(found.files.iter().filter(|(name, _)| !is_ours(name)).cloned());
     let mut set = |name: &str, value: String| out.insert(name.into(), value.into());
     // gunicorn, uvicorn and Puma each start their own pool when they see a larger number here.
     set("WEB_CONCURRENCY", "1".to_owned());
@@ -52,19 +63,18 @@ pub(crate) fn worker_environment(
 /// The environment of a command that runs once for a generation: what every worker of it would find. What differs from
 /// worker to worker (its slot, its address, variables that mention them) is not in it.
 pub(crate) fn hook_environment(
-    ours: &[(OsString, OsString)],
+    found: &Found<'_>,
     spec: &WorkerSpec,
-    pool: &str,
-    generation: u64,
+    values: &Values<'_>,
     instance: &str,
 ) -> BTreeMap<OsString, OsString> {
     let of_worker = |slot: u32, socket: &str, port: u16| {
-        let values = Values { pool, slot, generation, socket, port };
+        let values = Values { slot, socket, port, ..*values };
         let address = match spec.transport {
             WorkerTransport::Unix => WorkerAddress::Unix(socket.into()),
             WorkerTransport::Port => WorkerAddress::Tcp((Ipv4Addr::LOCALHOST, port).into()),
         };
-        worker_environment(ours, spec, &values, &address, instance)
+        worker_environment(found, spec, &values, &address, instance)
     };
     let other = of_worker(1, "/1", 1);
     let mut all = of_worker(2, "/2", 2);
@@ -72,14 +82,19 @@ pub(crate) fn hook_environment(
     all
 }
 
+/// Ours to set, or to leave out: a port, a service manager or an instance of somebody above us means nothing to a worker.
+fn is_ours(name: &OsStr) -> bool {
+    let bytes = name.as_bytes();
+    matches!(bytes, b"PORT" | b"HOST" | b"FORWARDED_ALLOW_IPS" | b"NOTIFY_SOCKET")
+        || bytes.starts_with(b"LISTEN_")
+        || bytes.starts_with(b"WATCHDOG_")
+        || bytes == MARKER.as_bytes()
+}
+
 fn is_inherited(name: &OsStr, spec: &WorkerSpec) -> bool {
     let bytes = name.as_bytes();
-    let is_service_managers =
-        bytes == b"NOTIFY_SOCKET" || bytes.starts_with(b"LISTEN_") || bytes.starts_with(b"WATCHDOG_");
     let is_secret = spec.env_secret.iter().any(|secret| secret.as_bytes() == bytes);
-    // Ours to set, or to leave out: a port or an instance of somebody above us means nothing to a worker.
-    let is_ours = matches!(bytes, b"PORT" | b"HOST" | b"FORWARDED_ALLOW_IPS") || bytes == MARKER.as_bytes();
-    if is_service_managers || is_secret || is_ours {
+    if is_secret || is_ours(name) {
         return false;
     }
     match &spec.env_inherit {
@@ -114,8 +129,11 @@ mod tests {
             ("TIDEGATE_INSTANCE", "outer"),
         ];
         let ours: Vec<_> = ours.iter().map(|(name, value)| (name.into(), value.into())).collect();
-        let values = Values { pool: "app", slot: 2, generation: 5, socket: "/s", port: 4000 };
-        let all = worker_environment(&ours, spec, &values, address, "me");
+        let values = Values { pool: "app", slot: 2, generation: 5, socket: "/s", port: 4000, pid: 7 };
+        let files = [("WEB_CONCURRENCY", "8"), ("PORT", "81"), ("LISTEN_PID", "1"), ("IN_FILE", "1"), ("LC_ALL", "de")];
+        let files = files.map(|(name, value)| (name.into(), value.into()));
+        let files = if spec.launch.env_files.is_empty() { &[][..] } else { &files[..] };
+        let all = worker_environment(&Found { ours: &ours, files }, spec, &values, address, "me");
         all.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
     }
 
@@ -151,6 +169,17 @@ mod tests {
         check(&clean, &port, &["HOME=/root", "HOST=127.0.0.1", "LC_ALL=C", "PATH=/bin", "PORT=4000"]);
         let only = WorkerSpec { env_inherit: EnvInherit::Only(vec!["DATABASE_URL".into()]), ..spec() };
         check(&only, &port, &["DATABASE_URL=db", "HOST=127.0.0.1", "PATH=/bin", "PORT=4000"]);
+    }
+
+    #[test]
+    fn files_win_over_what_is_inherited_and_nothing_else() {
+        let port = WorkerAddress::Tcp(([127, 0, 0, 1], 4000).into());
+        let env = [("LC_ALL".to_owned(), "C.UTF-8".to_owned())].into();
+        let mut spec = WorkerSpec { env_inherit: EnvInherit::Clean, ..spec() };
+        spec.launch.env_files = vec!["/env".into()];
+        check(&spec, &port, &["HOME=/root", "HOST=127.0.0.1", "IN_FILE=1", "LC_ALL=de", "PATH=/bin", "PORT=4000"]);
+        let spec = WorkerSpec { env, ..spec };
+        check(&spec, &port, &["HOME=/root", "HOST=127.0.0.1", "IN_FILE=1", "LC_ALL=C.UTF-8", "PATH=/bin", "PORT=4000"]);
     }
 
     #[test]

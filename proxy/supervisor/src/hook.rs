@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 use crate::environment::hook_environment;
 use crate::generation::Frozen;
 use crate::launch::{Account, Launch};
+use crate::limits::Limits;
 use crate::link::Link;
 use crate::output::{Line, Output, OutputLine, Stream};
 use crate::process::{Process, Shim};
-use crate::spawn::{Readable, Surroundings, read_pipe};
+use crate::spawn::{Readable, Surroundings, own_pid, read_pipe};
 use crate::state::Exit;
 use crate::template::Values;
 use crate::worker::ExitStatus;
@@ -46,16 +47,18 @@ impl Surroundings {
         let pre_start = spec.pre_start.as_ref().ok_or_else(|| "there is no pre_start".to_owned())?;
         let HookId { pool, generation: number, .. } = hook;
         // The words that differ from worker to worker do not stand in it.
-        let values = Values { pool, slot: 0, generation: *number, socket: "", port: 0 };
-        let environment = hook_environment(&self.environment, spec, pool, *number, &self.instance);
+        let values = Values { pool, slot: 0, generation: *number, socket: "", port: 0, pid: own_pid() };
+        let found = self.found(generation)?;
+        let environment = hook_environment(&found, spec, &values, &self.instance);
         let launch = Launch {
             argv: pre_start.command.iter().map(|word| values.expand(word)).collect(),
             environment: environment.into_iter().collect(),
             cwd: generation.cwd.clone().map(PathBuf::into_os_string),
             account: spec.user.clone().map(|user| Account { user, kept: spec.env.keys().cloned().collect() }),
             socket_folder: None,
-            open_files: self.open_files,
-            parent: std::process::id().cast_signed(),
+            limits: Limits::new(&spec.launch.limits, self.open_files),
+            umask: spec.launch.umask,
+            parent: own_pid(),
         };
         serde_json::to_vec(&launch).map_err(|error| format!("launch: {error}"))
     }

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::Limits;
+
 /// Everything the shim needs to become the worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Launch {
@@ -15,8 +17,8 @@ pub(crate) struct Launch {
     pub(crate) account: Option<Account>,
     /// Folder in which the worker will create its socket.
     pub(crate) socket_folder: Option<OsString>,
-    /// Soft limit of open files; `None` leaves it.
-    pub(crate) open_files: Option<u64>,
+    pub(crate) limits: Limits,
+    pub(crate) umask: u32,
     /// The process that must still be the shim's parent.
     pub(crate) parent: i32,
 }

@@ -14,6 +14,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Pid, PidfdFlags, kill_process_group, pidfd_open, pidfd_send_signal};
+use tidegate_config::model::StopSignal;
 
 use crate::process_table;
 use crate::worker::ExitStatus;
@@ -134,8 +135,17 @@ impl Process {
     }
 
     /// Asks the process itself to end. One that has ended already is no error.
-    pub(crate) fn stop(&self) {
-        let _ = pidfd_send_signal(&self.descriptor, rustix::process::Signal::TERM);
+    pub(crate) fn stop(&self, signal: StopSignal) {
+        let signal = match signal {
+            StopSignal::Term => rustix::process::Signal::TERM,
+            StopSignal::Int => rustix::process::Signal::INT,
+            StopSignal::Quit => rustix::process::Signal::QUIT,
+            StopSignal::Hup => rustix::process::Signal::HUP,
+            StopSignal::Usr1 => rustix::process::Signal::USR1,
+            StopSignal::Usr2 => rustix::process::Signal::USR2,
+            StopSignal::Winch => rustix::process::Signal::WINCH,
+        };
+        let _ = pidfd_send_signal(&self.descriptor, signal);
     }
 
     /// Kills the process and the group it leads. Until it is reaped its number names this group and no other; the

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use nix::unistd::{User, initgroups, setgid, setuid};
 use rustix::fs::{Access, access};
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::process::Signal;
 
 use crate::launch::{Account, Launch};
 use crate::process;
@@ -47,7 +47,7 @@ fn run(link: &mut File) -> Result<(), String> {
     let mut text = Vec::new();
     link.read_to_end(&mut text).map_err(|error| format!("launch: {error}"))?;
     let launch: Launch = serde_json::from_slice(&text).map_err(|error| format!("launch: {error}"))?;
-    set_limits(&launch);
+    launch.limits.take_on()?;
     let mut environment = launch.environment.clone();
     if let Some(account) = &launch.account {
         become_user(account, &mut environment)?;
@@ -61,25 +61,13 @@ fn run(link: &mut File) -> Result<(), String> {
     if let Some(cwd) = &launch.cwd {
         rustix::process::chdir(cwd.as_os_str()).map_err(|error| format!("cwd {}: {error}", quoted(cwd)))?;
     }
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(launch.umask));
     process::reset_signals();
     process::close_others(link);
     let name = launch.argv.first().ok_or_else(|| "command: empty".to_owned())?;
     let command = find_command(name, &environment)?;
     die_with_parent(launch.parent)?;
     Err(execute(&command, &launch.argv, &environment))
-}
-
-fn set_limits(launch: &Launch) {
-    if let Some(soft) = launch.open_files {
-        let hard = rustix::process::getrlimit(Resource::Nofile).maximum;
-        let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: Some(soft), maximum: hard });
-    }
-    // The kernel shall pick a worker, not us, when memory runs out. Best effort: not every container has the file.
-    if let Ok(text) = std::fs::read_to_string(OOM_SCORE) {
-        let ours: i32 = text.trim().parse().unwrap_or(0);
-        let _ = std::fs::write(OOM_SCORE, (ours + 300).min(1000).to_string());
-    }
 }
 
 fn become_user(account: &Account, environment: &mut Vec<(OsString, OsString)>) -> Result<(), String> {
@@ -157,5 +145,4 @@ fn quoted(text: &OsStr) -> String {
 
 /// What shells report when a command could not be run.
 const FAILED: u8 = 127;
-const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";

@@ -12,9 +12,10 @@ use rustix::io::{Errno, read};
 use tidegate_config::model::WorkerTransport;
 
 use crate::endpoint;
-use crate::environment::worker_environment;
+use crate::environment::{Found, worker_environment};
 use crate::generation::Frozen;
 use crate::launch::{Account, Launch};
+use crate::limits::Limits;
 use crate::link::Link;
 use crate::output::{Line, LineSink, Output, OutputLine, Stream};
 use crate::peer::Expected;
@@ -44,6 +45,12 @@ pub(crate) struct Prepared {
 }
 
 impl Surroundings {
+    /// The variables that a generation begins with.
+    pub(crate) fn found<'a>(&'a self, generation: &'a Frozen) -> Result<Found<'a>, String> {
+        let files = generation.variables.as_ref().map_err(Clone::clone)?;
+        Ok(Found { ours: &self.environment, files })
+    }
+
     /// Everything that can be done, and can fail, before there is a process.
     pub(crate) fn prepare(
         &self,
@@ -71,8 +78,9 @@ impl Surroundings {
             WorkerAddress::Tcp(address) => (String::new(), address.port()),
         };
         let WorkerId { pool, slot, generation: number, .. } = worker;
-        let values = Values { pool, slot: *slot, generation: *number, socket: &socket, port };
-        let mut environment = worker_environment(&self.environment, spec, &values, &address, &self.instance);
+        let values = Values { pool, slot: *slot, generation: *number, socket: &socket, port, pid: own_pid() };
+        let found = self.found(generation)?;
+        let mut environment = worker_environment(&found, spec, &values, &address, &self.instance);
         if let Some(notify) = &notify {
             environment.insert("NOTIFY_SOCKET".into(), notify.path().into());
         }
@@ -83,12 +91,18 @@ impl Surroundings {
             cwd: generation.cwd.clone().map(PathBuf::into_os_string),
             account,
             socket_folder: (spec.transport == WorkerTransport::Unix).then(|| folder.into_os_string()),
-            open_files: self.open_files,
-            parent: std::process::id().cast_signed(),
+            limits: Limits::new(&spec.launch.limits, self.open_files),
+            umask: spec.launch.umask,
+            parent: own_pid(),
         };
         let launch = serde_json::to_vec(&launch).map_err(|error| format!("launch: {error}"))?;
         Ok(Prepared { launch, address, notify })
     }
+}
+
+/// Number of our process.
+pub(crate) fn own_pid() -> i32 {
+    std::process::id().cast_signed()
 }
 
 /// Which descriptor of a worker.
@@ -168,6 +182,11 @@ impl Spawn {
     /// Puts a question to it, in place of one that is not answered yet.
     pub(crate) fn ask(&mut self, path: &str, timeout: Duration, now: Duration) {
         self.question = Some(Question::new(&self.target(), path, timeout, now));
+    }
+
+    /// Asks it to end.
+    pub(crate) fn stop(&self) {
+        self.process.stop(self.generation.spec.launch.stop_signal);
     }
 
     /// Whether we have killed it.

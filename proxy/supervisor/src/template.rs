@@ -1,6 +1,7 @@
-//! Words in braces within a worker's argv and environment values. Pure.
+//! What the words in braces within a worker's argv and environment values stand for. Pure.
 
 use tidegate_config::model::Template;
+use tidegate_config::template;
 
 /// What the words stand for, for one start of one worker.
 pub(crate) struct Values<'a> {
@@ -11,6 +12,8 @@ pub(crate) struct Values<'a> {
     pub(crate) socket: &'a str,
     /// 0 with the unix transport.
     pub(crate) port: u16,
+    /// Our own process.
+    pub(crate) pid: i32,
 }
 
 impl Values<'_> {
@@ -22,35 +25,13 @@ impl Values<'_> {
             Template::Slot => self.slot.to_string(),
             Template::Generation => self.generation.to_string(),
             Template::Pool => self.pool.to_owned(),
+            Template::PidProxy => self.pid.to_string(),
         }
     }
 
-    /// `text` with every `{word}` replaced. `{{` is a literal `{`; a closing brace is ordinary text, and so is an opening
-    /// one that begins no known word: faults of that kind are found when the site file is compiled.
+    /// `text` with every word replaced that the site file may have.
     pub(crate) fn expand(&self, text: &str) -> String {
-        let mut out = String::with_capacity(text.len());
-        let mut rest = text;
-        while let Some(at) = rest.find('{') {
-            out.push_str(&rest[..at]);
-            let tail = &rest[at + 1..];
-            rest = if let Some(after) = tail.strip_prefix('{') {
-                out.push('{');
-                after
-            } else if let Some((value, after)) = self.word(tail) {
-                out.push_str(&value);
-                after
-            } else {
-                out.push('{');
-                tail
-            };
-        }
-        out + rest
-    }
-
-    fn word<'t>(&self, tail: &'t str) -> Option<(String, &'t str)> {
-        let (word, after) = tail.split_once('}')?;
-        let template = Template::ALL.into_iter().find(|template| template.word() == word)?;
-        Some((self.of(template), after))
+        template::expand(text, |template| self.of(template))
     }
 }
 
@@ -59,17 +40,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_replaced_and_doubled_braces_are_literal() {
-        let values = Values { pool: "app", slot: 3, generation: 2, socket: "/run/x.sock", port: 4000 };
+    fn each_word_has_its_value() {
+        let values = Values { pool: "app", slot: 3, generation: 2, socket: "/run/x.sock", port: 4000, pid: 77 };
         for (text, expected) in [
             ("--uds={socket}", "--uds=/run/x.sock"),
             ("{host}:{port}", "127.0.0.1:4000"),
             ("{pool}-{slot}-{generation}", "app-3-2"),
-            ("{{socket}", "{socket}"),
-            ("{{{slot}", "{3"),
-            ("{\"a\": {}}", "{\"a\": {}}"),
-            ("{unknown} {", "{unknown} {"),
-            ("", ""),
+            ("{pid_proxy}", "77"),
+            ("{{socket} ${HOME} {", "{socket} ${HOME} {"),
         ] {
             assert_eq!(values.expand(text), expected, "{text}");
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tidegate_config::model::StopSignal;
 
 use crate::event::Event;
 use crate::generation::Frozen;
@@ -324,7 +325,7 @@ impl Supervisor {
             Action::RunHook(hook) => return self.run_hook(hook),
             Action::StopHook(hook) => {
                 if let Some(running) = self.hooks.get(&hook.run) {
-                    running.process().stop();
+                    running.process().stop(StopSignal::Term);
                 }
             }
             Action::KillHook(hook) => {
@@ -335,7 +336,7 @@ impl Supervisor {
             Action::Spawn(worker) => return Some(self.spawn(worker)),
             Action::Stop(worker) => {
                 if let Some(running) = self.spawns.get(&worker.spawn) {
-                    running.process().stop();
+                    running.stop();
                 }
             }
             Action::Kill(worker) => {

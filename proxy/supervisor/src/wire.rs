@@ -1,6 +1,7 @@
 //! A pool's spec as JSON, for commands that come over a wire. The model itself is never (de)serialised.
 
 mod deploy;
+mod launch;
 mod readiness;
 
 use std::collections::BTreeMap;
@@ -50,6 +51,8 @@ pub(crate) struct Pool {
     restart: restart::Restart,
     #[serde(default = "usual_hang")]
     hang: Option<hang::Hang>,
+    #[serde(default)]
+    launch: launch::Launch,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -98,6 +101,7 @@ impl From<PoolSpec> for Pool {
             recycle,
             restart,
             hang,
+            launch,
         } = pool.spec;
         Self {
             name: pool.name,
@@ -130,6 +134,7 @@ impl From<PoolSpec> for Pool {
             recycle: recycle.into(),
             restart: restart.into(),
             hang: hang.map(Into::into),
+            launch: launch.into(),
         }
     }
 }
@@ -169,6 +174,7 @@ impl From<Pool> for PoolSpec {
                 recycle: pool.recycle.into(),
                 restart: pool.restart.into(),
                 hang: pool.hang.map(Into::into),
+                launch: pool.launch.into(),
             },
         }
     }

@@ -5,8 +5,12 @@
 //! As `supervisor-testbed notify <text>` it sends the text to `NOTIFY_SOCKET` and waits until it was taken, as
 //! `systemd-notify` does.
 //!
+//! As `supervisor-testbed dump <socket path>` it prints what it finds around itself, and is a worker then.
+//!
 //! As `supervisor-testbed worker <socket path | port> [status file]` it is a worker: it answers every request with the
 //! status in the file, 200 without one, and prints a line for each.
+
+mod dump;
 
 use std::ffi::OsString;
 use std::io::{BufRead, IoSlice, Read, Write};
@@ -33,6 +37,10 @@ fn main() -> ExitCode {
         return guardian_main();
     }
     if argument == "worker" {
+        return work(&std::env::args_os().skip(2).collect::<Vec<_>>());
+    }
+    if argument == "dump" {
+        tell(&dump::everything());
         return work(&std::env::args_os().skip(2).collect::<Vec<_>>());
     }
     if argument == "notify" {
@@ -75,7 +83,17 @@ fn main() -> ExitCode {
             continue;
         }
         match serde_json::from_str::<Command>(&line) {
-            Ok(command) => handle.send(command),
+            // From a thread that ends a moment later, as those of a pool do: who asks for a worker must not be its parent.
+            Ok(command) => {
+                let handle = handle.clone();
+                let (told, sent) = std::sync::mpsc::channel();
+                std::thread::spawn(move || {
+                    handle.send(command);
+                    let _ = told.send(());
+                    std::thread::sleep(Duration::from_millis(300));
+                });
+                let _ = sent.recv();
+            }
             Err(error) => tell(&json!({ "error": error.to_string() })),
         }
     }

@@ -99,6 +99,13 @@ const ENDS: &[Row<&str>] = &[
         observe: |value| Box::pin(worker_that_ignores_its_signal(value)),
         expected: ["still there", "killed"],
     },
+    Row {
+        // The demo worker handles it as little as most programs do, so it ends.
+        key: "upstreams.<name>.workers.stop_signal",
+        values: ["", "stop_signal: USR1"],
+        observe: |value| Box::pin(worker_that_ignores_its_signal(value)),
+        expected: ["still there", "killed"],
+    },
 ];
 
 pub(super) fn keys() -> Vec<&'static str> {

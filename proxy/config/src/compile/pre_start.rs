@@ -51,7 +51,9 @@ fn word(text: String, is_program: bool, spot: Spot<'_>, report: &mut Report) -> 
     }
     for piece in pieces(&text) {
         let problem = match piece {
-            Piece::Literal(_) | Piece::Braced(_) | Piece::Template(Template::Generation | Template::Pool) => continue,
+            Piece::Literal(_)
+            | Piece::Braced(_)
+            | Piece::Template(Template::Generation | Template::Pool | Template::PidProxy) => continue,
             Piece::Template(one) => format!("{{{}}} is of one worker, and this runs once for all of them", one.word()),
             Piece::Unknown(_) if spot.is_expanded() => {
                 // Where the word comes from a variable it may be part of a secret.
@@ -59,7 +61,7 @@ fn word(text: String, is_program: bool, spot: Spot<'_>, report: &mut Report) -> 
             }
             Piece::Unknown(word) => format!("\"{{{word}}}\" is replaced by nothing"),
         };
-        let hint = "known here are {pool} and {generation}; a brace in the text itself is doubled: {{";
+        let hint = "known here are {pool}, {generation} and {pid_proxy}; a brace in the text itself is doubled: {{";
         report.fault(spot.span(), Code::UnknownName, problem).hint(hint);
         return None;
     }

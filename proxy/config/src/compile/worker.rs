@@ -67,6 +67,10 @@ pub(super) fn workers(
         logs,
         restart,
         hang,
+        env_file,
+        limits,
+        umask,
+        stop_signal,
     } = raw;
     let is_named = preset.is_some() || !spot.has("preset");
     let preset = preset.map_or(Preset::Custom, Preset::from);
@@ -92,6 +96,7 @@ pub(super) fn workers(
     let env_inherit = inherit(env_inherit, spot.key("env_inherit"), report);
     let cwd = cwd.map(|cwd| file_path(&cwd, spot.key("cwd"), report));
     let log = super::worker_logs::worker_logs(logs, spot.key("logs"), report);
+    let launch = super::launch::launch(super::launch::Keys { env_file, limits, umask, stop_signal }, spot, report);
     let expansion = expansion?;
     let ready = transpose(ready)?.unwrap_or(Ready { when: expansion.ready, interval: None });
     let holds_threads = expansion.holds_threads || expansion.cap == Some(1);
@@ -117,6 +122,7 @@ pub(super) fn workers(
         recycle: super::recycle::recycle(recycle, spot.key("recycle"), report),
         restart: super::restart::restart(restart),
         hang,
+        launch: launch?,
         program: expansion.program,
     };
     Some(Workers { spec, cap: expansion.cap, log, holds_threads: expansion.holds_threads })

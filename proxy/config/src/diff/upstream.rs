@@ -220,6 +220,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         recycle,
         restart,
         hang,
+        launch,
     } = old;
     let mut replace = Settings::default();
     replace.compare("command", command, &new.command, |words| list(words.iter().cloned()));
@@ -235,6 +236,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
     replace.compare("ready.interval", ready_interval, &new.ready_interval, |time| {
         time.map_or_else(|| "never".to_owned(), format_duration)
     });
+    super::launch::launch(launch, &new.launch, &mut replace);
 
     let mut live = Settings::default();
     live.compare("count", count, &new.count, |count| match count {

@@ -49,6 +49,7 @@ impl Generation {
             recycle: _,
             restart: _,
             hang: _,
+            launch,
         } = spec;
         let own = &self.spec;
         own.command == *command
@@ -60,5 +61,6 @@ impl Generation {
             && own.user == *user
             && own.ready == *ready
             && own.ready_interval == *ready_interval
+            && own.launch == *launch
     }
 }

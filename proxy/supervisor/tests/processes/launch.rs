@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bed::{Bed, TESTBED, custom, lives, pool, until, with, within};
 
@@ -69,6 +69,153 @@ fn descriptors_signals_and_limits_are_those_of_a_fresh_program() {
     let ours: i32 = std::fs::read_to_string("/proc/self/oom_score_adj").expect("score").trim().parse().expect("score");
     assert_eq!(bed.printed("oom "), (ours + 300).min(1000).to_string());
     assert_eq!(bed.printed("ids "), format!("{0} {0} {0}", worker.pid), "leader of a group and session of its own");
+}
+
+#[test]
+fn everything_around_a_worker_is_what_its_spec_says() {
+    let is_root = rustix::process::geteuid().is_root();
+    // Descriptor 9 leaks, and so do variables that are others' business.
+    let mut bed =
+        Bed::started_by("exec 9</dev/null; umask 002; export TOKEN=secret KEPT=yes LISTEN_FDS=1 WEB_CONCURRENCY=8");
+    let file = bed.path("env");
+    std::fs::write(&file, "KEPT=no\nURL='db://u:p@h'\nWEB_CONCURRENCY=4\nLISTEN_PID=1\n").expect("file");
+    let spec = with(
+        custom(1, &[TESTBED, "dump", "{socket}", "{pool}:{slot}:{generation}:{pid_proxy}"]),
+        &json!({
+            "cwd": "/usr", "user": is_root.then_some("nobody"), "env": { "ADDRESS": "unix://{socket}" },
+            "env_inherit": { "only": ["KEPT", "TOKEN"] }, "env_secret": ["TOKEN"],
+            "launch": {
+                "env_files": [file], "umask": 0o027,
+                "limits": {
+                    "nofile": 512, "core": 0, "nproc": 4000, "address_space": 17_179_869_184_u64, "nice": 7,
+                    "oom_score_adj": 555,
+                },
+            },
+        }),
+    );
+    bed.set(&[spec]);
+    let worker = bed.ready(0);
+    let line = bed.printed("{\"arguments\"");
+    let mut found: Value = serde_json::from_str(&format!("{{\"arguments\"{line}")).expect("a dump");
+
+    let marker = found["environment"].as_object_mut().expect("environment").remove("TIDEGATE_INSTANCE");
+    assert_eq!(marker.expect("marker").as_str().map(str::len), Some(32));
+    let socket = worker.socket().to_string_lossy();
+    let limits = found["limits"].as_object_mut().expect("limits");
+    let asked = ["Max open files", "Max core file size", "Max processes", "Max address space"];
+    limits.retain(|name, _| asked.contains(&name.as_str()));
+    let (uid, gid, groups) = account(is_root.then_some("nobody"));
+    let four = |id: u32| [id; 4].map(|id| id.to_string()).join(" ");
+    let none = "0".repeat(16);
+    let mut environment = json!({
+        "ADDRESS": format!("unix://{socket}"), "FORWARDED_ALLOW_IPS": "*", "KEPT": "no", "URL": "db://u:p@h",
+        "NODE_APP_INSTANCE": "0", "PATH": std::env::var("PATH").expect("PATH"), "PYTHONFAULTHANDLER": "1",
+        "PYTHONUNBUFFERED": "1", "WEB_CONCURRENCY": "1", "WORKER_GENERATION": "1", "WORKER_SLOT": "0",
+    });
+    if is_root {
+        environment = with(environment, &json!({ "HOME": "/nonexistent", "USER": "nobody", "LOGNAME": "nobody" }));
+    }
+    let expected = json!({
+        "arguments": [TESTBED, "dump", socket, format!("app:0:1:{}", bed.pid())],
+        "environment": environment,
+        "folder": "/usr",
+        "uid": four(uid), "gid": four(gid), "groups": groups, "mask": "0027",
+        "capabilities": [none, none, none, none],
+        "no_new_privileges": "1", "blocked": none,
+        "descriptors": { "0": "/dev/null", "1": "pipe", "2": "pipe" },
+        "limits": {
+            "Max open files": "512 512", "Max core file size": "0 0", "Max processes": "4000 4000",
+            "Max address space": "17179869184 17179869184",
+        },
+        "leads": { "group": true, "session": true },
+        "nice": "7",
+        "oom_score_adj": "555",
+    });
+    assert_eq!(found, expected);
+}
+
+/// Uid, gid and groups of an account, or our own.
+fn account(name: Option<&str>) -> (u32, u32, String) {
+    use nix::unistd::{Gid, Uid, User, getgrouplist, getgroups};
+    let (uid, gid, mut groups) = match name {
+        None => (Uid::effective(), Gid::effective(), getgroups().expect("groups")),
+        Some(name) => {
+            let user = User::from_name(name).expect("accounts").expect("the account");
+            let name = std::ffi::CString::new(name).expect("a name");
+            (user.uid, user.gid, getgrouplist(&name, user.gid).expect("groups"))
+        }
+    };
+    groups.sort_unstable_by_key(|group| group.as_raw());
+    let groups: Vec<String> = groups.iter().map(ToString::to_string).collect();
+    (uid.as_raw(), gid.as_raw(), groups.join(" "))
+}
+
+#[test]
+fn a_limit_that_cannot_be_set_is_told_by_name() {
+    let mut bed = Bed::started_by("ulimit -n 700");
+    // Root may raise it: then another one is impossible for everybody.
+    let limits = json!({ "launch": { "limits": { "nofile": 2_000_000_000 } } });
+    bed.set(&[with(pool(1, ""), &limits)]);
+    let failure = bed.failure(0);
+    let message = failure["message"].as_str().expect("a message");
+    assert!(
+        message.starts_with("limits.nofile 2000000000: ") && message.ends_with("the hard limit is 700"),
+        "{message}"
+    );
+}
+
+#[test]
+fn files_of_variables_are_read_once_for_each_generation() {
+    let mut bed = Bed::new();
+    let file = bed.path("env");
+    let pool = |release: &str| {
+        with(pool(1, "echo \"color $COLOR\""), &json!({ "launch": { "env_files": [file] }, "env": { "R": release } }))
+    };
+    std::fs::write(&file, "COLOR=red\n").expect("file");
+    bed.set(&[pool("1")]);
+    let worker = bed.ready(0);
+    std::fs::write(&file, "COLOR=blue\n").expect("file");
+    crate::bed::kill_nine(worker.pid);
+    let worker = bed.ready(1);
+    bed.set(&[pool("2")]);
+    bed.ready(2);
+    let colors = bed.all(|line| line.pointer("/output/line")?.as_str()?.strip_prefix("color ").map(str::to_owned));
+    assert_eq!(colors, ["red", "red", "blue"]);
+
+    // A file that is gone gives nobody a half environment: the new generation fails, and who serves stays.
+    bed.gone(&worker);
+    std::fs::write(&file, "COLOR=green\nnonsense-secret\n").expect("file");
+    bed.set(&[pool("3")]);
+    let failure = bed.failure(1);
+    let message = failure["message"].as_str().expect("a message");
+    assert_eq!(message, format!("env_file {}, line 2: not of the form NAME=value", file.display()));
+    assert_eq!(bed.status()["ready"], 1);
+}
+
+#[test]
+fn workers_are_stopped_by_the_signal_of_their_spec() {
+    let mut bed = Bed::new();
+    let script = "trap '' TERM; trap 'echo told INT; exit 0' INT; \"$0\" worker \"$1\" & while :; do wait; done";
+    let spec = custom(1, &["sh", "-c", script, TESTBED, "{socket}"]);
+    bed.set(&[with(spec, &json!({ "launch": { "stop_signal": "int" }, "stop_timeout_ms": 60_000 }))]);
+    let worker = bed.ready(0);
+    bed.send(&json!({ "set_count": { "pool": "app", "count": 0 } }));
+    bed.printed("told INT");
+    bed.gone(&worker);
+}
+
+#[test]
+fn who_asked_for_a_worker_may_end_before_it() {
+    // The bed sends each command from a thread that ends 0.3 s later; a parent-death signal would come with that.
+    let mut bed = Bed::new();
+    bed.set(&[pool(3, "")]);
+    let workers: Vec<_> = (0..3).map(|nth| bed.ready(nth)).collect();
+    bed.send(&json!({ "set_count": { "pool": "app", "count": 4 } }));
+    let late = bed.ready(3);
+    // The time in which nothing may happen is what is tested.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert!(workers.iter().chain([&late]).all(|worker| lives(worker.pid)));
+    assert!(bed.all(|line| line.pointer("/event/failure").cloned()).is_empty());
 }
 
 #[test]

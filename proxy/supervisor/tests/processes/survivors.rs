@@ -50,10 +50,10 @@ fn a_shutdown_takes_daemons_with_it() {
 }
 
 #[test]
-fn two_hundred_orphans_leave_no_zombie() {
+fn a_thousand_orphans_leave_no_zombie() {
     let mut bed = Bed::new();
     // The first ends by a real-time signal.
-    let script = "(sh -c 'kill -40 $$' & exec true); i=0; while [ $i -lt 200 ]; do (true & exec true); i=$((i+1)); done; echo forked";
+    let script = "(sh -c 'kill -40 $$' & exec true); i=0; while [ $i -lt 1000 ]; do (true & exec true); i=$((i+1)); done; echo forked";
     bed.set(&[pool(1, script)]);
     bed.ready(0);
     bed.printed("forked");
