@@ -402,6 +402,7 @@ fn start_supervisor(
         events: Box::new(move |event| bridge.event(event)),
         output: Box::new(move |line| log.take(worker_line(line))),
         cpus,
+        roots: Roots::default(),
     };
     tidegate_supervisor::start(options).context("supervisor")
 }

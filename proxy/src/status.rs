@@ -18,7 +18,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tidegate_config::model::{HostPattern, Transport, UpstreamProtocol};
-use tidegate_supervisor::{GenerationState, LastExit, PoolState, PoolStatus, WorkerState, WorkerStatus, tree_rss};
+use tidegate_supervisor::{
+    GenerationState, LastExit, PoolState, PoolStatus, Roots, WorkerState, WorkerStatus, tree_rss,
+};
 use tidegate_traffic::concurrency::ConcurrencyLimit;
 use tidegate_traffic::limit::Limit;
 use tidegate_traffic::pool::breaker::{BreakerState, BreakerStatus};
@@ -101,6 +103,14 @@ impl Control for Program {
 
     fn deploys(&self, upstream: Option<&str>) -> Result<view::Deploys, NotTaken> {
         self.reloader().bridge.deploys(upstream)
+    }
+
+    async fn plans(&self, upstream: Option<&str>) -> Result<view::Plans, NotTaken> {
+        let snapshot = self.reloader().serving.load_full();
+        let planned = self.reloader().bridge.planned(upstream, &snapshot.model)?;
+        // On a thread of its own: the kernel walks the pages of every worker. It fails by a panic only.
+        let look = tokio::task::spawn_blocking(move || planned.look(&Roots::default()));
+        Ok(look.await.unwrap_or_default())
     }
 
     fn events(&self, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken> {

@@ -8,6 +8,7 @@ mod fail_fast;
 mod figures;
 mod journal;
 mod orders;
+mod plans;
 mod receipts;
 
 use self::fail_fast::FailFast;
@@ -21,8 +22,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 use tidegate_config::model::{Address, EndpointSource, Model};
 use tidegate_supervisor::{
-    Command, DeployEnd, Event, Failure, Handle, HookFailure, Outcome, PoolSpec, PoolState, Progress, ProgressBySpawn,
-    Transition, WorkerAddress, WorkerId, WorkerState,
+    Command, DeployEnd, DeployPlan, Event, Failure, Handle, HookFailure, Outcome, PoolSpec, PoolState, Progress,
+    ProgressBySpawn, Transition, Way, WorkerAddress, WorkerId, WorkerState,
 };
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointStatus, Origin, WorkerKey};
 use tidegate_traffic::pool::pulse::Vitals;
@@ -118,6 +119,7 @@ impl WorkerBridge {
             }
             Event::HookFailed(failure) => log_hook_failure(&failure),
             Event::DeployBegan { pool, generation } => self.begin_receipt(&pool, generation),
+            Event::DeployPlanned { pool, generation, plan } => log_plan(&pool, generation, &plan),
             Event::DeployEnded(end) => {
                 self.end_receipt(&end.pool);
                 log_deploy(&end);
@@ -360,6 +362,16 @@ fn log_hook_failure(failure: &HookFailure) {
         last_lines = %failure.last_lines.join("\n"),
         "pre_start failed"
     );
+}
+
+fn log_plan(pool: &str, generation: u64, plan: &DeployPlan) {
+    let DeployPlan { way, is_by_memory: _, count, old: _, each, spare } = plan;
+    let (way, surge) = (way.word(), way.surge(*count));
+    if plan.fits() && plan.way != Way::OneByOne {
+        tracing::info!(%pool, generation, way, surge, each, spare, "deploy planned");
+    } else {
+        tracing::warn!(%pool, generation, way, surge, each, spare, "deploy planned: there is little memory");
+    }
 }
 
 fn log_deploy(end: &DeployEnd) {

@@ -12,6 +12,7 @@ mod clients;
 mod concurrency;
 mod cuts;
 mod dead_workers;
+mod deploy_memory;
 mod deploys;
 mod differential;
 mod discovery;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::follow::Feed;
 use super::order::{NotTaken, Order};
-use super::view::{Deploys, Ordered, Readiness, ReloadReport, Status, Workers};
+use super::view::{Deploys, Ordered, Plans, Readiness, ReloadReport, Status, Workers};
 
 /// The program, as the admin endpoint sees it. Called on the control runtime; a method may be dropped at any await when
 /// the client leaves, so a reload must go on by itself.
@@ -28,6 +28,8 @@ pub trait Control: Send + Sync + 'static {
     async fn order(&self, order: Order) -> Result<Ordered, NotTaken>;
     /// The last deploys of one upstream, or of all.
     fn deploys(&self, upstream: Option<&str>) -> Result<Deploys, NotTaken>;
+    /// What a deploy of one upstream, or of all, would do now.
+    async fn plans(&self, upstream: Option<&str>) -> Result<Plans, NotTaken>;
     /// What happens to the workers of one upstream, or of all.
     fn events(&self, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken>;
     /// Lines that the workers of a slot, of one upstream, or all of them print.

@@ -115,6 +115,11 @@ impl Control for Fake {
         Ok(view::Deploys { upstreams: vec![group] })
     }
 
+    async fn plans(&self, upstream: Option<&str>) -> Result<view::Plans, NotTaken> {
+        known(upstream)?;
+        Ok(view::Plans::default())
+    }
+
     fn events(&self, upstream: Option<&str>) -> Result<Arc<dyn Feed>, NotTaken> {
         known(upstream)?;
         Ok(self.feed.clone())

@@ -11,7 +11,7 @@ use super::view::{
     ConcurrencyLimit, Endpoint, LastReload, Listener, Name, Queue, RateLimit, Site, Status, Upstream, Worker, span,
 };
 
-pub use deploys::{deploy_progress, print_deploy};
+pub use deploys::{deploy_plan, deploy_progress, print_deploy};
 pub use workers::{print_event, print_log_line, print_workers};
 
 /// Whether states are coloured: only on a terminal and without `NO_COLOR`.

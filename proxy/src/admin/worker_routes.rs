@@ -29,6 +29,7 @@ pub(super) fn router() -> Router<Arc<dyn Control>> {
         .route("/workers/scale", post(scale))
         .route("/workers/deploy", post(deploy))
         .route("/workers/deploys", get(deploys))
+        .route("/workers/plan", get(plans))
         .route("/events", get(events))
         .route("/logs", get(logs))
         .layer(Extension(Arc::new(Semaphore::new(MOST_FOLLOWERS))))
@@ -109,6 +110,13 @@ async fn drain(State(program): Program, Query(Drain { upstream, slot }): Query<D
 
 async fn deploy(State(program): Program, Query(Deploy { upstream }): Query<Deploy>) -> Response {
     give(&program, Order::Deploy { upstream }).await
+}
+
+async fn plans(State(program): Program, Query(Which { upstream }): Query<Which>) -> Response {
+    match program.plans(upstream.as_deref()).await {
+        Ok(plans) => Json(plans).into_response(),
+        Err(not_taken) => refused(&not_taken),
+    }
 }
 
 async fn deploys(State(program): Program, Query(Which { upstream }): Query<Which>) -> Response {

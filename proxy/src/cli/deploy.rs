@@ -1,6 +1,6 @@
 //! `tidegate deploy`: new workers instead of those that serve, watched to the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use super::{Exit, Host, Streams, admin_endpoint};
 use crate::admin::client::{AdminClient, ClientError};
 use crate::admin::order::Order;
 use crate::admin::table;
-use crate::admin::view::{Deploy, DeployGroup, Deploys};
+use crate::admin::view::{Deploy, DeployGroup, Deploys, PlanGroup};
 
 /// How often one looks how far it is.
 const LOOK: Duration = Duration::from_millis(100);
@@ -21,6 +21,9 @@ pub(super) fn deploy(arguments: &Arguments, host: &Host<'_>, streams: &mut Strea
         Err(problem) => return wrong(&problem, streams),
     };
     let upstream = arguments.upstream.as_deref();
+    if arguments.dry_run {
+        return dry_run(&client, upstream, arguments.format, streams);
+    }
     let known = match client.deploys(upstream, AT_ONCE) {
         Ok(known) => known,
         Err(error) => return unreachable(&error, streams),
@@ -60,6 +63,30 @@ pub(super) fn deploy(arguments: &Arguments, host: &Host<'_>, streams: &mut Strea
             Ok(Exit::Runtime)
         }
     }
+}
+
+fn dry_run(
+    client: &AdminClient,
+    upstream: Option<&str>,
+    format: OutputFormat,
+    streams: &mut Streams<'_>,
+) -> io::Result<Exit> {
+    let plans = match client.plans(upstream, AT_ONCE) {
+        Ok(plans) => plans,
+        Err(error) => return unreachable(&error, streams),
+    };
+    if plans.upstreams.is_empty() {
+        return wrong("no upstream has workers", streams);
+    }
+    match format {
+        OutputFormat::Json => writeln!(streams.out, "{}", serde_json::to_string_pretty(&plans)?)?,
+        OutputFormat::Text => {
+            for PlanGroup { name, plan } in &plans.upstreams {
+                writeln!(streams.out, "{}", table::deploy_plan(name, plan))?;
+            }
+        }
+    }
+    Ok(Exit::Fine)
 }
 
 fn order(client: &AdminClient, upstream: &str) -> Result<(String, u64), ClientError> {
@@ -113,6 +140,7 @@ impl Watch {
     /// Tells how far they are until all have ended, and returns these. The outer error is that of `streams`.
     fn run(mut self, streams: &mut Streams<'_>) -> io::Result<Result<Deploys, Unfinished>> {
         let mut told = BTreeMap::new();
+        let mut planned = BTreeSet::new();
         let mut ended = Deploys::default();
         loop {
             let known = match self.client.deploys(None, AT_ONCE) {
@@ -121,6 +149,11 @@ impl Watch {
             };
             for (name, id) in self.open.clone() {
                 let deploy = ours(&known, &name, id);
+                if let Some(plan) = deploy.plan.as_ref().filter(|plan| plan.by_memory && self.is_talkative)
+                    && planned.insert(name.clone())
+                {
+                    writeln!(streams.out, "{}", table::deploy_plan(&name, plan))?;
+                }
                 if let Some(line) = table::deploy_progress(&name, &deploy).filter(|_| self.is_talkative)
                     && told.get(&name) != Some(&line)
                 {

@@ -8,7 +8,7 @@ use crate::admin::view::{self, Deploy, DeployBoots, DeployFailure, DeployGroup, 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use tidegate_supervisor::{Boots, Cause, DeployStatus, PoolStatus};
+use tidegate_supervisor::{Boots, Cause, DeployPlan, DeployStatus, PoolStatus};
 use tidegate_traffic::pool::served::Served;
 use tidegate_traffic::pool::{QueueCounts, QueueStatus};
 
@@ -73,6 +73,7 @@ fn deploy(group: &PoolStatus, status: &DeployStatus, account: Option<&Account>, 
         generation: *generation,
         replaces: *replaces,
         began: view::time(*began),
+        plan: status.plan.as_ref().map(plan),
         phase: phase.word().to_owned(),
         outcome: outcome.map(|outcome| outcome.word().to_owned()),
         ms: millis(took.unwrap_or_else(so_far)),
@@ -81,6 +82,20 @@ fn deploy(group: &PoolStatus, status: &DeployStatus, account: Option<&Account>, 
         slots: u32::try_from(group.slots.len() - group.held.len()).unwrap_or(u32::MAX),
         failure: failure.as_ref().map(deploy_failure),
         receipt: account.map(|account| receipt(status, account)),
+    }
+}
+
+pub(super) fn plan(plan: &DeployPlan) -> view::DeployPlan {
+    view::DeployPlan {
+        way: plan.way.word().to_owned(),
+        surge: plan.way.surge(plan.count),
+        by_memory: plan.is_by_memory,
+        workers: plan.count,
+        old_bytes: plan.old,
+        each_bytes: plan.each,
+        need_bytes: plan.need(),
+        spare_bytes: plan.spare,
+        fits: plan.fits(),
     }
 }
 

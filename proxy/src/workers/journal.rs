@@ -121,6 +121,11 @@ fn entry(event: &Event) -> Option<view::Event> {
         Event::DeployBegan { pool, generation } => {
             view::Event { generation: Some(*generation), ..of_pool(pool, "deploy_began") }
         }
+        Event::DeployPlanned { pool, generation, plan } => view::Event {
+            generation: Some(*generation),
+            reason: Some(plan.way.word().to_owned()),
+            ..of_pool(pool, "deploy_planned")
+        },
         Event::DeployEnded(end) => view::Event {
             generation: Some(end.generation),
             reason: Some(end.outcome.word().to_owned()),

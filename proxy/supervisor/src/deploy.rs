@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::event::Failure;
+use crate::plan::DeployPlan;
 use crate::worker::ExitStatus;
 
 /// How a deploy ended. A closed set.
@@ -170,6 +171,8 @@ pub struct DeployStatus {
     pub generation: u64,
     /// Number of the generation that served before.
     pub replaces: Option<u64>,
+    /// How its workers come up; `None` before that is decided, and where nobody served before.
+    pub plan: Option<DeployPlan>,
     /// How far it is.
     pub phase: DeployPhase,
     /// Slots in which one of its workers serves right now.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deploy::{Cause, DeployEnd, HookFailure};
 use crate::hook::HookId;
+use crate::plan::DeployPlan;
 use crate::status::PoolState;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 
@@ -87,6 +88,15 @@ pub enum Event {
         pool: Arc<str>,
         /// Number of the new generation.
         generation: u64,
+    },
+    /// How a deploy's workers come up is decided. Comes once, and not where nobody served before.
+    DeployPlanned {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Number of the new generation.
+        generation: u64,
+        /// What is decided.
+        plan: DeployPlan,
     },
     /// A deploy is over: also one that a changed spec began. The first start of a pool is one too.
     DeployEnded(DeployEnd),

@@ -40,8 +40,11 @@ pub struct SupervisorOptions {
     pub output: Box<dyn FnMut(OutputLine) + Send>,
     /// Tells how workers get on with their requests, on the supervisor's thread, about once a second: it must not block.
     pub progress: Box<dyn FnMut() -> ProgressBySpawn + Send>,
-    /// Effective CPUs ([`crate::effective_cpus`]): bounds parallel starts, and is what `count: auto` means.
+    /// Effective CPUs ([`crate::effective_cpus`]) at the start: bounds parallel starts, and is what `count: auto` means
+    /// until the machine was looked at.
     pub cpus: f64,
+    /// Where to look at the machine.
+    pub roots: Roots,
 }
 
 /// Why a supervisor cannot run here.
@@ -122,6 +125,7 @@ fn supervisor(
     };
     let (seed, _) = random.split_at(size_of::<u64>());
     let seed = seed.iter().fold(0, |seed, byte| seed << 8 | u64::from(*byte));
+    let roots = options.roots.clone();
     Ok(Supervisor {
         state: State::new(limits(options.cpus), seed),
         options,
@@ -136,7 +140,7 @@ fn supervisor(
         pending: VecDeque::new(),
         sweep: None,
         sampling: Sampling::default(),
-        oom_kills: OomKills::new(&Roots::default()),
+        oom_kills: OomKills::new(&roots),
     })
 }
 

@@ -42,6 +42,7 @@
 //! command runs).
 
 mod backoff;
+mod capacity;
 mod cgroup;
 mod command;
 mod cpu;
@@ -57,12 +58,15 @@ mod hook;
 mod launch;
 mod limits;
 mod link;
+mod memory;
 mod oom;
 mod output;
 mod peer;
+mod plan;
 mod process;
 mod process_table;
 mod progress;
+mod pss;
 mod readiness;
 mod sampling;
 mod shim;
@@ -77,6 +81,7 @@ mod wire;
 mod worker;
 
 pub use backoff::RestartPolicy;
+pub use capacity::Capacity;
 pub use cgroup::Roots;
 pub use command::{Command, PoolSpec};
 pub use cpu::effective_cpus;
@@ -85,10 +90,13 @@ pub use event::{Event, Failure, ScaledBy, Transition};
 pub use guardian::guardian_main;
 pub use handle::{Handle, StartError, SupervisorOptions, start};
 pub use hook::HookId;
+pub use memory::{Bound, Memory};
 pub use output::{OutputLine, Stream};
+pub use plan::{DeployPlan, Way};
 pub use process::Reexec;
 pub use process_table::tree_rss;
 pub use progress::{Progress, ProgressBySpawn};
+pub use pss::pss_of_trees;
 pub use shim::shim_main;
 pub use status::{GenerationState, GenerationStatus, HeldSlot, LastExit, PoolState, PoolStatus, WorkerStatus};
 pub use usage::{Usage, usage_of_trees};

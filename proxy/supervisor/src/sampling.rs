@@ -1,9 +1,12 @@
 //! Figures that the state goes by and nobody brings: the thread asks for them now and then.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
 
+use crate::capacity::Capacity;
+use crate::cpu::effective_cpus;
+use crate::memory::Memory;
+use crate::pss::pss_of_trees;
 use crate::state::Input;
 use crate::thread::Supervisor;
 use crate::usage::usage_of_trees;
@@ -13,6 +16,7 @@ use crate::usage::usage_of_trees;
 pub(crate) struct Sampling {
     progress_at: Duration,
     memory_at: Duration,
+    shares_at: Duration,
 }
 
 impl Supervisor {
@@ -30,8 +34,27 @@ impl Supervisor {
         if self.sampling.memory_at <= now {
             self.sampling.memory_at = now + MEMORY;
             let rss = self.rss();
-            self.feed(Input::Memory { room: available(), rss });
+            let memory = Memory::read(&self.options.roots);
+            self.feed(Input::Memory { room: memory.room(), rss });
+            let is_due = self.sampling.shares_at <= now;
+            self.look_at_machine(memory, is_due);
         }
+    }
+
+    /// Looks at everything that a deploy may go by.
+    pub(crate) fn look_closely(&mut self) {
+        if !self.spawns.is_empty() {
+            let memory = Memory::read(&self.options.roots);
+            self.look_at_machine(memory, true);
+        }
+    }
+
+    fn look_at_machine(&mut self, memory: Memory, with_shares: bool) {
+        let pss = (with_shares && self.state.goes_by_shares()).then(|| {
+            self.sampling.shares_at = self.now() + SHARES;
+            self.by_spawn(pss_of_trees)
+        });
+        self.feed(Input::Capacity(Capacity { cpus: effective_cpus(&self.options.roots), memory, pss }));
     }
 
     /// Asks what the data plane knows of workers now.
@@ -42,10 +65,16 @@ impl Supervisor {
 
     /// Resident bytes of each worker with everything below it.
     fn rss(&self) -> BTreeMap<u64, u64> {
+        let rss = |pids: &[u32]| usage_of_trees(pids).into_iter().map(|(pid, usage)| (pid, usage.rss_bytes)).collect();
+        self.by_spawn(rss)
+    }
+
+    /// A figure of each worker's processes, by spawn number, from the one of their roots by process number.
+    fn by_spawn(&self, figures: impl FnOnce(&[u32]) -> BTreeMap<u32, u64>) -> BTreeMap<u64, u64> {
         let roots = self.spawns.values().map(|spawn| (spawn.id().spawn, spawn.process().pid().unsigned_abs()));
         let roots: Vec<_> = roots.collect();
-        let usage = usage_of_trees(&roots.iter().map(|(_, pid)| *pid).collect::<Vec<_>>());
-        roots.iter().filter_map(|(spawn, pid)| Some((*spawn, usage.get(pid)?.rss_bytes))).collect()
+        let found = figures(&roots.iter().map(|(_, pid)| *pid).collect::<Vec<_>>());
+        roots.iter().filter_map(|(spawn, pid)| Some((*spawn, *found.get(pid)?))).collect()
     }
 
     /// When [`Supervisor::sample`] has something to do.
@@ -55,12 +84,7 @@ impl Supervisor {
     }
 }
 
-/// Bytes that the host can give without swapping.
-fn available() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
-}
-
 const PROGRESS: Duration = Duration::from_secs(1);
 const MEMORY: Duration = Duration::from_secs(10);
+/// The kernel walks all pages for it.
+const SHARES: Duration = Duration::from_secs(60);

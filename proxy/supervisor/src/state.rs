@@ -22,6 +22,7 @@ use std::time::Duration;
 use tidegate_config::model::WorkerSpec;
 
 use crate::backoff::Jitter;
+use crate::capacity::Capacity;
 use crate::command::{Command, PoolSpec};
 use crate::event::Event;
 use crate::hook::HookId;
@@ -80,6 +81,8 @@ pub enum Input {
         /// Resident bytes of workers' process trees, by spawn number.
         rss: BTreeMap<u64, u64>,
     },
+    /// What the machine gives us right now.
+    Capacity(Capacity),
     /// What workers left behind is killed; answers [`Action::Sweep`].
     Swept,
     /// Time has passed.
@@ -169,6 +172,8 @@ pub struct State {
     jitter: Jitter,
     /// Bytes that we may still take, if that is known.
     room: Option<u64>,
+    /// At the last look.
+    capacity: Option<Capacity>,
     phase: Phase,
     /// Time of the last step.
     now: Duration,
@@ -198,6 +203,7 @@ struct Turn<'a> {
     last_spawn: &'a mut u64,
     jitter: &'a mut Jitter,
     room: Option<u64>,
+    capacity: Option<&'a Capacity>,
     bound: Option<Bound>,
 }
 
@@ -221,6 +227,7 @@ impl State {
             last_spawn: 0,
             jitter: Jitter::new(seed),
             room: None,
+            capacity: None,
             phase: Phase::Running,
             now: Duration::ZERO,
         }
@@ -233,6 +240,12 @@ impl State {
         self.take(now, input, &mut out);
         self.settle(now, &mut out);
         out
+    }
+
+    /// Whether anything is decided by what workers have of memory for themselves.
+    #[must_use]
+    pub fn goes_by_shares(&self) -> bool {
+        self.pools.values().any(Pool::goes_by_shares)
     }
 
     /// When [`Input::Tick`] is due if nothing else happens before: always later than the last step.
@@ -298,6 +311,12 @@ impl State {
                 self.room = room;
                 self.pools.values_mut().for_each(|pool| pool.weigh(&rss));
             }
+            Input::Capacity(capacity) => {
+                if let Some(pss) = &capacity.pss {
+                    self.pools.values_mut().for_each(|pool| pool.take_shares(pss));
+                }
+                self.capacity = Some(capacity);
+            }
             Input::Swept => self.swept(out),
             Input::Tick => {}
         }
@@ -312,9 +331,12 @@ impl State {
         action: impl FnOnce(&mut Pool, &mut Turn<'_>),
     ) {
         let bound = self.bound();
-        let Self { limits, pools, last_spawn, jitter, room, .. } = self;
+        let Self { limits, pools, last_spawn, jitter, room, capacity, .. } = self;
         if let Some(pool) = pools.get_mut(name) {
-            action(pool, &mut Turn { now, out, limits, last_spawn, jitter, room: *room, bound });
+            action(
+                pool,
+                &mut Turn { now, out, limits, last_spawn, jitter, room: *room, capacity: capacity.as_ref(), bound },
+            );
         }
     }
 
@@ -362,8 +384,8 @@ impl State {
             return;
         }
         let bound = self.bound();
-        let Self { limits, pools, last_spawn, jitter, room, .. } = self;
-        let mut turn = Turn { now, out, limits, last_spawn, jitter, room: *room, bound };
+        let Self { limits, pools, last_spawn, jitter, room, capacity, .. } = self;
+        let mut turn = Turn { now, out, limits, last_spawn, jitter, room: *room, capacity: capacity.as_ref(), bound };
         for pool in pools.values_mut() {
             pool.settle(&mut turn);
         }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tidegate_config::model::StopSignal;
 
+use crate::command::Command;
 use crate::event::Event;
 use crate::generation::Frozen;
 use crate::guardian::Guardian;
@@ -95,6 +96,9 @@ impl Supervisor {
         while let Some(command) = self.shared.next_command() {
             // Who is chosen to leave is the one with nothing under way now, not a second ago.
             self.ask_progress();
+            if matches!(command, Command::Deploy { .. } | Command::SetPools(_)) {
+                self.look_closely();
+            }
             self.feed(Input::Command(command));
         }
         self.reap_ended();

@@ -22,6 +22,17 @@ pub struct Usage {
 /// Usage by root, of those roots that exist.
 #[must_use]
 pub fn usage_of_trees(roots: &[u32]) -> BTreeMap<u32, Usage> {
+    members(roots).into_iter().map(|(root, members)| (root, usage_of(&members))).collect()
+}
+
+/// Processes of each tree with their resident bytes, of those roots that exist.
+pub(crate) fn trees(roots: &[u32]) -> BTreeMap<u32, Vec<(u32, u64)>> {
+    let sized = |stat: Stat| (stat.pid, stat.rss_pages * rustix::param::page_size() as u64);
+    let sized = |members: Vec<Stat>| members.into_iter().map(sized).collect();
+    members(roots).into_iter().map(|(root, members)| (root, sized(members))).collect()
+}
+
+fn members(roots: &[u32]) -> BTreeMap<u32, Vec<Stat>> {
     if roots.is_empty() {
         return BTreeMap::new();
     }
@@ -31,18 +42,24 @@ pub fn usage_of_trees(roots: &[u32]) -> BTreeMap<u32, Usage> {
         children.entry(stat.parent).or_default().push(stat);
     }
     let present = roots.iter().filter_map(|root| all.get(root));
-    present.map(|root| (root.pid, usage_of(root, &children))).collect()
+    let tree = |root: &Stat| {
+        let (mut found, mut open) = (Vec::new(), vec![root]);
+        while let Some(stat) = open.pop() {
+            open.extend(children.get(&stat.pid).into_iter().flatten());
+            found.push(stat.clone());
+        }
+        found
+    };
+    present.map(|root| (root.pid, tree(root))).collect()
 }
 
-fn usage_of(root: &Stat, children: &BTreeMap<u32, Vec<&Stat>>) -> Usage {
+fn usage_of(members: &[Stat]) -> Usage {
     let mut usage = Usage { open_fds: Some(0), ..Usage::default() };
-    let mut open = vec![root];
-    while let Some(stat) = open.pop() {
+    for stat in members {
         usage.rss_bytes += stat.rss_pages * rustix::param::page_size() as u64;
         usage.cpu += Duration::from_millis(stat.cpu_ticks * MILLIS_PER_TICK);
         usage.threads += stat.threads;
         usage.open_fds = usage.open_fds.zip(open_fds(stat.pid)).map(|(sum, own)| sum + own);
-        open.extend(children.get(&stat.pid).into_iter().flatten());
     }
     usage
 }
@@ -63,7 +80,7 @@ fn open_fds(pid: u32) -> Option<u64> {
 }
 
 /// The fields of `/proc/<pid>/stat` that matter here, by proc_pid_stat(5).
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Stat {
     pid: u32,
     parent: u32,

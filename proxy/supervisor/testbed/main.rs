@@ -24,7 +24,7 @@ use std::time::Duration;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde_json::{Value, json};
 use tidegate_supervisor::{
-    Command, Event, Progress, ProgressBySpawn, Reexec, SupervisorOptions, guardian_main, shim_main, start,
+    Command, Event, Progress, ProgressBySpawn, Reexec, Roots, SupervisorOptions, guardian_main, shim_main, start,
 };
 
 fn main() -> ExitCode {
@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         output: Box::new(|line| tell(&json!({ "output": line }))),
         progress: Box::new(move || theirs.lock().map(|figures| figures.clone()).unwrap_or_default()),
         cpus: 2.0,
+        roots: Roots::default(),
     };
     let handle = match start(options) {
         Ok(handle) => handle,

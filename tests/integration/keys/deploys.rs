@@ -27,6 +27,7 @@ const ROWS: &[Row<&str>] = &[
     },
     Row {
         key: "upstreams.<name>.workers.deploy.strategy",
+        // What `auto` makes of memory has tests of its own.
         values: ["deploy: { strategy: rolling, min_ready: 500ms }", "deploy: { strategy: green, min_ready: 500ms }"],
         observe: |value| Box::pin(most_ready(value)),
         expected: ["4", "6"],

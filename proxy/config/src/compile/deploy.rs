@@ -33,6 +33,7 @@ impl From<raw::DeployStrategy> for DeployStrategy {
         match raw {
             raw::DeployStrategy::Rolling => Self::Rolling,
             raw::DeployStrategy::Green => Self::Green,
+            raw::DeployStrategy::Auto => Self::Auto,
         }
     }
 }

@@ -46,6 +46,9 @@ pub enum DeployStrategy {
     Rolling,
     /// All together, once the whole new set has proven itself.
     Green,
+    /// As memory allows: green if it has room for twice the workers, else rolling with as many more at a time as fit, else
+    /// each old worker leaves before its successor starts.
+    Auto,
 }
 
 /// What becomes of a deploy that fails after old workers have left.

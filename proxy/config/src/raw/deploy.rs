@@ -10,8 +10,10 @@ use super::{Percent, Time};
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Deploy {
-    /// When old workers begin to leave: `rolling`, slot by slot, each once its new worker has stayed ready; or `green`, none
-    /// before the whole new set has, which takes twice the processes. Default: rolling.
+    /// When old workers begin to leave: `rolling`, slot by slot, each once its new worker has stayed ready; `green`, none
+    /// before the whole new set has, which takes twice the processes; or `auto`, what memory allows: green if it has room for
+    /// twice the workers, else rolling with as many beyond `count` as fit, `surge` at the most, else each old worker leaves
+    /// before its successor starts, and requests wait. Default: rolling.
     #[schemars(extend("default" = "rolling"))]
     pub(crate) strategy: Option<DeployStrategy>,
     /// Processes that a rolling deploy may run beyond `count`, those that still leave included: a number, or a share of
@@ -40,6 +42,8 @@ pub(crate) enum DeployStrategy {
     Rolling,
     /// All together, once the whole new set has stayed ready.
     Green,
+    /// As memory allows.
+    Auto,
 }
 
 /// Processes beyond the count.

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 
 use super::{AdminClient, ClientError};
 use crate::admin::order::{Order, Scale};
-use crate::admin::view::{Deploys, Event, Ordered, Workers};
+use crate::admin::view::{Deploys, Event, Ordered, Plans, Workers};
 
 impl AdminClient {
     /// `GET /workers`
@@ -33,6 +33,15 @@ impl AdminClient {
     /// See [`ClientError`].
     pub fn deploys(&self, upstream: Option<&str>, deadline: Duration) -> Result<Deploys, ClientError> {
         let path = path("/workers/deploys", &[("upstream", upstream.map(str::to_owned))]);
+        self.ask(Method::GET, &path, deadline, &[StatusCode::OK])
+    }
+
+    /// `GET /workers/plan`
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn plans(&self, upstream: Option<&str>, deadline: Duration) -> Result<Plans, ClientError> {
+        let path = path("/workers/plan", &[("upstream", upstream.map(str::to_owned))]);
         self.ask(Method::GET, &path, deadline, &[StatusCode::OK])
     }
 

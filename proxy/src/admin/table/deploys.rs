@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::printable;
-use crate::admin::view::{Deploy, DeployBoots, DeployFailure, DeployQueue, DeployReceipt, GenerationReceipt};
+use super::{mebibytes, printable};
+use crate::admin::view::{
+    Deploy, DeployBoots, DeployFailure, DeployPlan, DeployQueue, DeployReceipt, GenerationReceipt,
+};
 
 /// How far a deploy of an upstream is, in a line; `None` once it is over.
 #[must_use]
@@ -25,6 +27,30 @@ pub fn deploy_progress(upstream: &str, deploy: &Deploy) -> Option<String> {
         _ => return None,
     };
     Some(printable(&format!("{upstream}: {what}")))
+}
+
+/// How a deploy of an upstream brings its workers up, in a line.
+#[must_use]
+pub fn deploy_plan(upstream: &str, plan: &DeployPlan) -> String {
+    let DeployPlan { way, surge, by_memory, workers, old_bytes, each_bytes, need_bytes, spare_bytes, fits } = plan;
+    let how = match way.as_str() {
+        "green" => format!("all {workers} new workers come up before the first old one leaves"),
+        "rolling" => format!("rolling, at most {surge} beyond {workers} workers"),
+        "one_by_one" => "each old worker leaves before its successor starts, and requests wait meanwhile".to_owned(),
+        other => other.to_owned(),
+    };
+    let one =
+        each_bytes.map(|each| format!("a worker takes {}, all together {}", mebibytes(each), mebibytes(*old_bytes)));
+    let need = need_bytes.filter(|need| *need > 0).map(|need| format!("{} more are needed", mebibytes(need)));
+    let spare = spare_bytes.map(|spare| format!("{} may be taken", mebibytes(spare)));
+    let figures = [one, need, spare].into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let figures = if figures.is_empty() { "memory is not known".to_owned() } else { figures };
+    let verdict = match (by_memory, fits) {
+        (_, false) => "; that is more than there is: strategy: auto would take less",
+        (true, true) => "",
+        (false, true) => "; as the site file says",
+    };
+    printable(&format!("{upstream}: plan: {how} ({figures}){verdict}"))
 }
 
 /// What a deploy came to, and why.
@@ -132,6 +158,45 @@ mod tests {
             "app: generation 2 (instead of generation 1): failed and reverted after 0.8s; the workers from before serve\n  \
              worker app/0 (generation 2, spawn 5): boot_exit: exit code 3 (pid 77)\n    | Traceback:\n    |   \u{fffd}[31mImportError\n"
         );
+    }
+
+    #[test]
+    fn a_plan_tells_how_and_why() {
+        let plan = |way: &str, surge, by_memory, fits| DeployPlan {
+            way: way.to_owned(),
+            surge,
+            by_memory,
+            workers: 4,
+            old_bytes: 400 << 20,
+            each_bytes: Some(110 << 20),
+            need_bytes: Some(u64::from(surge) * (110 << 20)),
+            spare_bytes: Some(120 << 20),
+            fits,
+        };
+        let figures =
+            "(a worker takes 110.0 MiB, all together 400.0 MiB, 110.0 MiB more are needed, 120.0 MiB may be taken)";
+        for (plan, expected) in [
+            (plan("rolling", 1, true, true), format!("app: plan: rolling, at most 1 beyond 4 workers {figures}")),
+            (
+                plan("rolling", 1, false, true),
+                format!("app: plan: rolling, at most 1 beyond 4 workers {figures}; as the site file says"),
+            ),
+            (
+                plan("one_by_one", 0, true, true),
+                "app: plan: each old worker leaves before its successor starts, and requests wait meanwhile (a worker takes \
+                 110.0 MiB, all together 400.0 MiB, 120.0 MiB may be taken)"
+                    .to_owned(),
+            ),
+            (
+                plan("green", 4, false, false),
+                "app: plan: all 4 new workers come up before the first old one leaves (a worker takes 110.0 MiB, all \
+                 together 400.0 MiB, 440.0 MiB more are needed, 120.0 MiB may be taken); that is more than there is: \
+                 strategy: auto would take less"
+                    .to_owned(),
+            ),
+        ] {
+            assert_eq!(deploy_plan("app", &plan), expected);
+        }
     }
 
     #[test]

@@ -158,6 +158,7 @@ fn what(event: &Event) -> String {
             let message = message.as_ref().map(|message| format!(": {message}")).unwrap_or_default();
             format!("deploy of generation {generation} ended after {duration}{because}{message}")
         }
+        "deploy_planned" => format!("deploy of generation {generation} planned{because}"),
         "deploy_began" => format!("deploy of generation {generation} begins"),
         "generation_active" => format!("generation {generation} serves"),
         _ => {

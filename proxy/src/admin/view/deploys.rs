@@ -38,6 +38,8 @@ pub struct Deploy {
     pub phase: String,
     /// `done`, `reverted`, `frozen`, `failed` or `superseded`; `None` while that is open.
     pub outcome: Option<String>,
+    /// How its workers come up; `None` before that is decided, and for a first start.
+    pub plan: Option<DeployPlan>,
     /// From its begin to its end, or until now.
     pub ms: u64,
     /// From its begin to the first new worker that was ready.
@@ -130,4 +132,46 @@ pub struct DeployBoots {
     pub shortest_ms: u64,
     /// The slowest.
     pub longest_ms: u64,
+}
+
+/// `GET /workers/plan`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Plans {
+    /// Upstreams with workers, by name.
+    pub upstreams: Vec<PlanGroup>,
+}
+
+/// What a deploy of one upstream would do now.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanGroup {
+    /// Name of the upstream.
+    pub name: String,
+    /// What it would do.
+    pub plan: DeployPlan,
+}
+
+/// How a deploy brings its workers up, and the figures behind that.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeployPlan {
+    /// `green`, `rolling` or `one_by_one`.
+    pub way: String,
+    /// Processes beyond the count, at the most.
+    pub surge: u32,
+    /// Whether memory decided that, rather than the site file.
+    pub by_memory: bool,
+    /// How many workers there will be.
+    pub workers: u32,
+    /// What the workers of now take together, shared pages in part.
+    pub old_bytes: u64,
+    /// What a new worker is taken to need: as much as the largest one of now.
+    pub each_bytes: Option<u64>,
+    /// What those beyond the count need.
+    pub need_bytes: Option<u64>,
+    /// What may be taken so that a quarter of every memory limit stays free.
+    pub spare_bytes: Option<u64>,
+    /// Whether that is enough; `true` where it is not known.
+    pub fits: bool,
 }

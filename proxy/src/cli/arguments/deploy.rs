@@ -17,6 +17,9 @@ pub(in crate::cli) struct Deploy {
     /// Show the last deploys instead
     #[arg(long, conflicts_with_all = ["wait"])]
     pub(in crate::cli) last: bool,
+    /// Show what a deploy would do, and whether memory is there for it, instead
+    #[arg(long, conflicts_with_all = ["wait", "last"])]
+    pub(in crate::cli) dry_run: bool,
     /// How to print what it comes to
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: OutputFormat,

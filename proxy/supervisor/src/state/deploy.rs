@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::deploy::{Boots, Cause, Outcome};
+use crate::plan::DeployPlan;
 
 /// One change of generation, from the order to its end.
 #[derive(Debug)]
@@ -11,6 +12,8 @@ pub(super) struct Deploy {
     pub(super) generation: u64,
     pub(super) replaces: Option<u64>,
     pub(super) began: Duration,
+    /// How its workers come up, once that is decided.
+    pub(super) plan: Option<DeployPlan>,
     pub(super) first_ready: Option<Duration>,
     pub(super) boots: Option<Boots>,
     pub(super) longest_drain: Option<Duration>,
@@ -31,6 +34,7 @@ impl Deploy {
             generation,
             replaces,
             began: now,
+            plan: None,
             first_ready: None,
             boots: None,
             longest_drain: None,

@@ -9,6 +9,7 @@ mod failures;
 mod hang;
 mod operator;
 mod outlook;
+mod planning;
 mod preparation;
 mod recycle;
 mod replacement;

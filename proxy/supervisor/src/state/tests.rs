@@ -6,6 +6,7 @@ mod failures;
 mod generations;
 mod hang;
 mod life;
+mod memory;
 mod notices;
 mod operator;
 mod preparation;

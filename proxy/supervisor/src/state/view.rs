@@ -46,6 +46,7 @@ fn deploy_status(pool: &Pool, deploy: &Deploy, epoch: SystemTime) -> DeployStatu
         id: deploy.id,
         generation: deploy.generation,
         replaces: deploy.replaces,
+        plan: deploy.plan,
         phase: pool.phase(deploy),
         serving: pool.serving(deploy.generation),
         began: epoch + deploy.began,

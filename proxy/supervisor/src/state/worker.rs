@@ -56,6 +56,8 @@ pub(super) struct Worker {
     pub(super) doubts: Doubts,
     /// Its boot may take until then, if that is longer than the pool allows.
     pub(super) boot_until: Option<Duration>,
+    /// Memory that it has for itself, in bytes, at the last look.
+    pub(super) pss: Option<u64>,
     /// How long it took to finish its requests, once it has or had to stop.
     pub(super) drained_in: Option<Duration>,
     /// Draining: nothing is left of its requests but what streams.
@@ -86,6 +88,7 @@ impl Worker {
             shunned: None,
             doubts: Doubts::default(),
             boot_until: None,
+            pss: None,
             drained_in: None,
             requests_over: false,
             killed: false,

@@ -43,6 +43,7 @@ pub(super) struct Policy {
 enum Strategy {
     Rolling,
     Green,
+    Auto,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -72,6 +73,7 @@ impl From<model::DeployPolicy> for Policy {
             strategy: match strategy {
                 model::DeployStrategy::Rolling => Strategy::Rolling,
                 model::DeployStrategy::Green => Strategy::Green,
+                model::DeployStrategy::Auto => Strategy::Auto,
             },
             surge: surge.into(),
             max_unavailable: max_unavailable.into(),
@@ -90,6 +92,7 @@ impl From<Policy> for model::DeployPolicy {
             strategy: match policy.strategy {
                 Strategy::Rolling => model::DeployStrategy::Rolling,
                 Strategy::Green => model::DeployStrategy::Green,
+                Strategy::Auto => model::DeployStrategy::Auto,
             },
             surge: policy.surge.into(),
             max_unavailable: policy.max_unavailable.into(),

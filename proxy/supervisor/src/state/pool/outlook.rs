@@ -34,6 +34,8 @@ impl Pool {
         let starts = self.workers.iter().filter_map(|worker| match worker.state {
             WorkerState::Backoff => Some(worker.start_at),
             _ if worker.state.is_booting() => Some(worker.spawned_at.unwrap_or(worker.since)),
+            // Its successor starts as soon as it is gone.
+            _ if self.slots.get(&worker.id.slot).is_some_and(|slot| slot.is_vacated) => Some(worker.since),
             _ => None,
         });
         starts.min()

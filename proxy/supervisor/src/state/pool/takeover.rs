@@ -3,9 +3,8 @@
 
 use std::time::Duration;
 
-use tidegate_config::model::DeployStrategy;
-
 use super::Pool;
+use crate::plan::Way;
 use crate::state::Turn;
 use crate::state::worker::Worker;
 use crate::status::GenerationState;
@@ -15,6 +14,7 @@ impl Pool {
     /// Begins to replace slots that have no worker of the target, as many as may be at a time: one until the target has
     /// proven itself, then as many as there is room for.
     pub(super) fn roll(&mut self, turn: &mut Turn<'_>) {
+        self.plan(turn);
         self.take_back_what_waits(turn);
         while !self.frozen && self.is_prepared(self.target) && !self.waits_for_canary() {
             if let Some(slot) = self.next_with_room() {
@@ -85,9 +85,11 @@ impl Pool {
     /// The next slot whose worker may leave before there is another one.
     fn next_to_vacate(&self) -> Option<u32> {
         let unserved = self.slots().filter(|slot| !self.is_served(*slot)).count();
-        let may_miss = match self.policy.strategy {
-            DeployStrategy::Rolling => self.policy.max_unavailable.rounded_down(self.size()) as usize,
-            DeployStrategy::Green => 0,
+        let allowed = self.policy.max_unavailable.rounded_down(self.size()) as usize;
+        let may_miss = match self.way() {
+            Way::Rolling { .. } => allowed,
+            Way::OneByOne => allowed.max(1),
+            Way::Green => 0,
         };
         let is_unproven = self.generation(self.target).is_some_and(|one| one.state == GenerationState::Canary);
         let waits = self.fallback.is_some() && is_unproven && self.surge() > 0;
@@ -110,15 +112,12 @@ impl Pool {
 
     /// Processes that may run beyond the count.
     fn surge(&self) -> u32 {
-        match self.policy.strategy {
-            DeployStrategy::Rolling => self.policy.surge.rounded_up(self.size()).max(1),
-            DeployStrategy::Green => self.size(),
-        }
+        self.way().surge(self.size())
     }
 
     /// Whether workers that are not of the target may leave a slot that it has taken over.
     pub(super) fn may_leave(&self, slot: u32, now: Duration) -> bool {
-        let is_held_back = self.fallback.is_some() && self.policy.strategy == DeployStrategy::Green;
+        let is_held_back = self.fallback.is_some() && self.way() == Way::Green;
         let is_taken = |slot| self.is_taken(slot, now);
         if is_held_back { self.slots().all(is_taken) } else { is_taken(slot) }
     }

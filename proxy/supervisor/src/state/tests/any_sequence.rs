@@ -10,8 +10,10 @@ use proptest::test_runner::Config;
 use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, PreStart, Recycle, WorkerSpec};
 
 use super::world::{World, release, seconds, wanted_slots};
+use crate::capacity::Capacity;
 use crate::command::{Command, PoolSpec};
 use crate::event::Event;
+use crate::memory::{Bound, Memory};
 use crate::progress::Progress;
 use crate::state::{Activity, Input, Notice, Silence};
 use crate::status::{GenerationState, WorkerStatus};
@@ -52,7 +54,11 @@ enum Step {
 type Wanted = (u8, u32, bool, DeployPolicy);
 
 fn policy() -> impl Strategy<Value = DeployPolicy> {
-    let strategy = prop_oneof![3 => Just(DeployStrategy::Rolling), 1 => Just(DeployStrategy::Green)];
+    let strategy = prop_oneof![
+        3 => Just(DeployStrategy::Rolling),
+        1 => Just(DeployStrategy::Green),
+        2 => Just(DeployStrategy::Auto),
+    ];
     let surge = prop_oneof![(1..4_u32).prop_map(Portion::Count), (1..=100_u8).prop_map(Portion::Share)];
     let missing = prop_oneof![3 => Just(Portion::Count(0)), 1 => (1..3_u32).prop_map(Portion::Count)];
     let patience = prop_oneof![Just(0), Just(2_000_u64)].prop_map(Duration::from_millis);
@@ -178,7 +184,11 @@ fn take(world: &mut World, step: &Step) {
             let heavy = pick(world, *which).map(|id| id.spawn);
             let weight = |spawn: &u64| (*spawn, if Some(*spawn) == heavy { *one } else { *others });
             let rss = world.processes.keys().map(weight).collect();
+            let pss = world.processes.keys().map(|spawn| (*spawn, *others)).collect();
+            let bound = |room: u64| Bound { limit: room * 4, used: room * 2 };
+            let memory = Memory { bounds: room.map(bound).into_iter().collect() };
             world.feed(Input::Memory { room: *room, rss });
+            world.feed(Input::Capacity(Capacity { cpus: 2.0, memory, pss: Some(pss) }));
         }
         Step::Notice(which, notice) => {
             if let Some(id) = pick(world, *which) {

@@ -10,6 +10,7 @@ use tidegate_config::model::{DeployPolicy, DeployStrategy, Portion, WorkerCount,
 use crate::command::{Command, PoolSpec};
 use crate::event::{Event, Failure, Transition};
 use crate::hook::HookId;
+use crate::plan::Way;
 use crate::state::{Action, Exit, Input, Limits, Notice, State};
 use crate::status::{PoolState, PoolStatus, WorkerStatus};
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
@@ -513,8 +514,11 @@ impl World {
             self.processes.values().filter(is_ready).any(|one| one.id.pool == leaving.pool && one.id.slot == slot)
         };
         let unserved = slots.iter().filter(|slot| !is_served(**slot)).count();
+        let allowed = spec.deploy.max_unavailable.rounded_down(count) as usize;
+        let planned = pool.deploys.iter().rev().find_map(|deploy| deploy.plan).map(|plan| plan.way);
         let may_miss = match spec.deploy.strategy {
-            DeployStrategy::Rolling => spec.deploy.max_unavailable.rounded_down(count) as usize,
+            DeployStrategy::Auto if planned == Some(Way::OneByOne) => allowed.max(1),
+            DeployStrategy::Rolling | DeployStrategy::Auto => allowed,
             DeployStrategy::Green => 0,
         };
         assert!(is_served(leaving.slot) || unserved <= may_miss, "{leaving} leaves an empty slot, {unserved} in all");
@@ -529,6 +533,11 @@ impl World {
             let surge = self.wanted.get(&pool.name).map_or(0, |spec| match spec.deploy.strategy {
                 DeployStrategy::Rolling => spec.deploy.surge.rounded_up(count).max(1),
                 DeployStrategy::Green => count.max(1),
+                DeployStrategy::Auto => {
+                    let planned = pool.deploys.iter().rev().find_map(|deploy| deploy.plan);
+                    // One that is restarted or recycled has its successor beside it, whatever the way of the last deploy.
+                    planned.map_or(1, |plan| plan.way.surge(count).max(1))
+                }
             });
             let allowed = (count + surge) as usize;
             let most = self.most.entry(pool.name.clone()).or_insert(allowed);
