@@ -905,7 +905,7 @@ impl WorkerSpec {
 pub enum WorkerCount {
     /// 1 or more.
     Fixed(u32),
-    /// At least 2, else as many as effective CPUs.
+    /// At least 2, else as many as effective CPUs; fewer where memory has no room for them.
     Auto,
 }
 

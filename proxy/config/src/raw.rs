@@ -904,7 +904,8 @@ pub(crate) struct Workers {
     /// `max_in_flight_per_endpoint`. Default: that of the preset, else no limit. Unit: requests.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) cap: Option<u32>,
-    /// How many: a number, or `auto` for one per CPU but at least 2. Default: auto.
+    /// How many: a number, or `auto` for one per CPU but at least 2, and no more than memory has room for with a deploy under
+    /// way. `auto` follows CPUs and memory as they change. Default: auto.
     #[schemars(extend("default" = "auto"))]
     pub(crate) count: Option<WorkerCount>,
     /// Working directory, relative to this file's folder. Default: that of the program.

@@ -182,6 +182,8 @@ pub enum ScaledBy {
     File,
     /// An order or a signal.
     Operator,
+    /// CPUs or memory, where the spec leaves it to them.
+    Machine,
 }
 
 impl ScaledBy {
@@ -191,6 +193,7 @@ impl ScaledBy {
         match self {
             Self::File => "file",
             Self::Operator => "operator",
+            Self::Machine => "machine",
         }
     }
 }

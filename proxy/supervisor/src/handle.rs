@@ -146,10 +146,7 @@ fn supervisor(
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to small positive numbers")]
 fn limits(cpus: f64) -> Limits {
-    Limits {
-        parallel_starts: cpus.floor().clamp(1.0, 4096.0) as usize,
-        auto_count: cpus.round().clamp(2.0, 4096.0) as u32,
-    }
+    Limits { parallel_starts: cpus.floor().clamp(1.0, 4096.0) as usize, auto_count: Limits::auto_count_of(cpus) }
 }
 
 /// Raises our soft limit to the hard one and returns what it was.

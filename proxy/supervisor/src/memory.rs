@@ -12,8 +12,24 @@ use crate::cgroup::{self, Roots, Version};
 pub struct Bound {
     /// What the group, or the host, may use.
     pub limit: u64,
+    /// What of that may be planned with; the rest stays free, since what workers hold grows.
+    pub usable: u64,
     /// What it uses now and could not give back without writing: files that were read lately do not count.
     pub used: u64,
+}
+
+impl Bound {
+    /// Of a control group, at whose limit the kernel kills: a quarter stays free.
+    #[must_use]
+    pub const fn of_group(limit: u64, used: u64) -> Self {
+        Self { limit, usable: limit - limit / 4, used }
+    }
+
+    /// Of the host, where others than we are part of what is used: a tenth stays free.
+    #[must_use]
+    pub const fn of_host(limit: u64, used: u64) -> Self {
+        Self { limit, usable: limit - limit / 10, used }
+    }
 }
 
 /// All limits that hold for us; empty where none could be read.
@@ -48,27 +64,13 @@ impl Memory {
         self.bounds.iter().map(|bound| bound.limit.saturating_sub(bound.used)).min()
     }
 
-    /// Bytes that may be taken so that a quarter of every limit stays free, as if those who use `given_back` of them were
-    /// gone.
+    /// Bytes that may be taken and planned with, as if those who use `given_back` of them were gone.
     #[must_use]
     pub fn spare(&self, given_back: u64) -> Option<u64> {
-        let spare = |bound: &Bound| {
-            let usable = bound.limit - bound.limit / MARGIN;
-            usable.saturating_add(given_back).saturating_sub(bound.used)
-        };
+        let spare = |bound: &Bound| bound.usable.saturating_add(given_back).saturating_sub(bound.used);
         self.bounds.iter().map(spare).min()
     }
-
-    /// The bound that [`Memory::spare`] goes by.
-    #[must_use]
-    pub fn tightest(&self) -> Option<Bound> {
-        let spare = |bound: &Bound| (bound.limit - bound.limit / MARGIN).saturating_sub(bound.used);
-        self.bounds.iter().copied().min_by_key(|bound| (spare(bound), bound.limit))
-    }
 }
-
-/// The share of a limit that stays free, as a divisor: what workers hold grows.
-const MARGIN: u64 = 4;
 
 /// What the first version says where nothing is limited: the most that fits a page counter. Anything near it is no limit.
 const NO_LIMIT: u64 = 1 << 62;
@@ -76,13 +78,13 @@ const NO_LIMIT: u64 = 1 << 62;
 fn group_v2(folder: &Path) -> Option<Bound> {
     let limits = ["memory.max", "memory.high"].into_iter().filter_map(|name| number(&folder.join(name)));
     let used = number(&folder.join("memory.current"))?;
-    Some(Bound { limit: limits.min()?, used: used.saturating_sub(stat(folder, "inactive_file ")) })
+    Some(Bound::of_group(limits.min()?, used.saturating_sub(stat(folder, "inactive_file "))))
 }
 
 fn group_v1(folder: &Path) -> Option<Bound> {
     let limit = number(&folder.join("memory.limit_in_bytes")).filter(|limit| *limit < NO_LIMIT)?;
     let used = number(&folder.join("memory.usage_in_bytes"))?;
-    Some(Bound { limit, used: used.saturating_sub(stat(folder, "total_inactive_file ")) })
+    Some(Bound::of_group(limit, used.saturating_sub(stat(folder, "total_inactive_file "))))
 }
 
 /// The host's; what it can give without swapping is not used.
@@ -93,7 +95,7 @@ fn host(roots: &Roots) -> Option<Bound> {
         line.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
     };
     let (limit, available) = (kib("MemTotal:")?, kib("MemAvailable:")?);
-    Some(Bound { limit, used: limit.saturating_sub(available) })
+    Some(Bound::of_host(limit, limit.saturating_sub(available)))
 }
 
 /// The number that a file consists of; `max` is none.

@@ -48,8 +48,12 @@ fn mib(count: u64) -> String {
     format!("{}\n", count * MIB)
 }
 
-fn bound(limit: u64, used: u64) -> Bound {
-    Bound { limit: limit * MIB, used: used * MIB }
+fn group(limit: u64, used: u64) -> Bound {
+    Bound::of_group(limit * MIB, used * MIB)
+}
+
+fn host(total: u64, used: u64) -> Bound {
+    Bound::of_host(total * MIB, used * MIB)
 }
 
 #[test]
@@ -63,15 +67,14 @@ fn the_second_version_counts_its_lower_limit_and_no_cache() {
         ("pod/box/memory.stat", format!("anon 1\nfile 2\ninactive_file {}\nactive_file 9\n", 100 * MIB)),
     ];
     let memory = Fixture::new("0::/pod/box\n", V2_MOUNT, Some((8_000, 6_000)), &files).read();
-    assert_eq!(memory.bounds, [bound(400, 200), bound(1_000, 700), bound(8_000, 2_000)]);
+    assert_eq!(memory.bounds, [group(400, 200), group(1_000, 700), host(8_000, 2_000)]);
     assert_eq!((memory.room(), memory.spare(0)), (Some(200 * MIB), Some(50 * MIB)));
-    assert_eq!(memory.tightest(), Some(bound(1_000, 700)), "a quarter of it is to stay free");
     assert_eq!(memory.spare(100 * MIB), Some(150 * MIB));
 }
 
 #[test]
 fn the_first_version_is_read_too_and_its_greatest_number_is_no_limit() {
-    let group = "4:memory:/process_api/3207\n3:cpuset:/\n0::/\n";
+    let own = "4:memory:/process_api/3207\n3:cpuset:/\n0::/\n";
     let files = [
         ("memory/process_api/3207/memory.limit_in_bytes", mib(600)),
         ("memory/process_api/3207/memory.usage_in_bytes", mib(250)),
@@ -81,8 +84,8 @@ fn the_first_version_is_read_too_and_its_greatest_number_is_no_limit() {
         ("memory/memory.limit_in_bytes", "9223372036854771712\n".to_owned()),
         ("memory/memory.usage_in_bytes", mib(5_000)),
     ];
-    let memory = Fixture::new(group, V1_MOUNT, Some((8_000, 7_000)), &files).read();
-    assert_eq!(memory.bounds, [bound(600, 200), bound(8_000, 1_000)]);
+    let memory = Fixture::new(own, V1_MOUNT, Some((8_000, 7_000)), &files).read();
+    assert_eq!(memory.bounds, [group(600, 200), host(8_000, 1_000)]);
     assert_eq!(memory.spare(0), Some(250 * MIB));
 }
 
@@ -90,24 +93,30 @@ fn the_first_version_is_read_too_and_its_greatest_number_is_no_limit() {
 fn a_group_that_may_have_more_than_there_is_has_no_limit() {
     let files = [("a/memory.max", mib(9_000)), ("a/memory.current", mib(1))];
     let memory = Fixture::new("0::/a\n", V2_MOUNT, Some((8_000, 1_000)), &files).read();
-    assert_eq!(memory.bounds, [bound(8_000, 7_000)]);
-    assert_eq!((memory.room(), memory.spare(0)), (Some(1_000 * MIB), Some(0)), "more is used than should be");
+    assert_eq!(memory.bounds, [host(8_000, 7_000)]);
+    assert_eq!((memory.room(), memory.spare(0)), (Some(1_000 * MIB), Some(200 * MIB)), "a tenth is to stay free");
 }
 
 #[test]
 fn a_limit_that_changes_holds_at_once() {
     let files = [("a/memory.max", "max\n".to_owned()), ("a/memory.current", mib(100))];
     let fixture = Fixture::new("0::/a\n", V2_MOUNT, Some((8_000, 7_000)), &files);
-    assert_eq!(fixture.read().bounds, [bound(8_000, 1_000)]);
+    assert_eq!(fixture.read().bounds, [host(8_000, 1_000)]);
     fixture.write("cgroup/a/memory.max", &mib(400));
-    assert_eq!(fixture.read().bounds, [bound(400, 100), bound(8_000, 1_000)]);
+    assert_eq!(fixture.read().bounds, [group(400, 100), host(8_000, 1_000)]);
+    fixture.write("cgroup/a/memory.current", &mib(350));
+    assert_eq!(
+        (fixture.read().room(), fixture.read().spare(0)),
+        (Some(50 * MIB), Some(0)),
+        "more is used than should be"
+    );
 }
 
 #[test]
-fn rubbish_sets_no_bound() {
+fn rubbish_sets_no_group() {
     let files = [("a/memory.max", "lots".to_owned()), ("a/memory.current", "few".to_owned())];
     let memory = Fixture::new("rubbish\n0::/a\n", V2_MOUNT, None, &files).read();
-    assert_eq!((memory.room(), memory.spare(7), memory.tightest()), (None, None, None));
+    assert_eq!((memory.room(), memory.spare(7)), (None, None));
 }
 
 #[test]

@@ -55,7 +55,7 @@ pub struct DeployPlan {
     pub old: u64,
     /// What a new worker is taken to need: as much as the largest one that serves.
     pub each: Option<u64>,
-    /// What may be taken so that a quarter of every limit stays free.
+    /// What may be taken and planned with.
     pub spare: Option<u64>,
 }
 
@@ -111,7 +111,7 @@ mod tests {
 
     /// A limit and what is used of it; nothing is known where the limit is 0.
     fn memory(limit: u64, used: u64) -> Memory {
-        Memory { bounds: [Bound { limit, used }].into_iter().filter(|bound| bound.limit > 0).collect() }
+        Memory { bounds: [Bound::of_group(limit, used)].into_iter().filter(|bound| bound.limit > 0).collect() }
     }
 
     #[test]

@@ -163,6 +163,15 @@ pub struct Limits {
     pub auto_count: u32,
 }
 
+impl Limits {
+    /// What `count: auto` means with so many CPUs and enough memory.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to small positive numbers")]
+    pub fn auto_count_of(cpus: f64) -> u32 {
+        cpus.round().clamp(2.0, 4096.0) as u32
+    }
+}
+
 /// All pools and their workers.
 #[derive(Debug)]
 pub struct State {
@@ -248,6 +257,12 @@ impl State {
         self.pools.values().any(Pool::goes_by_shares)
     }
 
+    /// Whether it is not known of one that serves.
+    #[must_use]
+    pub fn misses_shares(&self) -> bool {
+        self.pools.values().any(Pool::misses_shares)
+    }
+
     /// When [`Input::Tick`] is due if nothing else happens before: always later than the last step.
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
@@ -316,6 +331,9 @@ impl State {
                     self.pools.values_mut().for_each(|pool| pool.take_shares(pss));
                 }
                 self.capacity = Some(capacity);
+                for name in self.pools.keys().cloned().collect::<Vec<_>>() {
+                    self.in_pool(now, &name, out, Pool::follow_machine);
+                }
             }
             Input::Swept => self.swept(out),
             Input::Tick => {}

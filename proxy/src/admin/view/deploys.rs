@@ -170,7 +170,7 @@ pub struct DeployPlan {
     pub each_bytes: Option<u64>,
     /// What those beyond the count need.
     pub need_bytes: Option<u64>,
-    /// What may be taken so that a quarter of every memory limit stays free.
+    /// What may be taken: a quarter of the limit of every control group, and a tenth of the host's memory, is to stay free.
     pub spare_bytes: Option<u64>,
     /// Whether that is enough; `true` where it is not known.
     pub fits: bool,

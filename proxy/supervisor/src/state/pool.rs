@@ -4,6 +4,7 @@
 //! served before: it refills slots that fall empty, and everything goes back to it when the target fails. The target
 //! starts with one worker; when that has stayed ready, it takes slots over as far as the pool's policy lets it.
 
+mod auto_count;
 mod deploys;
 mod failures;
 mod hang;
@@ -49,6 +50,8 @@ pub(super) struct Pool {
     spec_count: Option<WorkerCount>,
     /// The spec that was asked for last.
     spec: Option<WorkerSpec>,
+    /// How the machine has changed lately, where the number of workers goes by it.
+    drift: auto_count::Drift,
     /// An operator chose `count`.
     pub(super) is_scaled: bool,
     target: u64,
@@ -107,6 +110,7 @@ impl Pool {
             wanted: BTreeSet::new(),
             spec_count: None,
             spec: None,
+            drift: auto_count::Drift::default(),
             is_scaled: false,
             target: 0,
             fallback: None,

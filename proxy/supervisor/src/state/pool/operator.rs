@@ -38,7 +38,7 @@ impl Pool {
         self.is_scaled = false;
         let count = match self.spec_count {
             Some(WorkerCount::Fixed(count)) => count,
-            Some(WorkerCount::Auto) => turn.limits.auto_count,
+            Some(WorkerCount::Auto) => self.auto_count(turn.limits, turn.capacity),
             None => return,
         };
         self.resize(count, ScaledBy::File, turn);

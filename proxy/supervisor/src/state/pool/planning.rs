@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidegate_config::model::DeployStrategy;
+use tidegate_config::model::{DeployStrategy, WorkerCount};
 
 use super::Pool;
 use crate::event::Event;
@@ -12,14 +12,20 @@ use crate::state::Turn;
 impl Pool {
     /// Takes what workers have for themselves, in bytes by spawn number.
     pub(in crate::state) fn take_shares(&mut self, pss: &BTreeMap<u64, u64>) {
-        for worker in &mut self.workers {
+        // One that boots is smaller than it will be.
+        for worker in self.workers.iter_mut().filter(|worker| worker.ready_at.is_some()) {
             worker.pss = pss.get(&worker.id.spawn).copied().or(worker.pss);
         }
     }
 
     /// Whether anything is decided by that.
     pub(in crate::state) fn goes_by_shares(&self) -> bool {
-        self.policy.strategy == DeployStrategy::Auto
+        self.policy.strategy == DeployStrategy::Auto || self.spec_count == Some(WorkerCount::Auto)
+    }
+
+    /// Whether it is not known of one that serves.
+    pub(in crate::state) fn misses_shares(&self) -> bool {
+        self.goes_by_shares() && self.workers.iter().any(|worker| worker.ready_at.is_some() && worker.pss.is_none())
     }
 
     /// Plans the deploy under way, once its first worker may come. Where nobody serves there is nothing to weigh.

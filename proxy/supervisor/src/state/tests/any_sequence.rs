@@ -185,7 +185,7 @@ fn take(world: &mut World, step: &Step) {
             let weight = |spawn: &u64| (*spawn, if Some(*spawn) == heavy { *one } else { *others });
             let rss = world.processes.keys().map(weight).collect();
             let pss = world.processes.keys().map(|spawn| (*spawn, *others)).collect();
-            let bound = |room: u64| Bound { limit: room * 4, used: room * 2 };
+            let bound = |room: u64| Bound::of_group(room * 4, room * 2);
             let memory = Memory { bounds: room.map(bound).into_iter().collect() };
             world.feed(Input::Memory { room: *room, rss });
             world.feed(Input::Capacity(Capacity { cpus: 2.0, memory, pss: Some(pss) }));

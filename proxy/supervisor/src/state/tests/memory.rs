@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use tidegate_config::model::{DeployPolicy, DeployStrategy, Portion, WorkerSpec};
+use tidegate_config::model::{DeployPolicy, DeployStrategy, Portion, WorkerCount, WorkerSpec};
 
 use super::world::{World, release, seconds};
 use crate::capacity::Capacity;
@@ -20,24 +20,55 @@ const MIB: u64 = 1024 * 1024;
 /// What others than workers take.
 const OTHERS: u64 = 50;
 
-/// A control group of the second version, and workers in it that take so many MiB each.
+/// A control group, and workers in it that take so many MiB each.
 struct Space {
     folder: tempfile::TempDir,
+    files: Files,
+    cpus: f64,
     world: World,
     limit: u64,
     each: u64,
 }
 
+/// Names that a version of control groups has.
+#[derive(Clone, Copy)]
+struct Files {
+    group: &'static str,
+    mount: &'static str,
+    limit: &'static str,
+    used: &'static str,
+}
+
+const V1: Files = Files {
+    group: "4:memory:/box\n0::/\n",
+    mount: "33 25 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+    limit: "cgroup/memory/box/memory.limit_in_bytes",
+    used: "cgroup/memory/box/memory.usage_in_bytes",
+};
+
+const V2: Files = Files {
+    group: "0::/box\n",
+    mount: "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+    limit: "cgroup/box/memory.max",
+    used: "cgroup/box/memory.current",
+};
+
 impl Space {
+    /// A group whose pool is as `spec` says; all its workers serve, and nobody has looked.
+    fn with(spec: WorkerSpec, files: Files, each: u64, limit: u64) -> Self {
+        let folder = tempfile::tempdir().expect("folder");
+        let mut space = Self { folder, files, cpus: 2.0, world: World::new(), limit, each };
+        space.write("proc/self/cgroup", files.group);
+        space.write("proc/self/mountinfo", files.mount);
+        space.world.set(&[("app", spec)]);
+        space.world.boot_all();
+        space.world.events.clear();
+        space
+    }
+
     /// That many serve, and new ones come as memory allows.
     fn serving(count: u32, surge: u32, each: u64, limit: u64) -> Self {
-        let folder = tempfile::tempdir().expect("folder");
-        let mut space = Self { folder, world: World::new(), limit, each };
-        space.write("proc/self/cgroup", "0::/box\n");
-        space.write("proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
-        space.write("cgroup/box/memory.max", &(limit * MIB).to_string());
-        space.world.set(&[("app", spec(count, surge))]);
-        space.world.boot_all();
+        let mut space = Self::with(spec(count, surge), V2, each, limit);
         space.look();
         space.world.events.clear();
         space
@@ -55,10 +86,20 @@ impl Space {
 
     /// The machine is looked at.
     fn look(&mut self) {
-        self.write("cgroup/box/memory.current", &(self.used() * MIB).to_string());
+        self.write(self.files.limit, &(self.limit * MIB).to_string());
+        self.write(self.files.used, &(self.used() * MIB).to_string());
         let roots = Roots { proc: self.folder.path().join("proc"), cgroup: self.folder.path().join("cgroup") };
         let pss = self.world.processes.keys().map(|spawn| (*spawn, self.each * MIB)).collect();
-        self.world.feed(Input::Capacity(Capacity { cpus: 2.0, memory: Memory::read(&roots), pss: Some(pss) }));
+        self.world.feed(Input::Capacity(Capacity { cpus: self.cpus, memory: Memory::read(&roots), pss: Some(pss) }));
+    }
+
+    /// So many looks, and what follows from each.
+    fn looks(&mut self, count: usize) -> u32 {
+        for _ in 0..count {
+            self.look();
+            self.world.calm();
+        }
+        self.world.pool().target
     }
 
     /// A deploy to its end, by the smallest steps there are.
@@ -170,4 +211,94 @@ fn a_release_that_fails_goes_back_within_memory_too() {
         }
         assert_eq!(space.world.generations(), [1, 1, 1], "{on_failure:?}");
     }
+}
+
+fn automatic() -> WorkerSpec {
+    let policy = DeployPolicy { surge: Portion::Count(1), ..DeployPolicy::default() };
+    WorkerSpec { count: WorkerCount::Auto, deploy: policy, ..release(1, "v1") }
+}
+
+#[test]
+fn an_automatic_count_is_what_cpus_and_memory_allow_with_a_deploy_beside() {
+    for files in [V1, V2] {
+        for (cpus, each, limit, expected) in [
+            (4.0, 100, 10_000, 4),
+            (3.4, 100, 10_000, 3),
+            (0.5, 100, 10_000, 2),
+            // 600 of 800 may be used, 50 by others: five fit, one of them is the deploy's.
+            (8.0, 100, 800, 4),
+            (8.0, 138, 800, 2),
+            (8.0, 100, 300, 1),
+            (8.0, 100, 120, 1),
+        ] {
+            let mut space = Space::with(automatic(), files, each, limit);
+            space.cpus = cpus;
+            // Each new worker brings another picture.
+            assert_eq!(space.looks(8), expected, "{cpus} CPUs, {each} of {limit} MiB");
+        }
+        let green = DeployPolicy { strategy: DeployStrategy::Green, ..DeployPolicy::default() };
+        let mut space = Space::with(WorkerSpec { deploy: green, ..automatic() }, files, 100, 1_400);
+        space.cpus = 16.0;
+        assert_eq!(space.looks(8), 5, "of ten that fit");
+    }
+}
+
+#[test]
+fn a_container_that_is_resized_gets_other_workers_after_some_looks() {
+    for files in [V1, V2] {
+        let mut space = Space::with(automatic(), files, 100, 10_000);
+        space.cpus = 4.0;
+        assert_eq!([space.looks(2), space.looks(1)], [2, 4]);
+        space.limit = 400;
+        assert_eq!([space.looks(1), space.looks(1)], [4, 1]);
+        space.limit = 10_000;
+        assert_eq!([space.looks(2), space.looks(1)], [1, 4]);
+        space.cpus = 2.0;
+        assert_eq!([space.looks(1), space.looks(1)], [4, 2]);
+        let scaled = |event: &Event| match event {
+            Event::Scaled { to, by, .. } => Some((*to, by.word())),
+            _ => None,
+        };
+        let by: Vec<_> = space.world.events.iter().filter_map(scaled).collect();
+        assert_eq!(by, [(4, "machine"), (1, "machine"), (4, "machine"), (2, "machine")]);
+    }
+}
+
+#[test]
+fn what_is_seen_once_takes_no_worker_away() {
+    let mut space = Space::with(automatic(), V2, 100, 10_000);
+    space.cpus = 4.0;
+    assert_eq!(space.looks(3), 4);
+    for _ in 0..5 {
+        space.limit = 400;
+        assert_eq!(space.looks(1), 4);
+        space.limit = 10_000;
+        assert_eq!(space.looks(1), 4);
+    }
+}
+
+#[test]
+fn a_number_that_an_operator_chose_holds_until_it_is_given_back() {
+    let mut space = Space::with(automatic(), V2, 100, 800);
+    space.world.command(Command::SetCount { pool: "app".to_owned(), count: 5 });
+    space.cpus = 3.0;
+    assert_eq!(space.looks(9), 5);
+    space.world.command(Command::ReleaseCount { pool: "app".to_owned() });
+    assert_eq!(space.world.pool().target, 3);
+    let mut fixed = Space::with(spec(3, 1), V2, 100, 800);
+    fixed.cpus = 1.0;
+    assert_eq!(fixed.looks(9), 3, "the file's number is the file's");
+}
+
+#[test]
+fn nobody_is_taken_away_while_a_deploy_goes_on() {
+    let mut space = Space::with(automatic(), V2, 100, 10_000);
+    space.world.set(&[("app", WorkerSpec { command: vec!["v2".to_owned()], ..automatic() })]);
+    space.cpus = 6.0;
+    for _ in 0..5 {
+        space.look();
+        assert_eq!(space.world.pool().target, 2);
+    }
+    space.world.calm();
+    assert_eq!(space.looks(1), 6);
 }
