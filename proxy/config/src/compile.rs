@@ -35,6 +35,7 @@ mod tls_policy;
 mod tunnels;
 mod upstream;
 mod variables;
+mod warmup;
 mod worker;
 mod worker_logs;
 

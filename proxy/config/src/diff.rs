@@ -19,6 +19,7 @@ mod settings;
 mod sticky;
 mod timing;
 mod upstream;
+mod warmup;
 mod worker_logs;
 
 use std::collections::BTreeMap;

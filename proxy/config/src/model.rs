@@ -13,6 +13,7 @@ mod preset;
 mod readiness;
 mod sticky;
 mod timing;
+mod warmup;
 mod worker_logs;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,7 @@ pub use restart::Restart;
 pub use retry::{Backoff, Retry, RetryBudget, RetryOn, Statuses};
 pub use sticky::{SameSite, Sticky};
 pub use timing::Timing;
+pub use warmup::Warmup;
 pub use worker_logs::{WorkerLogFile, WorkerLogFormat};
 
 mod capacity;
@@ -843,6 +845,8 @@ pub struct WorkerSpec {
     pub ready: Readiness,
     /// How often its connections and requests are tried again then; `None` is never.
     pub ready_interval: Option<Duration>,
+    /// What it is asked for then, before it gets requests.
+    pub warmup: Option<Warmup>,
     /// From spawn to ready, at most.
     pub boot_timeout: Duration,
     /// In-flight requests may finish for this long before the stop signal.
@@ -885,6 +889,7 @@ impl WorkerSpec {
             user: None,
             ready: Readiness::Connect,
             ready_interval: None,
+            warmup: None,
             boot_timeout: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
             stream_grace: Self::STREAM_GRACE,

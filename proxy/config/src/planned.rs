@@ -159,10 +159,9 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("StaticServer", "slow_start") => NotAvailable("it stands in the upstream, for all its servers"),
         ("StaticServer", "max_connections" | "maxconn") => Called("max_conns"),
         ("StaticServer", "host" | "name" | "url" | "server" | "addr") => Called("address"),
-        (
-            "Workers",
-            "backoff" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "shell" | "on_hup" | "warm_up",
-        ) => NotAvailable(LATER),
+        ("Workers", "backoff" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "shell" | "on_hup") => {
+            NotAvailable(LATER)
+        }
         ("Workers", "concurrency" | "max_in_flight" | "max_conns" | "max_in_flight_per_endpoint") => Called("cap"),
         ("Workers", "liveness" | "watchdog" | "harakiri" | "health_check") => {
             NotAvailable("workers that do not answer are found by hang: hang: { suspect_after: 10s }")
@@ -210,6 +209,7 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("WorkerLimits", "processes" | "LimitNPROC") => Called("nproc"),
         ("WorkerLimits", "as" | "memory" | "vmem" | "LimitAS") => Called("address_space"),
         ("WorkerLimits", "oom_score" | "oom" | "OOMScoreAdjust") => Called("oom_score_adj"),
+        ("Workers", "warm_up" | "warmup_requests" | "warmup_paths" | "preheat") => Called("warmup"),
         ("Workers", "graceful_timeout") => Called("drain_timeout"),
         ("Admin", "address" | "bind") => Called("listen"),
         ("Admin", "tls" | "roles" | "dashboard" | "tokens") => NotAvailable(LATER),

@@ -664,8 +664,9 @@ pub(crate) struct Upstream {
     /// round_robin.
     #[schemars(extend("default" = "round_robin"))]
     pub(crate) balance: Option<Balance>,
-    /// How long an endpoint that is new or back gets less than its share: it grows from a tenth in ten steps. Not with
-    /// choices by a value, whose keys would move at each step. Default: 0s, at once. Unit: time.
+    /// How long an endpoint that is new or back gets less than its share: it grows from a tenth in ten steps, and beside
+    /// workers that are not new so do a new worker's places (`cap`), from one. Not with choices by a value, whose keys would
+    /// move at each step. Default: 0s, at once. Unit: time.
     #[schemars(extend("default" = "0s"))]
     pub(crate) slow_start: Option<Time>,
     /// Most requests under way with all endpoints together; more wait in the `queue`. A WebSocket counts until it is
@@ -938,7 +939,15 @@ pub(crate) struct Workers {
     /// When a worker may get requests: `connect`, `notify`, or a mapping such as `{ http: /healthz }`. Default: connect,
     /// with the preset `gunicorn` `{ http: / }`.
     pub(crate) ready: Option<Ready>,
-    /// From start to ready, at most. Default: 60s. Unit: duration.
+    /// Paths that a new worker is asked for once it is ready, one after the other and each once, before it gets requests:
+    /// what is slow only the first time is then slow for nobody. Any answer below 500 will do, and is read to its end. With
+    /// another one the worker has failed to start. Default: none.
+    #[schemars(length(min = 1), extend("default" = []))]
+    pub(crate) warmup: Option<Vec<String>>,
+    /// For all paths of `warmup` together; a worker that takes longer has failed to start. Default: 30s. Unit: duration.
+    #[schemars(extend("default" = "30s"))]
+    pub(crate) warmup_timeout: Option<PositiveTime>,
+    /// From start to ready, at most; what `warmup` takes comes on top. Default: 60s. Unit: duration.
     #[schemars(extend("default" = "60s"))]
     pub(crate) boot_timeout: Option<PositiveTime>,
     /// Requests under way may finish for this long before the stop signal. Default: 30s. Unit: duration.

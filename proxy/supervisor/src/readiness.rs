@@ -8,6 +8,7 @@ pub(crate) mod notify;
 mod probe;
 mod question;
 mod recheck;
+mod warmup;
 
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use crate::worker::WorkerAddress;
 use probe::Probe;
 pub(crate) use question::Question;
 pub(crate) use recheck::Recheck;
+pub(crate) use warmup::Warmup;
 
 /// Where a worker is asked.
 #[derive(Debug, Clone)]

@@ -22,7 +22,7 @@ use crate::peer::Expected;
 use crate::process::{Process, Shim};
 use crate::process_table;
 use crate::readiness::notify::{Message, NotifySocket};
-use crate::readiness::{Gate, Question, Recheck, Target};
+use crate::readiness::{Gate, Question, Recheck, Target, Warmup};
 use crate::state::{Exit, Notice, Silence};
 use crate::template::Values;
 use crate::worker::{ExitStatus, WorkerAddress, WorkerId};
@@ -136,6 +136,8 @@ pub(crate) struct Spawn {
     output: Output,
     /// Until it is ready.
     gate: Option<Gate>,
+    /// Before it is, what it is asked for then.
+    warmup: Option<Warmup>,
     /// From then on, if it is asked again.
     recheck: Option<Recheck>,
     /// While it is in doubt.
@@ -159,6 +161,7 @@ impl Spawn {
             stderr: Some(shim.stderr),
             output: Output::default(),
             gate: Some(gate),
+            warmup: None,
             recheck: None,
             question: None,
             notify: prepared.notify,
@@ -219,7 +222,8 @@ impl Spawn {
         );
         let notify = self.notify.as_ref().map(|notify| (Readable::Notify, notify.socket().as_fd(), PollFlags::IN));
         let gate = self.gate.iter().flat_map(Gate::interests);
-        let probes = gate.chain(self.recheck.iter().flat_map(Recheck::interests));
+        let warmup = self.warmup.iter().flat_map(Warmup::interests);
+        let probes = gate.chain(warmup).chain(self.recheck.iter().flat_map(Recheck::interests));
         let probes = probes.chain(self.question.iter().filter_map(Question::interest));
         let probes = probes.map(|(socket, flags)| (Readable::Probe, socket, flags));
         exit.into_iter().chain(link).chain(output).chain(notify).chain(probes)
@@ -230,7 +234,8 @@ impl Spawn {
         let gate = self.gate.as_ref().and_then(Gate::deadline);
         let recheck = self.recheck.as_ref().map(Recheck::deadline);
         let question = self.question.as_ref().map(Question::deadline);
-        gate.into_iter().chain(recheck).chain(question).chain(self.output.deadline()).min()
+        let warmup = self.warmup.as_ref().map(Warmup::deadline);
+        gate.into_iter().chain(warmup).chain(recheck).chain(question).chain(self.output.deadline()).min()
     }
 
     /// Looks at a descriptor that has something to say.
@@ -250,10 +255,18 @@ impl Spawn {
         output.flush(now, &mut tag(id, process, gate, sink));
         if self.gate.as_mut().is_some_and(|gate| gate.advance(now)) {
             self.gate = None;
-            self.news.push(News::Ready);
-            let spec = &self.generation.spec;
-            let recheck = |every| Recheck::new(&spec.ready, self.target(), every, now);
-            self.recheck = spec.ready_interval.map(recheck);
+            self.warmup = self.generation.spec.warmup.as_ref().map(|warmup| Warmup::new(warmup, self.target(), now));
+            match self.warmup {
+                Some(_) => self.news.push(News::Notice(Notice::Warming)),
+                None => self.begin_service(now),
+            }
+        }
+        if let Some(end) = self.warmup.as_mut().and_then(|warmup| warmup.advance(now)) {
+            self.warmup = None;
+            match end {
+                Ok(()) => self.begin_service(now),
+                Err(problem) => self.news.push(News::Notice(Notice::NotWarm(problem))),
+            }
         }
         if let Some(turn) = self.recheck.as_mut().and_then(|recheck| recheck.advance(now)) {
             self.news.push(News::Notice(Notice::Rotation(turn.err())));
@@ -265,6 +278,13 @@ impl Spawn {
             self.news.push(News::Notice(answer.map_or_else(silent, |()| Notice::Answered)));
         }
         std::mem::take(&mut self.news)
+    }
+
+    fn begin_service(&mut self, now: Duration) {
+        self.news.push(News::Ready);
+        let spec = &self.generation.spec;
+        let recheck = |every| Recheck::new(&spec.ready, self.target(), every, now);
+        self.recheck = spec.ready_interval.map(recheck);
     }
 
     /// What the worker says itself.

@@ -14,6 +14,7 @@ use tidegate_config::model;
 mod hang;
 mod recycle;
 mod restart;
+mod warmup;
 
 use crate::command::PoolSpec;
 use readiness::Readiness;
@@ -36,6 +37,8 @@ pub(crate) struct Pool {
     ready: Readiness,
     #[serde(default)]
     ready_interval_ms: Option<u64>,
+    #[serde(default)]
+    warmup: Option<warmup::Warmup>,
     boot_timeout_ms: u64,
     drain_timeout_ms: u64,
     #[serde(default = "stream_grace_ms")]
@@ -90,6 +93,7 @@ impl From<PoolSpec> for Pool {
             user,
             ready,
             ready_interval,
+            warmup,
             boot_timeout,
             drain_timeout,
             stream_grace,
@@ -125,6 +129,7 @@ impl From<PoolSpec> for Pool {
             user,
             ready: ready.into(),
             ready_interval_ms: ready_interval.map(milliseconds),
+            warmup: warmup.map(Into::into),
             boot_timeout_ms: milliseconds(boot_timeout),
             drain_timeout_ms: milliseconds(drain_timeout),
             stream_grace_ms: milliseconds(stream_grace),
@@ -164,6 +169,7 @@ impl From<Pool> for PoolSpec {
                 user: pool.user,
                 ready: pool.ready.into(),
                 ready_interval: pool.ready_interval_ms.map(Duration::from_millis),
+                warmup: pool.warmup.map(Into::into),
                 boot_timeout: Duration::from_millis(pool.boot_timeout_ms),
                 drain_timeout: Duration::from_millis(pool.drain_timeout_ms),
                 stream_grace: Duration::from_millis(pool.stream_grace_ms),

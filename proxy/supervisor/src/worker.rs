@@ -30,7 +30,7 @@ impl fmt::Display for WorkerId {
 
 /// State of one worker. Only `Ready` gets new requests, and `Suspect` where nearly all are.
 ///
-/// The set is closed: `Warming` (warm-up requests) is part of it although no transition leads there yet.
+/// The set is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WorkerState {
@@ -91,7 +91,7 @@ impl WorkerState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExitReason {
-    /// Ended before it was ready, or could not be started at all.
+    /// Ended before it was ready, did not stand its warm-up, or could not be started at all.
     BootExit,
     /// Was not ready within the boot timeout.
     BootTimeout,

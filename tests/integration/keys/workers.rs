@@ -72,12 +72,24 @@ const ROWS: &[Row<Place>] = &[
         observe: |place| Box::pin(asked_when_starting(place)),
         expected: ["/healthz", "/tiny"],
     },
+    Row {
+        key: "upstreams.<name>.workers.warmup",
+        values: ["", "warmup: [\"/bytes?n=7\"]"],
+        observe: |place| Box::pin(asked_when_starting(place)),
+        expected: ["nothing", "/bytes?n=7"],
+    },
 ];
 
 const ENDS: &[Row<&str>] = &[
     Row {
         key: "upstreams.<name>.workers.boot_timeout",
         values: ["", "boot_timeout: 300ms"],
+        observe: |value| Box::pin(slow_start(value)),
+        expected: ["ready at once", "started again"],
+    },
+    Row {
+        key: "upstreams.<name>.workers.warmup_timeout",
+        values: ["warmup: [\"/slow?ms=1000\"]", "warmup: [\"/slow?ms=1000\"]\n      warmup_timeout: 200ms"],
         observe: |value| Box::pin(slow_start(value)),
         expected: ["ready at once", "started again"],
     },

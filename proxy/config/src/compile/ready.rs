@@ -66,7 +66,7 @@ fn when(raw: raw::ReadyWhen, is_outermost: bool, spot: Spot<'_>, report: &mut Re
         return None;
     };
     if let Some(path) = http {
-        return http_path(path, spot.key("http"), report);
+        return target(path, spot.key("http"), report).map(Readiness::Http);
     }
     if let Some(text) = log {
         let hint = "a regex, such as \"Application startup complete\"; backslashes need single quotes in YAML";
@@ -85,12 +85,12 @@ fn when(raw: raw::ReadyWhen, is_outermost: bool, spot: Spot<'_>, report: &mut Re
     (parts.len() == count).then_some(Readiness::AllOf(parts))
 }
 
-fn http_path(path: String, spot: Spot<'_>, report: &mut Report) -> Option<Readiness> {
-    let is_target = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#');
-    if is_target {
-        return Some(Readiness::Http(path));
+/// What a worker is asked for, in the form that goes into a request (RFC 9112 section 3.2.1).
+pub(super) fn target(path: String, spot: Spot<'_>, report: &mut Report) -> Option<String> {
+    if path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+        return Some(path);
     }
-    keep(Err(Reason::new("is not a path", "write http: /healthz")), &path, spot, report)
+    keep(Err(Reason::new("is not a path", "write it as in /healthz")), &path, spot, report)
 }
 
 impl From<raw::ReadyWord> for Readiness {

@@ -210,6 +210,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         user,
         ready,
         ready_interval,
+        warmup,
         boot_timeout,
         drain_timeout,
         stream_grace,
@@ -237,6 +238,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
         time.map_or_else(|| "never".to_owned(), format_duration)
     });
     super::launch::launch(launch, &new.launch, &mut replace);
+    super::warmup::warmup(warmup.as_ref(), new.warmup.as_ref(), &mut replace);
 
     let mut live = Settings::default();
     live.compare("count", count, &new.count, |count| match count {

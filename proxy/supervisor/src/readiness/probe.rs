@@ -33,8 +33,19 @@ pub(crate) struct Probe {
 pub(super) struct Patience {
     /// How long one try may take.
     pub(super) time: Duration,
-    /// Any status will do.
-    pub(super) any_answer: bool,
+    /// What has to come.
+    pub(super) wants: Wants,
+}
+
+/// How much of which answer will do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wants {
+    /// Any status.
+    Status,
+    /// A status below 500.
+    Success,
+    /// That, and all of its answer.
+    All,
 }
 
 #[derive(Debug)]
@@ -60,15 +71,20 @@ enum Progress {
 impl Probe {
     /// Connects, and asks for a path if there is one.
     pub(crate) fn new(target: &Target, path: Option<&str>, now: Duration) -> Self {
-        Self::patient(target, path, Patience { time: TRY_TIMEOUT, any_answer: false }, now)
+        Self::patient(target, path, Patience { time: TRY_TIMEOUT, wants: Wants::Success }, now)
     }
 
     /// The same, with another idea of an answer.
     pub(super) fn patient(target: &Target, path: Option<&str>, patience: Patience, now: Duration) -> Self {
         let Target { address, expected } = target.clone();
-        let request = path.map(request);
-        let (delay, next_at) = (FIRST_DELAY, now);
-        Self { address, request, expected, patience, delay, next_at, attempt: None, last_failure: None }
+        let (request, delay) = (path.map(|path| request(path, PROBE)), FIRST_DELAY);
+        Self { address, request, expected, patience, delay, next_at: now, attempt: None, last_failure: None }
+    }
+
+    /// Asks for a path as a client does, which takes the whole answer, however long that takes within `time`.
+    pub(super) fn visit(target: &Target, path: &str, time: Duration, now: Duration) -> Self {
+        let patience = Patience { time, wants: Wants::All };
+        Self { request: Some(request(path, WARMUP)), ..Self::patient(target, None, patience, now) }
     }
 
     /// The socket to poll, and for what.
@@ -169,7 +185,7 @@ impl Probe {
                         Err(error) => return Err(format!("send: {error}")),
                     }
                 }
-                Stage::Listening { received } => return listen(&attempt.socket, received, self.patience.any_answer),
+                Stage::Listening { received } => return listen(&attempt.socket, received, self.patience.wants),
             }
         }
     }
@@ -187,10 +203,12 @@ impl Probe {
     }
 }
 
-fn listen(socket: &OwnedFd, received: &mut Vec<u8>, any_answer: bool) -> Result<Progress, String> {
-    let mut buffer = [0; 512];
-    loop {
+fn listen(socket: &OwnedFd, received: &mut Vec<u8>, wants: Wants) -> Result<Progress, String> {
+    let mut buffer = [0; 4_096];
+    // Bounded, so that a long answer does not keep other workers waiting.
+    for _ in 0..READS {
         match read(socket, &mut buffer) {
+            Ok(0) if matches!(status(received), Some(Ok(_))) => return Ok(Progress::Passed),
             Ok(0) => return Err("connection closed before a status line".to_owned()),
             Ok(count) => received.extend_from_slice(&buffer[..count]),
             Err(Errno::AGAIN) => return Ok(Progress::Waits),
@@ -198,12 +216,15 @@ fn listen(socket: &OwnedFd, received: &mut Vec<u8>, any_answer: bool) -> Result<
             Err(error) => return Err(format!("receive: {error}")),
         }
         match status(received) {
-            Some(Ok(status)) if any_answer || status < 500 => return Ok(Progress::Passed),
-            Some(Ok(status)) => return Err(format!("status {status}")),
+            Some(Ok(status)) if status >= 500 && wants != Wants::Status => return Err(format!("status {status}")),
+            // What follows the status line is read and forgotten.
+            Some(Ok(_)) if wants == Wants::All => received.truncate(STATUS_LINE),
+            Some(Ok(_)) => return Ok(Progress::Passed),
             Some(Err(problem)) => return Err(problem),
             None => {}
         }
     }
+    Ok(Progress::Waits)
 }
 
 /// The status of a status line as soon as its digits are there (RFC 9112 section 4).
@@ -219,10 +240,17 @@ fn status(received: &[u8]) -> Option<Result<u16, String>> {
     Some(status.filter(|_| is_well_formed).ok_or_else(|| "malformed status line".to_owned()))
 }
 
-fn request(path: &str) -> Vec<u8> {
-    let fields = "host: localhost\r\nuser-agent: tidegate-probe\r\naccept: */*\r\nconnection: close\r\n";
+fn request(path: &str, agent: &str) -> Vec<u8> {
+    let fields = format!("host: localhost\r\nuser-agent: {agent}\r\naccept: */*\r\nconnection: close\r\n");
     format!("GET {path} HTTP/1.1\r\n{fields}\r\n").into_bytes()
 }
+
+const PROBE: &str = "tidegate-probe";
+const WARMUP: &str = "tidegate-warmup";
+/// As much of an answer as its status takes.
+const STATUS_LINE: usize = 13;
+/// Of an answer, in one turn.
+const READS: u32 = 16;
 
 const TRY_TIMEOUT: Duration = Duration::from_secs(2);
 const FIRST_DELAY: Duration = Duration::from_millis(100);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::event::PollFlags;
 
 use super::Target;
-use super::probe::{Patience, Probe};
+use super::probe::{Patience, Probe, Wants};
 
 /// Asks until there is an answer or the time is over. A connection that is refused is tried again meanwhile.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Question {
 
 impl Question {
     pub(crate) fn new(target: &Target, path: &str, timeout: Duration, now: Duration) -> Self {
-        let patience = Patience { time: timeout, any_answer: true };
+        let patience = Patience { time: timeout, wants: Wants::Status };
         Self { probe: Probe::patient(target, Some(path), patience, now), until: now.saturating_add(timeout) }
     }
 

@@ -39,6 +39,7 @@ impl Generation {
             user,
             ready,
             ready_interval,
+            warmup,
             boot_timeout: _,
             drain_timeout: _,
             stream_grace: _,
@@ -62,5 +63,6 @@ impl Generation {
             && own.ready == *ready
             && own.ready_interval == *ready_interval
             && own.launch == *launch
+            && own.warmup == *warmup
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Turn;
 use super::pool::Pool;
 use super::pool::Silence;
-use crate::worker::{WorkerId, WorkerState};
+use crate::worker::{ExitReason, WorkerId, WorkerState};
 
 /// One thing that is heard of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub enum Notice {
     Alive,
     /// It shall get no requests for the time being, and why; or it may again. Its process goes on either way.
     Rotation(Option<String>),
+    /// It has shown that it is ready, and is asked for what warms it up.
+    Warming,
+    /// It did not answer that, and why.
+    NotWarm(String),
     /// Its boot takes so much longer, from now, than it would otherwise.
     ExtendBoot(Duration),
     /// Asked in doubt, it has answered.
@@ -41,6 +45,12 @@ impl Pool {
             Notice::Rotation(_) => {}
             Notice::Answered => worker.doubts.answered(),
             Notice::Silent(silence) => worker.doubts.missed(silence),
+            Notice::Warming if worker.state == WorkerState::Starting => worker.go(WorkerState::Warming, turn),
+            Notice::NotWarm(why) if worker.state == WorkerState::Warming => {
+                worker.trouble = Some(why);
+                worker.kill_for(ExitReason::BootExit, turn);
+            }
+            Notice::Warming | Notice::NotWarm(_) => {}
         }
     }
 }

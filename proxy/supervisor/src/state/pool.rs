@@ -205,7 +205,7 @@ impl Pool {
             return;
         };
         let mut worker = self.workers.remove(at);
-        let unplanned = [ExitReason::BootTimeout, ExitReason::Hang];
+        let unplanned = [ExitReason::BootTimeout, ExitReason::BootExit, ExitReason::Hang];
         let asked = worker.purpose.filter(|purpose| !unplanned.contains(purpose));
         let reason = worker.purpose.unwrap_or_else(|| classify(exit.status, exit.oom, worker.ready_at.is_some()));
         if worker.ready_at.is_some() {

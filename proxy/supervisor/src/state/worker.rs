@@ -13,6 +13,7 @@ use crate::worker::{ExitReason, WorkerAddress, WorkerId, WorkerState};
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Timeouts {
     boot: Duration,
+    warmup: Duration,
     drain: Duration,
     streams: Duration,
     pub(super) stop: Duration,
@@ -20,8 +21,14 @@ pub(super) struct Timeouts {
 
 impl From<&WorkerSpec> for Timeouts {
     fn from(spec: &WorkerSpec) -> Self {
-        let WorkerSpec { boot_timeout, drain_timeout, stream_grace, stop_timeout, .. } = spec;
-        Self { boot: *boot_timeout, drain: *drain_timeout, streams: *stream_grace, stop: *stop_timeout }
+        let warmup = spec.warmup.as_ref().map_or(Duration::ZERO, |warmup| warmup.timeout);
+        Self {
+            boot: spec.boot_timeout,
+            warmup: warmup.saturating_add(OVERDUE),
+            drain: spec.drain_timeout,
+            streams: spec.stream_grace,
+            stop: spec.stop_timeout,
+        }
     }
 }
 
@@ -62,6 +69,8 @@ pub(super) struct Worker {
     pub(super) drained_in: Option<Duration>,
     /// Draining: nothing is left of its requests but what streams.
     pub(super) requests_over: bool,
+    /// Why it was given up before it was ready.
+    pub(super) trouble: Option<String>,
     killed: bool,
     /// It was asked for its last words.
     aborted: bool,
@@ -91,6 +100,7 @@ impl Worker {
             pss: None,
             drained_in: None,
             requests_over: false,
+            trouble: None,
             killed: false,
             aborted: false,
         }
@@ -162,7 +172,9 @@ impl Worker {
     /// When [`Worker::expire`] has something to do.
     pub(super) fn deadline(&self, timeouts: &Timeouts, bound: Option<Bound>) -> Option<Duration> {
         let own = match self.state {
-            WorkerState::Starting | WorkerState::Warming => {
+            // Whoever asks for what warms it up ends that in time; should nobody, it ends here.
+            WorkerState::Warming => return Some(self.since.saturating_add(timeouts.warmup)),
+            WorkerState::Starting => {
                 return Some(self.since.saturating_add(timeouts.boot)).max(self.boot_until);
             }
             WorkerState::Draining if self.requests_over => {
@@ -224,7 +236,7 @@ impl Worker {
         turn.tell(Event::Killed { worker: self.id.clone() });
     }
 
-    fn go(&mut self, to: WorkerState, turn: &mut Turn<'_>) {
+    pub(super) fn go(&mut self, to: WorkerState, turn: &mut Turn<'_>) {
         turn.tell(Event::Transition(Transition {
             worker: self.id.clone(),
             pid: self.pid,
@@ -243,3 +255,5 @@ impl Worker {
 
 /// From SIGABRT to SIGKILL: what writes stacks does so at once.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// Beyond the time of a warm-up.
+const OVERDUE: Duration = Duration::from_secs(5);

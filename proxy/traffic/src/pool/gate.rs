@@ -74,6 +74,11 @@ impl Gate {
         self.now = self.now.max(Some(now));
     }
 
+    /// The latest time that was told.
+    pub(super) fn now(&self) -> Option<Instant> {
+        self.now
+    }
+
     /// Most requests that wait; 0 without a queue.
     fn size(&self) -> usize {
         let Some(queue) = &self.limits.queue else { return 0 };
@@ -236,14 +241,14 @@ impl Pool {
 
     /// Does what time alone has brought by now; when it brings something again.
     pub(super) fn look(&self, now: Instant) -> Option<Instant> {
-        let next = self.lock().ejections.due();
+        let next = self.lock().due();
         if next.is_none_or(|next| next > now) {
             return next;
         }
         let mut inner = self.lock_at(now);
         inner.gate.see(now);
         self.changed(inner);
-        self.lock().ejections.due()
+        self.lock().due()
     }
 
     pub(super) fn leave_queue(&self, number: u64) {

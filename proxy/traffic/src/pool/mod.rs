@@ -476,7 +476,8 @@ impl Pool {
     fn tell(&self, mut inner: MutexGuard<'_, Inner>) {
         let news = std::mem::take(&mut inner.news);
         // What has changed may change what time alone brings to those who wait.
-        let wakers = if news.is_empty() { Vec::new() } else { inner.queue.wakers() };
+        let is_retimed = inner.warming.take_news();
+        let wakers = if news.is_empty() && !is_retimed { Vec::new() } else { inner.queue.wakers() };
         drop(inner);
         wakers.into_iter().for_each(Waker::wake);
         if let Some(observer) = self.observer.get() {
@@ -523,6 +524,7 @@ impl Inner {
         let part = |endpoint: &&Arc<Endpoint>| endpoint.is_in_service() || (keeps_places && endpoint.is_ready());
         let members = self.endpoints.iter().filter(part).cloned().collect();
         self.balance.align(self.warming.weigh(members), &lineage.marks);
+        self.limit_workers();
         self.count_places(lineage);
         if let Some(names) = self.balance.names() {
             names.align(&self.endpoints);
@@ -553,13 +555,21 @@ impl Inner {
         self.align(lineage);
     }
 
-    /// Gives workers the limits of an endpoint.
+    /// Gives workers the limits of an endpoint. One that is new grows into its own while others take the load.
     fn limit_workers(&self) {
         let limits = &self.gate.limits;
+        let is_seasoned = |worker: Arc<Endpoint>| worker.is_in_service() && !self.warming.is_new(worker.id());
+        let spares = self.workers().any(is_seasoned);
         self.workers().for_each(|worker| {
-            worker.limit(limits.max_in_flight_per_endpoint);
+            let all = limits.max_in_flight_per_endpoint;
+            worker.limit(if spares { all.map(|all| self.warming.places(worker.id(), all)) } else { all });
             worker.limit_tunnels(limits.max_tunnels);
         });
+    }
+
+    /// When time alone brings something.
+    fn due(&self) -> Option<Instant> {
+        self.ejections.due().into_iter().chain(self.warming.due(self.gate.now())).min()
     }
 
     fn workers(&self) -> impl Iterator<Item = Arc<Endpoint>> {

@@ -1,6 +1,7 @@
 //! Slow start: an endpoint that is new gets less than its share at first.
 //!
-//! Its weight grows from a tenth to the whole in ten equal steps. The time runs from the first request after it came.
+//! Its weight grows from a tenth to the whole in ten equal steps. The time runs from the first request after it came. A worker's
+//! places grow beside it, from one to all: weights alone say nothing where requests wait for whatever is free.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ pub(super) struct Warming {
     next: Option<Instant>,
     /// The time that the weights are for.
     now: Option<Instant>,
+    /// Somebody has come since this was last taken.
+    has_news: bool,
 }
 
 impl Warming {
@@ -35,6 +38,7 @@ impl Warming {
     pub(super) fn begin(&mut self, endpoint: EndpointId) {
         if !self.time.is_zero() {
             self.new.push((endpoint, None));
+            self.has_news = true;
         }
     }
 
@@ -77,6 +81,28 @@ impl Warming {
             Member { endpoint, weight }
         };
         endpoints.into_iter().map(weigh).collect()
+    }
+
+    /// Whether this one is new.
+    pub(super) fn is_new(&self, endpoint: EndpointId) -> bool {
+        self.new.iter().any(|(id, _)| *id == endpoint)
+    }
+
+    /// How many of its places an endpoint has by now; at least one.
+    pub(super) fn places(&self, endpoint: EndpointId, all: u32) -> u32 {
+        let Some((_, since)) = self.new.iter().find(|(id, _)| *id == endpoint) else { return all };
+        let more = u64::from(all.saturating_sub(1)) * u64::from(self.step(*since) - 1) / u64::from(STEPS);
+        u32::try_from(more).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    /// When there is a next step; before now, if that is not known and somebody has to look.
+    pub(super) fn due(&self, seen: Option<Instant>) -> Option<Instant> {
+        if self.new.is_empty() { None } else { self.next.or(seen) }
+    }
+
+    /// Whether somebody has come since this was last asked, so that [`due`](Self::due) is another time than before.
+    pub(super) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     /// 1 to 10.

@@ -16,7 +16,7 @@ impl Pool {
             pid: worker.pid,
             reason,
             status: exit.status,
-            message: exit.message.or_else(|| match reason {
+            message: exit.message.or(worker.trouble.clone()).or_else(|| match reason {
                 ExitReason::BootTimeout => exit.not_ready,
                 ExitReason::Hang => Some(worker.doubts.text()),
                 _ => None,

@@ -111,6 +111,8 @@ fn notice() -> impl Strategy<Value = Notice> {
         Just(Notice::Status("fine".to_owned())),
         Just(Notice::Alive),
         Just(Notice::Answered),
+        Just(Notice::Warming),
+        Just(Notice::NotWarm("status 500".to_owned())),
     ]
 }
 

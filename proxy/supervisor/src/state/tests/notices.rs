@@ -103,3 +103,36 @@ fn what_a_worker_says_is_shown_until_it_ends() {
     world.crash(0);
     assert_eq!(world.pool().workers[0].says, None);
 }
+
+#[test]
+fn a_worker_gets_requests_only_once_it_is_warm() {
+    let mut world = World::new();
+    world.set(&[("app", spec(1))]);
+    let id = world.only(0);
+    world.pass(seconds(50));
+    world.notice(&id, Notice::Warming);
+    assert_eq!((world.in_state(WorkerState::Warming), world.ready()), (vec![id.clone()], 0));
+    world.pass(seconds(4));
+    assert!(!world.processes[&id.spawn].killed, "its boot is over");
+    world.ready_up(&id);
+    assert_eq!(world.ready(), 1);
+    world.notice(&id, Notice::NotWarm("late".to_owned()));
+    assert_eq!(world.ready(), 1, "it serves by now");
+}
+
+#[test]
+fn a_worker_that_does_not_warm_up_has_failed_to_start() {
+    let mut world = World::serving(1);
+    world.set(&[("app", release(1, "cold"))]);
+    let id = world.booting()[0].clone();
+    world.notice(&id, Notice::NotWarm("too early".to_owned()));
+    assert!(!world.processes[&id.spawn].killed);
+    world.notice(&id, Notice::Warming);
+    world.notice(&id, Notice::NotWarm("warm-up of /: status 500".to_owned()));
+    assert!(world.processes[&id.spawn].killed);
+    world.end_leaving();
+    let failure = world.failures()[0].clone();
+    assert_eq!((failure.reason, failure.message.as_deref()), (ExitReason::BootExit, Some("warm-up of /: status 500")));
+    world.calm();
+    assert_eq!(world.generations(), [1], "the old one serves on");
+}

@@ -236,7 +236,9 @@ impl World {
 
     pub(super) fn booting(&self) -> Vec<WorkerId> {
         let is_booting = |process: &&Process| {
-            !process.stopped && !process.killed && self.states.get(&process.id.spawn) == Some(&WorkerState::Starting)
+            !process.stopped
+                && !process.killed
+                && self.states.get(&process.id.spawn).is_some_and(|state| state.is_booting())
         };
         self.processes.values().filter(is_booting).map(|process| process.id.clone()).collect()
     }

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::task::Wake;
 
-use tidegate_config::model::{self, EndpointSource, QueueOrder, Upstream};
+use tidegate_config::model::{self, Address, EndpointSource, QueueOrder, Upstream};
 
 use super::*;
 use crate::fixtures::{servers, tcp, upstream, worker_spec};
@@ -1153,4 +1154,78 @@ fn threads_that_meet_lose_no_place() {
 fn queue_stress_of_two_million_rounds() {
     stress(250_000, Some(8));
     stress(250_000, None);
+}
+
+/// A pool of workers with eleven places each, of which new ones take a hundred seconds to grow into theirs.
+fn growing() -> Scene {
+    let mut upstream = upstream("app", EndpointSource::Workers(worker_spec()));
+    upstream.capacity.max_in_flight_per_endpoint = Some(11);
+    upstream.slow_start = Duration::from_secs(100);
+    Scene::new(&upstream)
+}
+
+fn start(scene: &Scene, slot: u32) -> Arc<Endpoint> {
+    let address = Address::Unix(format!("/{slot}").into());
+    scene.pool.add_worker(WorkerKey { slot, spawn: u64::from(slot) + 1 }, 1, address)
+}
+
+#[test]
+fn a_new_worker_grows_into_its_places_beside_others() {
+    let mut scene = growing();
+    let (first, second) = (start(&scene, 0), start(&scene, 1));
+    let most = |endpoints: [&Endpoint; 2]| endpoints.map(|endpoint| endpoint.max_conns().expect("a limit"));
+    scene.finish(scene.lease());
+    assert_eq!(most([&first, &second]), [11, 11], "where all are new, nobody could take the load");
+    scene.pass(Duration::from_secs(100));
+    scene.finish(scene.lease());
+    let third = start(&scene, 2);
+    assert_eq!((most([&first, &third]), scene.places()), ([11, 1], Some(23)));
+    let mut seen = Vec::new();
+    scene.finish(scene.lease());
+    for _ in 0..=10 {
+        scene.pass(Duration::from_secs(10));
+        scene.finish(scene.lease());
+        seen.push(most([&first, &third])[1]);
+    }
+    assert_eq!(seen, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11]);
+    // Whoever was seasoned leaves: the new one takes what there is to take.
+    let fourth = start(&scene, 3);
+    assert_eq!(most([&first, &fourth]), [11, 1]);
+    for slot in 0..3 {
+        scene.pool.drain_worker(WorkerKey { slot, spawn: u64::from(slot) + 1 }, Box::new(|| {}));
+    }
+    assert_eq!(fourth.max_conns(), Some(11));
+}
+
+#[derive(Default)]
+struct Alarm(AtomicBool);
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn who_waits_gets_the_next_place_of_a_new_worker_when_it_opens() {
+    let mut scene = growing();
+    start(&scene, 0);
+    scene.finish(scene.lease());
+    scene.pass(Duration::from_secs(100));
+    let mut held: Vec<_> = (0..11).map(|_| scene.lease()).collect();
+    let (first, second) = (scene.ticket(), scene.ticket());
+    let alarm = Arc::new(Alarm::default());
+    assert!(second.poll(&Waker::from(Arc::clone(&alarm))).is_none());
+    assert_eq!(second.look(scene.now), None);
+    let new = start(&scene, 1);
+    held.push(leased(&first));
+    assert!(alarm.0.load(Ordering::SeqCst), "it has to look again");
+    assert_eq!((new.in_flight(), new.max_conns()), (1, Some(1)));
+    let next = second.look(scene.now).expect("the next step");
+    assert_eq!(next, scene.now + Duration::from_secs(10));
+    assert!(poll(&second).is_none());
+    scene.now = next;
+    let _ = second.look(scene.now);
+    held.push(leased(&second));
+    assert_eq!((new.in_flight(), new.max_conns()), (2, Some(2)));
 }
