@@ -157,6 +157,7 @@ pub(crate) fn run(source: ConfigSource) -> Result<(), Ended> {
     }
     give_memory_back();
     let bridge = Arc::new(WorkerBridge::default());
+    bridge.count(metrics.clone());
     let supervisor = start_supervisor(&folders, &bridge, logs.workers().clone(), cpus).map_err(Ended::Start)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("control runtime").map_err(Ended::Start)?;

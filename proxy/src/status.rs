@@ -1,6 +1,7 @@
 //! What the program tells about itself: its own state in the words of the admin endpoint.
 
 mod logs;
+mod worker_sample;
 mod workers;
 
 use crate::admin::control::Control;
@@ -10,7 +11,7 @@ use crate::admin::view::{self, Readiness, ReloadReport, Status};
 use crate::app::Program;
 use crate::discovery::{Discovery, NameStatus};
 use crate::edge::bind;
-use crate::observe::metrics::{ConcurrencySample, LimitSample, PoolSample};
+use crate::observe::metrics::{ConcurrencySample, LimitSample, PoolSample, Samples};
 use crate::reload::{Applied, Refused};
 use crate::snapshot::Snapshot;
 use async_trait::async_trait;
@@ -41,10 +42,12 @@ impl Control for Program {
     async fn metrics(&self) -> String {
         let snapshot = self.reloader().serving.load_full();
         let workers = self.reloader().supervisor.status();
-        let samples: Vec<_> = snapshot.traffic.pools.iter().map(|pool| sample(pool, &workers)).collect();
-        let limits: Vec<_> = snapshot.traffic.limits.iter().map(limit_sample).collect();
-        let concurrency: Vec<_> = snapshot.traffic.concurrency.iter().map(concurrency_sample).collect();
-        self.reloader().metrics.render(&samples, &limits, &concurrency)
+        self.reloader().metrics.render(&Samples {
+            pools: snapshot.traffic.pools.iter().map(|pool| sample(pool, &workers)).collect(),
+            limits: snapshot.traffic.limits.iter().map(limit_sample).collect(),
+            concurrency: snapshot.traffic.concurrency.iter().map(concurrency_sample).collect(),
+            workers: workers.iter().map(|group| worker_sample::group(&self.reloader().bridge, group)).collect(),
+        })
     }
 
     async fn readiness(&self) -> Readiness {

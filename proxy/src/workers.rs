@@ -10,11 +10,14 @@ mod journal;
 mod orders;
 mod plans;
 mod receipts;
+mod tally;
 
 use self::fail_fast::FailFast;
 use self::figures::Figures;
 use self::journal::Journal;
 use self::receipts::Receipts;
+use self::tally::Tally;
+use crate::observe::metrics::Metrics;
 use crate::plane::Plane;
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
@@ -27,6 +30,7 @@ use tidegate_supervisor::{
 };
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointStatus, Origin, WorkerKey};
 use tidegate_traffic::pool::pulse::Vitals;
+use tidegate_traffic::pool::served::Served;
 use tidegate_traffic::pool::{Expectation, Outlook, Pool};
 
 /// Pools by name, the newest last: one that left the configuration stays until its last worker has gone, even when
@@ -51,6 +55,10 @@ pub(crate) struct WorkerBridge {
     pub(crate) figures: Arc<Figures>,
     /// Guards a few numbers, for as long as an event is looked at.
     fail_fast: Mutex<FailFast>,
+    /// What becomes of requests, for metrics. Guards some counts, for as long as it takes to read them.
+    tally: Mutex<Tally>,
+    /// Where events are counted.
+    metrics: OnceLock<Arc<Metrics>>,
     give_up: OnceLock<Box<dyn Fn(String) + Send + Sync>>,
     /// Guards what deploys came to; taken by the supervisor's thread and by who asks.
     receipts: Mutex<Receipts>,
@@ -59,6 +67,17 @@ pub(crate) struct WorkerBridge {
 }
 
 impl WorkerBridge {
+    /// Where events are counted from now on.
+    pub(crate) fn count(&self, metrics: Arc<Metrics>) {
+        // Set once, by the assembly.
+        let _ = self.metrics.set(metrics);
+    }
+
+    /// What became of the requests of a slot.
+    pub(crate) fn served(&self, pool: &Arc<str>, slot: u32) -> Served {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).of(pool, slot)
+    }
+
     /// Completes the bridge once both sides exist.
     pub(crate) fn connect(&self, handle: Handle, plane: Arc<Plane>) {
         // Connected once, by the assembly.
@@ -92,6 +111,9 @@ impl WorkerBridge {
     /// Takes one event. Never waits.
     pub(crate) fn event(self: &Arc<Self>, event: Event) {
         self.journal.note(&event, SystemTime::now());
+        if let Some(metrics) = self.metrics.get() {
+            metrics.life().hear(&event, Instant::now());
+        }
         let hopeless = self.fail_fast.lock().unwrap_or_else(PoisonError::into_inner).hear(&event);
         if let (Some(text), Some(give_up)) = (hopeless, self.give_up.get()) {
             give_up(text);
@@ -200,6 +222,9 @@ impl WorkerBridge {
         };
         let pid = self.pid(worker).unwrap_or_default();
         let endpoint = pool.add_worker(key(worker), pid, address);
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.ready(&worker.pool, worker.slot, endpoint.clone());
+        drop(tally);
         self.receipts().ready(&worker.pool, worker.generation, worker.spawn, endpoint);
     }
 
@@ -274,6 +299,7 @@ impl WorkerBridge {
         if !pools.wanted.contains(name) {
             pools.by_name.remove(name);
             self.receipts().forget(name);
+            self.tally.lock().unwrap_or_else(PoisonError::into_inner).forget(name);
         }
     }
 

@@ -33,6 +33,7 @@ mod http2_frames;
 mod keys;
 mod kills;
 mod limits;
+mod metrics;
 mod nothing_ready;
 mod orders;
 mod pipelining;

@@ -42,7 +42,12 @@ impl Finished<'_> {
         bytes: Bytes,
     ) {
         let elapsed = self.started.elapsed();
-        view.route_metrics(exchange.route()).observe(account.status, elapsed, bytes.received, bytes.sent);
+        let metrics = view.route_metrics(exchange.route());
+        metrics.observe(account.status, elapsed, bytes.received, bytes.sent);
+        let timings = exchange.timings();
+        if let Some((began, head)) = timings.last_attempt.zip(timings.response_head) {
+            metrics.answered_after(head.saturating_duration_since(began));
+        }
         if let Some(reason) = account.reason {
             self.shard.shared.metrics.refusals(reason).inc();
         }

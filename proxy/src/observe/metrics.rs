@@ -10,13 +10,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    IntGaugeVec, Registry, TextEncoder,
 };
 
 use super::health::HealthMetrics;
 use super::line_writer::LossCounters;
 use super::names::{self, Metric, label};
 use super::process::ProcessNumbers;
+use super::worker_life::WorkerLife;
+use super::worker_sample::{self, GroupSample};
 use super::workers::WorkerMetrics;
 use tidegate_traffic::Hedged;
 use tidegate_traffic::retry::Reason;
@@ -34,6 +36,7 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     duration: HistogramVec,
+    response_head: HistogramVec,
     request_bytes: IntCounterVec,
     response_bytes: IntCounterVec,
     connections_open: IntGaugeVec,
@@ -51,6 +54,7 @@ pub struct Metrics {
     refusals: IntCounterVec,
     health: HealthMetrics,
     workers: WorkerMetrics,
+    life: WorkerLife,
     generation: IntGauge,
     last_reload_ok: IntGauge,
     last_reload_time: Gauge,
@@ -85,11 +89,20 @@ pub struct RouteKey {
 pub struct RouteMetrics {
     requests: [IntCounter; CLASSES.len()],
     duration: Histogram,
+    /// Where an endpoint answers.
+    response_head: Option<Histogram>,
     request_bytes: IntCounter,
     response_bytes: IntCounter,
 }
 
 impl RouteMetrics {
+    /// An endpoint took so long from the beginning of the last try to the head of its answer. Only atomics.
+    pub fn answered_after(&self, time: Duration) {
+        if let Some(response_head) = &self.response_head {
+            response_head.observe(time.as_secs_f64());
+        }
+    }
+
     /// One exchange is over: its status, time, and body bytes received and sent. Only atomics.
     pub fn observe(&self, status: u16, elapsed: Duration, bytes_in: u64, bytes_out: u64) {
         let class = usize::from(status / 100);
@@ -225,6 +238,19 @@ pub struct ConcurrencySample {
     pub requests: Vec<(&'static str, u64)>,
 }
 
+/// What things look like right now.
+#[derive(Debug, Clone, Default)]
+pub struct Samples {
+    /// All upstreams.
+    pub pools: Vec<PoolSample>,
+    /// Limits of rates.
+    pub limits: Vec<LimitSample>,
+    /// Limits of requests under way.
+    pub concurrency: Vec<ConcurrencySample>,
+    /// Workers of upstreams that have some.
+    pub workers: Vec<GroupSample>,
+}
+
 impl Metrics {
     /// All metrics at zero. `version` is that of the program.
     ///
@@ -236,15 +262,14 @@ impl Metrics {
         let upstream = [label::UPSTREAM];
         let build = gauges(&registry, names::BUILD, &[label::VERSION])?;
         build.with_label_values(&[version]).set(1);
-        let buckets = HistogramOpts::from(opts(names::REQUEST_DURATION)).buckets(BUCKETS.to_vec());
-        let waits = HistogramOpts::from(opts(names::QUEUE_WAIT)).buckets(BUCKETS.to_vec());
         let metrics = Self {
             requests: counters(
                 &registry,
                 names::REQUESTS,
                 &[label::SITE, label::ROUTE, label::UPSTREAM, label::STATUS],
             )?,
-            duration: registered(&registry, HistogramVec::new(buckets, &ROUTE_LABELS)?)?,
+            duration: histograms(&registry, names::REQUEST_DURATION, &ROUTE_LABELS, &BUCKETS)?,
+            response_head: histograms(&registry, names::RESPONSE_HEAD, &ROUTE_LABELS, &BUCKETS)?,
             request_bytes: counters(&registry, names::REQUEST_BYTES, &ROUTE_LABELS)?,
             response_bytes: counters(&registry, names::RESPONSE_BYTES, &ROUTE_LABELS)?,
             connections_open: gauges(&registry, names::CONNECTIONS_OPEN, &listener)?,
@@ -258,13 +283,14 @@ impl Metrics {
             retries: counters(&registry, names::RETRIES, &[label::UPSTREAM, label::REASON])?,
             retries_denied: counters(&registry, names::RETRIES_DENIED, &[label::UPSTREAM, label::REASON])?,
             hedges: counters(&registry, names::HEDGES, &[label::UPSTREAM, label::RESULT])?,
-            waits: registered(&registry, HistogramVec::new(waits, &upstream)?)?,
+            waits: histograms(&registry, names::QUEUE_WAIT, &upstream, &BUCKETS)?,
             refusals: counters(&registry, names::REFUSALS, &[label::REASON])?,
             health: HealthMetrics::new(&registry)?,
             workers: WorkerMetrics::new(&registry)?,
+            life: WorkerLife::new(&registry)?,
             generation: gauge(&registry, names::CONFIG_GENERATION)?,
             last_reload_ok: gauge(&registry, names::CONFIG_LAST_RELOAD_OK)?,
-            last_reload_time: registered(&registry, Gauge::with_opts(opts(names::CONFIG_LAST_RELOAD_TIME))?)?,
+            last_reload_time: registered(&registry, Gauge::with_opts(names::CONFIG_LAST_RELOAD_TIME.opts())?)?,
             reloads: counters(&registry, names::CONFIG_RELOADS, &[label::RESULT])?,
             spool: SpoolMetrics {
                 bytes: gauge(&registry, names::SPOOL_BYTES)?,
@@ -294,6 +320,7 @@ impl Metrics {
         let metrics = Arc::new(RouteMetrics {
             requests: CLASSES.map(|class| self.requests.with_label_values(&[site, route, upstream, class])),
             duration: self.duration.with_label_values(&labels),
+            response_head: (!upstream.is_empty()).then(|| self.response_head.with_label_values(&labels)),
             request_bytes: self.request_bytes.with_label_values(&labels),
             response_bytes: self.response_bytes.with_label_values(&labels),
         });
@@ -358,6 +385,12 @@ impl Metrics {
         self.workers.clone()
     }
 
+    /// What is counted of what happens to workers.
+    #[must_use]
+    pub fn life(&self) -> &WorkerLife {
+        &self.life
+    }
+
     /// The numbers of bodies in temporary files.
     #[must_use]
     pub fn spool(&self) -> SpoolMetrics {
@@ -400,17 +433,18 @@ impl Metrics {
         handles.upstreams.retain(|name, _| upstreams.contains(name) || self.forget_upstream(name));
         self.health.retain(upstreams);
         self.workers.retain(upstreams);
+        self.life.retain(upstreams);
         // A listener's open connections may live on: it goes once the last one is closed.
         handles
             .listeners
             .retain(|name, listener| listeners.contains(name) || listener.open.get() > 0 || self.forget_listener(name));
     }
 
-    /// The text of `/metrics` (Prometheus text format 0.0.4), with what pools and limits look like right now.
+    /// The text of `/metrics` (Prometheus text format 0.0.4), with what is sampled.
     #[must_use]
-    pub fn render(&self, pools: &[PoolSample], limits: &[LimitSample], concurrency: &[ConcurrencySample]) -> String {
+    pub fn render(&self, samples: &Samples) -> String {
         let mut families = self.registry.gather();
-        families.extend(sampled(pools, limits, concurrency).map(|samples| samples.gather()).unwrap_or_default());
+        families.extend(sampled(samples).map(|samples| samples.gather()).unwrap_or_default());
         let mut text = Vec::new();
         match TextEncoder::new().encode(&families, &mut text) {
             Ok(()) => String::from_utf8_lossy(&text).into_owned(),
@@ -429,6 +463,7 @@ impl Metrics {
             let _ = self.requests.remove_label_values(&[site, route, upstream, class]);
         }
         let _ = self.duration.remove_label_values(&key.labels());
+        let _ = self.response_head.remove_label_values(&key.labels());
         for bytes in [&self.request_bytes, &self.response_bytes] {
             let _ = bytes.remove_label_values(&key.labels());
         }
@@ -471,13 +506,11 @@ impl RouteKey {
     }
 }
 
-/// What is read only when somebody asks: pools, limits and the process itself.
-fn sampled(
-    pools: &[PoolSample],
-    limits: &[LimitSample],
-    concurrency: &[ConcurrencySample],
-) -> prometheus::Result<Registry> {
+/// What is read only when somebody asks: pools, limits, workers and the process itself.
+fn sampled(samples: &Samples) -> prometheus::Result<Registry> {
+    let Samples { pools, limits, concurrency, workers } = samples;
     let registry = Registry::new();
+    worker_sample::sample(&registry, workers)?;
     let endpoints = gauges(&registry, names::ENDPOINTS, &[label::UPSTREAM, label::STATE])?;
     let in_flight = gauges(&registry, names::IN_FLIGHT, &[label::UPSTREAM])?;
     let waiting = gauges(&registry, names::QUEUE_LENGTH, &[label::UPSTREAM])?;
@@ -542,41 +575,47 @@ fn sample_process(registry: &Registry) -> prometheus::Result<()> {
         }
     }
     if let Some(start) = numbers.start_time_seconds {
-        registered(registry, Gauge::with_opts(opts(names::PROCESS_START))?)?.set(start);
+        registered(registry, Gauge::with_opts(names::PROCESS_START.opts())?)?.set(start);
     }
     if let Some(cpu) = numbers.cpu_seconds {
-        registered(registry, prometheus::Counter::with_opts(opts(names::PROCESS_CPU))?)?.inc_by(cpu);
+        registered(registry, prometheus::Counter::with_opts(names::PROCESS_CPU.opts())?)?.inc_by(cpu);
     }
     Ok(())
 }
 
-fn whole(value: u64) -> i64 {
+pub(super) fn whole(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn opts(metric: Metric) -> Opts {
-    Opts::new(metric.name, metric.help)
-}
-
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+pub(super) fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }
 
 pub(super) fn counters(registry: &Registry, metric: Metric, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
-    registered(registry, IntCounterVec::new(opts(metric), labels)?)
+    registered(registry, IntCounterVec::new(metric.opts(), labels)?)
 }
 
-fn gauges(registry: &Registry, metric: Metric, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    registered(registry, IntGaugeVec::new(opts(metric), labels)?)
+pub(super) fn gauges(registry: &Registry, metric: Metric, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    registered(registry, IntGaugeVec::new(metric.opts(), labels)?)
 }
 
 fn gauge(registry: &Registry, metric: Metric) -> prometheus::Result<IntGauge> {
-    registered(registry, IntGauge::with_opts(opts(metric))?)
+    registered(registry, IntGauge::with_opts(metric.opts())?)
 }
 
 pub(super) fn counter(registry: &Registry, metric: Metric) -> prometheus::Result<IntCounter> {
-    registered(registry, IntCounter::with_opts(opts(metric))?)
+    registered(registry, IntCounter::with_opts(metric.opts())?)
+}
+
+pub(super) fn histograms(
+    registry: &Registry,
+    metric: Metric,
+    labels: &[&str],
+    buckets: &[f64],
+) -> prometheus::Result<HistogramVec> {
+    let opts = HistogramOpts::from(metric.opts()).buckets(buckets.to_vec());
+    registered(registry, HistogramVec::new(opts, labels)?)
 }
 
 fn losses(registry: &Registry, dropped: Metric, errors: Metric) -> prometheus::Result<LossCounters> {
@@ -608,7 +647,7 @@ mod tests {
         route.observe(0, Duration::ZERO, 0, 0);
         route.observe(999, Duration::ZERO, 0, 0);
         metrics.route(&key("api", "/v1/", "app")).observe(200, Duration::ZERO, 0, 0);
-        let text = metrics.render(&[], &[], &[]);
+        let text = metrics.render(&Samples::default());
         let labels = r#"route="/v1/",site="api",upstream="app""#;
         for (status, count) in [("2xx", 2), ("5xx", 1), ("other", 2), ("4xx", 0)] {
             let labels = format!(r#"route="/v1/",site="api",status="{status}",upstream="app""#);
@@ -640,7 +679,7 @@ mod tests {
         metrics.config_applied(1, at);
         metrics.config_applied(2, at);
         metrics.config_refused();
-        let text = metrics.render(&[], &[], &[]);
+        let text = metrics.render(&Samples::default());
         for line in [
             r#"tidegate_connections_open{listener=":443"} 1"#,
             r#"tidegate_connections_refused_total{listener=":443",reason="per_address"} 1"#,
@@ -686,7 +725,8 @@ mod tests {
             in_flight: 6,
             requests: vec![("rejected", 8), ("dry_run", 0)],
         };
-        let text = metrics().render(&pools, &[limit], &[concurrency]);
+        let (pools, limits, concurrency) = (pools.to_vec(), vec![limit], vec![concurrency]);
+        let text = metrics().render(&Samples { pools, limits, concurrency, workers: Vec::new() });
         for line in [
             r#"tidegate_workers{state="starting",upstream="app"} 1"#,
             r#"tidegate_worker_restarts_total{upstream="app"} 4"#,
@@ -726,22 +766,25 @@ mod tests {
         let only = |name: &str| BTreeSet::from([name.to_owned()]);
         let retain = || metrics.retain(&BTreeSet::from([key("kept", "/", "kept")]), &only("kept"), &only("kept"));
         retain();
-        let text = metrics.render(&[], &[], &[]);
+        let text = metrics.render(&Samples::default());
         assert!(!text.contains("\"old\""), "{text}");
         check(&text, r#"tidegate_connections_open{listener="draining"} 1"#);
         check(&text, r#"tidegate_upstream_connections_opened_total{upstream="kept"} 1"#);
         draining.open.dec();
         retain();
-        assert!(!metrics.render(&[], &[], &[]).contains("draining"));
+        assert!(!metrics.render(&Samples::default()).contains("draining"));
         metrics.route(&key("kept", "/", "kept")).observe(200, Duration::ZERO, 0, 0);
         let line = r#"tidegate_requests_total{route="/",site="kept",status="2xx",upstream="kept"} 2"#;
-        check(&metrics.render(&[], &[], &[]), line);
+        check(&metrics.render(&Samples::default()), line);
     }
 
     #[test]
     fn odd_names_are_escaped() {
         let metrics = metrics();
         let _ = metrics.upstream("a\"b\\c\nd");
-        check(&metrics.render(&[], &[], &[]), r#"tidegate_upstream_connections_opened_total{upstream="a\"b\\c\nd"} 0"#);
+        check(
+            &metrics.render(&Samples::default()),
+            r#"tidegate_upstream_connections_opened_total{upstream="a\"b\\c\nd"} 0"#,
+        );
     }
 }

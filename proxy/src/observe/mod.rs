@@ -10,5 +10,10 @@ pub mod metrics;
 pub mod names;
 mod process;
 pub mod program_log;
+pub mod worker_life;
 pub mod worker_log;
+pub mod worker_sample;
 pub mod workers;
+
+#[cfg(test)]
+mod metrics_page;

@@ -9,6 +9,13 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+impl Metric {
+    /// For whoever registers it.
+    pub(super) fn opts(self) -> prometheus::Opts {
+        prometheus::Opts::new(self.name, self.help)
+    }
+}
+
 const fn metric(name: &'static str, help: &'static str) -> Metric {
     Metric { name, help }
 }
@@ -18,6 +25,11 @@ pub const REQUESTS: Metric = metric("tidegate_requests_total", "Requests answere
 /// `{site, route, upstream}`
 pub const REQUEST_DURATION: Metric =
     metric("tidegate_request_duration_seconds", "Time from the request's head to the last byte of its answer");
+/// `{site, route, upstream}`
+pub const RESPONSE_HEAD: Metric = metric(
+    "tidegate_upstream_response_head_seconds",
+    "Time from the beginning of the last try to the head of its answer, for HTTP/1.1 endpoints",
+);
 /// `{site, route, upstream}`
 pub const REQUEST_BYTES: Metric = metric("tidegate_request_body_bytes_total", "Bytes of request bodies received");
 /// `{site, route, upstream}`
@@ -128,6 +140,77 @@ pub const SPOOL_FALLBACKS: Metric = metric(
 pub const WORKERS: Metric = metric("tidegate_workers", "Workers by state");
 /// `{upstream}`
 pub const WORKER_RESTARTS: Metric = metric("tidegate_worker_restarts_total", "Starts of workers after their first");
+/// `{upstream, state}`, state as `starting`, `healthy`, `degraded`, `crashloop`, `empty` or `stopped`
+pub const WORKERS_STATE: Metric =
+    metric("tidegate_workers_state", "1 for the state of an upstream's workers as a whole");
+/// `{upstream}`
+pub const WORKERS_TARGET: Metric = metric("tidegate_workers_target", "How many workers there should be");
+/// `{upstream}`
+pub const WORKERS_READY: Metric = metric("tidegate_workers_ready", "Workers that get requests");
+/// `{upstream, slot, state}`
+pub const WORKER_STATE: Metric = metric("tidegate_worker_state", "Workers of a slot by state");
+/// `{upstream, slot}`
+pub const WORKER_GENERATION: Metric =
+    metric("tidegate_worker_generation", "Number of the specification that the worker was started from");
+/// `{upstream, slot}`
+pub const WORKER_START_TIME: Metric =
+    metric("tidegate_worker_start_time_seconds", "Start of the worker since 1970 in seconds");
+/// `{upstream, slot}`
+pub const WORKER_IN_FLIGHT: Metric = metric("tidegate_worker_in_flight", "Requests at workers of the slot right now");
+/// `{upstream, slot}`
+pub const WORKER_MAX_IN_FLIGHT: Metric =
+    metric("tidegate_worker_max_in_flight", "Most requests at the worker at a time, where there is a limit");
+/// `{upstream, slot}`
+pub const WORKER_TUNNELS: Metric =
+    metric("tidegate_worker_tunnels", "WebSockets and long streams through workers of the slot right now");
+/// `{upstream, slot, state}`, state as `active` or `idle`
+pub const WORKER_CONNECTIONS: Metric = metric("tidegate_worker_connections", "Connections to workers of the slot");
+/// `{upstream, slot}`
+pub const WORKER_RSS: Metric = metric(
+    "tidegate_worker_resident_memory_bytes",
+    "Resident memory of the slot's workers and of what they started, in bytes",
+);
+/// `{upstream, slot}`
+pub const WORKER_CPU: Metric = metric(
+    "tidegate_worker_cpu_seconds_total",
+    "CPU time that the worker and what it started have spent, from 0 for each start",
+);
+/// `{upstream, slot}`
+pub const WORKER_THREADS: Metric =
+    metric("tidegate_worker_threads", "Threads of the slot's workers and of what they started");
+/// `{upstream, slot}`
+pub const WORKER_FDS: Metric =
+    metric("tidegate_worker_open_fds", "Open descriptors of the slot's workers and of what they started");
+/// `{upstream, slot, result}`, result as `answered`, `failed`, `abandoned`, `cancelled` or `overtaken`
+pub const WORKER_REQUESTS: Metric =
+    metric("tidegate_worker_requests_total", "Requests that workers of the slot were given, by what became of them");
+/// `{upstream, slot, reason}`
+pub const WORKER_FAILURES: Metric =
+    metric("tidegate_worker_failures_total", "Requests that workers of the slot failed, by what they did");
+/// `{upstream, slot}`
+pub const WORKER_SERVER_ERRORS: Metric =
+    metric("tidegate_worker_server_errors_total", "Answers of workers of the slot with a status of 500 or more");
+/// `{upstream, reason}`, reason as `first`, `deploy`, `replace` or `restart`
+pub const WORKER_STARTS: Metric = metric("tidegate_worker_starts_total", "Starts of workers, by what they follow");
+/// `{upstream, reason}`
+pub const WORKER_EXITS: Metric = metric("tidegate_worker_exits_total", "Ends of workers, by reason");
+/// `{upstream, reason}`
+pub const WORKER_RECYCLES: Metric =
+    metric("tidegate_worker_recycles_total", "Workers that left because they had reached a limit, by the limit");
+/// `{upstream, reason}`
+pub const WORKER_KILLS: Metric =
+    metric("tidegate_worker_kills_total", "Workers that were sent SIGKILL, by why they were to end");
+/// `{upstream, direction, reason}`, direction as `up` or `down`, reason as `file` or `operator`
+pub const WORKER_SCALED: Metric =
+    metric("tidegate_worker_scale_events_total", "Changes of the number of workers, by who wanted them");
+/// `{upstream, result}`
+pub const WORKER_DEPLOYS: Metric = metric("tidegate_worker_deploys_total", "Deploys that ended, by what they came to");
+/// `{upstream}`
+pub const WORKER_BOOT: Metric =
+    metric("tidegate_worker_boot_seconds", "Time from the start of a worker to its first request, warm-up included");
+/// `{upstream}`
+pub const WORKER_DRAIN: Metric =
+    metric("tidegate_worker_drain_seconds", "Time from the last request that a worker was given to its stop signal");
 /// `{upstream, state}`
 pub const ENDPOINTS: Metric = metric("tidegate_upstream_endpoints", "Endpoints by state");
 /// `{upstream}`
@@ -179,6 +262,8 @@ pub mod label {
     pub const RESULT: &str = "result";
     /// Slot of a worker.
     pub const SLOT: &str = "slot";
+    /// Where to.
+    pub const DIRECTION: &str = "direction";
     /// State of a worker or endpoint.
     pub const STATE: &str = "state";
     /// Name of a rate limit, or where it stands.
