@@ -163,6 +163,11 @@ impl WorkerBridge {
                 pool = %worker.pool, slot = worker.slot, reason = reason.word(),
                 "worker reaches its limit as soon as it serves and is not recycled for a minute: the limit is too low"
             ),
+            Event::Hung(hung) => tracing::warn!(
+                pool = %hung.worker.pool, slot = hung.worker.slot, pid = hung.pid, problem = hung.problem,
+                evidence = %hung.evidence.join("\n"),
+                "worker hangs and is killed"
+            ),
             Event::HangGuard { pool, suspects, of, cause } => tracing::error!(
                 %pool, suspects, of, cause,
                 "too many workers do not answer for each to hang by itself: none is killed, all get requests"

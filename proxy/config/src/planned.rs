@@ -168,6 +168,8 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         }
         ("Hang", "timeout" | "after" | "silence") => Called("suspect_after"),
         ("Hang", "probes" | "retries" | "attempts") => Called("tries"),
+        ("Workers", "on_hang" | "suspect_after") => NotAvailable("it stands in hang: hang: { suspect_after: 10s }"),
+        ("Hang", "command" | "hook" | "dump") => Called("on_hang"),
         ("Hang", "url" | "uri" | "http") => Called("path"),
         ("Workers", "application" | "target" | "module") => Called("app"),
         ("Workers", "arguments" | "options" | "extra_args") => Called("args"),

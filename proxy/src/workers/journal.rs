@@ -147,6 +147,12 @@ fn entry(event: &Event) -> Option<view::Event> {
             reason: Some(by.word().to_owned()),
             ..of_pool(pool, "scaled")
         },
+        Event::Hung(hung) => view::Event {
+            pid: hung.pid,
+            message: Some(hung.problem.clone()),
+            lines: last_lines(&hung.evidence),
+            ..about(&hung.worker, "hung")
+        },
         Event::HangGuard { pool, suspects, of, cause } => {
             let message = format!("{suspects} of {of} workers do not answer: {cause}");
             view::Event { message: Some(message), ..of_pool(pool, "hang_guard") }

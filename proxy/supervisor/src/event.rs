@@ -140,6 +140,8 @@ pub enum Event {
         /// Which limit.
         reason: ExitReason,
     },
+    /// A worker hangs, and is about to be killed; its [`Event::Failure`] follows.
+    Hung(Hung),
     /// So many workers do not answer that it is hardly they who are to blame: none of them is killed, and all get requests.
     HangGuard {
         /// Name of the pool.
@@ -213,6 +215,19 @@ pub struct Transition {
     pub reason: Option<ExitReason>,
     /// Time spent in the state left.
     pub in_state: Duration,
+}
+
+/// A worker that hangs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hung {
+    /// Who.
+    pub worker: WorkerId,
+    /// Its process.
+    pub pid: Option<u32>,
+    /// What there is against it.
+    pub problem: String,
+    /// What its processes do, and what a command of the operator's has said of them.
+    pub evidence: Vec<String>,
 }
 
 /// The unplanned end of a worker.

@@ -144,6 +144,17 @@ pub enum Action {
         /// How long that may take.
         timeout: Duration,
     },
+    /// Look at what a worker's processes do; answered with [`Notice::Evidence`].
+    Inspect(WorkerId),
+    /// Run a command about a worker that hangs; answered with [`Input::HookEnded`].
+    RunOnHang {
+        /// Which run.
+        hook: HookId,
+        /// About whom.
+        worker: WorkerId,
+        /// argv.
+        command: Vec<String>,
+    },
     /// Have the whole process group say where it is, and end.
     Abort(WorkerId),
     /// The main process has ended: kill what is left of its group, then reap it.

@@ -17,7 +17,8 @@ pub(crate) struct Values<'a> {
 }
 
 impl Values<'_> {
-    fn of(&self, template: Template) -> String {
+    /// What a word stands for.
+    pub(crate) fn of(&self, template: Template) -> String {
         match template {
             Template::Socket => self.socket.to_owned(),
             Template::Port => self.port.to_string(),

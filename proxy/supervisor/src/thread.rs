@@ -15,6 +15,7 @@ use tidegate_config::model::StopSignal;
 
 use crate::command::Command;
 use crate::event::Event;
+use crate::evidence;
 use crate::generation::Frozen;
 use crate::guardian::Guardian;
 use crate::handle::{Shared, SupervisorOptions};
@@ -23,7 +24,7 @@ use crate::oom::OomKills;
 use crate::process::{self, PipeRoom, Process, Shim};
 use crate::sampling::Sampling;
 use crate::spawn::{News, Readable, Spawn, Surroundings};
-use crate::state::{Action, Exit, Input, State};
+use crate::state::{Action, Exit, Input, Notice, State};
 use crate::stray;
 use crate::worker::{ExitStatus, WorkerId};
 
@@ -354,6 +355,11 @@ impl Supervisor {
                     running.ask(&path, timeout, now);
                 }
             }
+            Action::Inspect(worker) => {
+                let pid = self.spawns.get(&worker.spawn)?.process().pid();
+                return Some(Input::Notice { worker, notice: Notice::Evidence(evidence::of_tree(pid)) });
+            }
+            Action::RunOnHang { hook, worker, command } => return self.run_on_hang(hook, &worker, &command),
             Action::Abort(worker) => {
                 if let Some(running) = self.spawns.get_mut(&worker.spawn) {
                     running.abort();
@@ -406,6 +412,21 @@ impl Supervisor {
             let launch = self.surroundings.prepare_hook(&hook, &generation)?;
             Ok(Hook::new(hook.clone(), self.start_shim()?, launch))
         });
+        self.take_hook(hook, started)
+    }
+
+    /// An answer only if it cannot be started.
+    fn run_on_hang(&mut self, hook: HookId, worker: &WorkerId, command: &[String]) -> Option<Input> {
+        let pid = self.spawns.get(&worker.spawn).map(|running| running.process().pid());
+        let pid = pid.ok_or_else(|| "its worker has ended".to_owned());
+        let started = self.generation(&worker.pool, worker.generation).and_then(|generation| {
+            let launch = self.surroundings.prepare_on_hang(worker, pid?, command, &generation)?;
+            Ok(Hook::new(hook.clone(), self.start_shim()?, launch))
+        });
+        self.take_hook(hook, started)
+    }
+
+    fn take_hook(&mut self, hook: HookId, started: Result<Hook, String>) -> Option<Input> {
         match started {
             Ok(running) => {
                 self.hooks.insert(hook.run, running);

@@ -69,6 +69,12 @@ const ROWS: &[Row<&str>] = &[
         observe: |value| Box::pin(stopped(value, 5, 2)),
         expected: ["1 killed", "2 killed"],
     },
+    Row {
+        key: "upstreams.<name>.workers.hang.on_hang",
+        values: ["", "on_hang: [sh, -c, \"echo looked at $WORKER_PID $0\", \"{pid}/{slot}\"]"],
+        observe: |value| Box::pin(looked_at(value)),
+        expected: ["-", "looked at"],
+    },
 ];
 
 pub(super) fn keys() -> Vec<&'static str> {
@@ -78,6 +84,26 @@ pub(super) fn keys() -> Vec<&'static str> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_of_hanging_act() {
     check(ROWS, 4, |index, side| ROWS[index].values[side]).await;
+}
+
+/// What a command says of a worker that was stopped.
+async fn looked_at(value: &str) -> String {
+    let site = Site::demo_workers(1, &[]);
+    let edge = Edge::start(site.replace("count: 1", &format!("count: 1\n      hang: {}", mapping(value, FAST)))).await;
+    let pid = edge.ready_workers("app", 1).await[0].pid;
+    let client = edge.client(Kind::Http1);
+    let waiting = tokio::spawn(async move { client.send(Ask::get("/hang").within(4 * PATIENCE)).await });
+    send_signal(pid, Signal::SIGSTOP);
+    let output = edge.output();
+    let hung = wait_until("the event", 2 * PATIENCE, async || {
+        let told = output.both();
+        told.lines().find(|line| line.contains("worker hangs and is killed")).map(str::to_owned)
+    });
+    let hung = hung.await;
+    waiting.abort();
+    assert!(hung.contains(&format!("process {pid} (")) && hung.contains("T (stopped)"), "{hung}");
+    let found = hung.contains(&format!("on_hang: looked at {pid} {pid}/0"));
+    if found { "looked at".to_owned() } else { "-".to_owned() }
 }
 
 /// How many of `count` workers are killed when each has a request that nothing comes back for, and so many are stopped.

@@ -17,6 +17,8 @@ pub struct Hang {
     pub guard: u8,
     /// From one kill to the next.
     pub kill_interval: Duration,
+    /// argv of what is run about a worker before it is killed. May hold `{pid}`, `{slot}`, `{generation}` and `{pool}`.
+    pub on_hang: Option<Vec<String>>,
     /// A worker whose places are all taken has no thread to answer with: nothing follows from its silence.
     pub spares_full: bool,
 }
@@ -42,6 +44,7 @@ impl Default for Hang {
             path: Self::PATH.to_owned(),
             guard: 50,
             kill_interval: Duration::from_secs(30),
+            on_hang: None,
             spares_full: false,
         }
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize as DeriveDeserialize;
 
-use super::{Percent, PositiveTime};
+use super::{Percent, PositiveTime, Text};
 
 /// Whether workers that hang are found and replaced.
 #[derive(Debug, DeriveDeserialize, JsonSchema)]
@@ -53,4 +53,9 @@ pub(crate) struct Hang {
     /// Time from one kill to the next. Default: 30s. Unit: duration.
     #[schemars(extend("default" = "30s"))]
     pub(crate) kill_interval: Option<PositiveTime>,
+    /// Program and arguments of a command that is run about a worker before it is killed, such as a profiler's dump: as the
+    /// worker's account, in its folder and environment, with `{pid}`, `{slot}`, `{generation}` and `{pool}` replaced and
+    /// `WORKER_PID` set. It has 10s. What it prints stands in the log and in the event. Default: none.
+    #[schemars(length(min = 1))]
+    pub(crate) on_hang: Option<Vec<Text>>,
 }

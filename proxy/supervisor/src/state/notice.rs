@@ -22,6 +22,8 @@ pub enum Notice {
     NotWarm(String),
     /// Its boot takes so much longer, from now, than it would otherwise.
     ExtendBoot(Duration),
+    /// What its processes do; answers [`super::Action::Inspect`].
+    Evidence(Vec<String>),
     /// Asked in doubt, it has answered.
     Answered,
     /// Asked in doubt, it has not.
@@ -43,6 +45,7 @@ impl Pool {
                 worker.rotate(turn);
             }
             Notice::Rotation(_) => {}
+            Notice::Evidence(lines) => worker.doubts.learn(lines),
             Notice::Answered => worker.doubts.answered(),
             Notice::Silent(silence) => worker.doubts.missed(silence),
             Notice::Warming if worker.state == WorkerState::Starting => worker.go(WorkerState::Warming, turn),

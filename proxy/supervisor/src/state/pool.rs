@@ -8,6 +8,7 @@ mod auto_count;
 mod deploys;
 mod failures;
 mod hang;
+mod inquest;
 mod operator;
 mod outlook;
 mod planning;
@@ -228,6 +229,7 @@ impl Pool {
     /// Brings the pool as near to what is wanted as can be done at once, starts excepted (these share a limit).
     pub(super) fn settle(&mut self, turn: &mut Turn<'_>) {
         self.expire(turn);
+        self.end_inquests(turn);
         self.prepare(turn);
         self.leave_crashloop(turn);
         if turn.bound.is_some() {
@@ -254,6 +256,7 @@ impl Pool {
         }
         // Once more for those that have just begun to leave with no time at all.
         self.expire(turn);
+        self.end_inquests(turn);
         self.conclude(turn);
         self.release(turn);
     }
@@ -419,7 +422,7 @@ impl Pool {
         let recycle = self.recycle_deadline(now).filter(|_| bound.is_none());
         let crashloop = self.crashloop_over_at();
         let hang = self.hang_deadline(now).filter(|_| bound.is_none() && !self.removed);
-        let recycle = recycle.into_iter().chain(hang).min();
+        let recycle = recycle.into_iter().chain(hang).chain(self.inquest_deadline()).min();
         workers.chain(proofs).chain(self.hook_deadline(now, bound)).chain(crashloop).chain(recycle).min()
     }
 

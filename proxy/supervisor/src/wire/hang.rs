@@ -15,6 +15,7 @@ pub(super) struct Hang {
     path: String,
     guard: u8,
     kill_interval_ms: u64,
+    on_hang: Option<Vec<String>>,
     spares_full: bool,
 }
 
@@ -26,7 +27,7 @@ impl Default for Hang {
 
 impl From<model::Hang> for Hang {
     fn from(hang: model::Hang) -> Self {
-        let model::Hang { suspect_after, tries, try_timeout, path, guard, kill_interval, spares_full } = hang;
+        let model::Hang { suspect_after, tries, try_timeout, path, guard, kill_interval, on_hang, spares_full } = hang;
         Self {
             suspect_after_ms: super::milliseconds(suspect_after),
             tries,
@@ -34,6 +35,7 @@ impl From<model::Hang> for Hang {
             path,
             guard,
             kill_interval_ms: super::milliseconds(kill_interval),
+            on_hang,
             spares_full,
         }
     }
@@ -41,7 +43,8 @@ impl From<model::Hang> for Hang {
 
 impl From<Hang> for model::Hang {
     fn from(hang: Hang) -> Self {
-        let Hang { suspect_after_ms, tries, try_timeout_ms, path, guard, kill_interval_ms, spares_full } = hang;
+        let Hang { suspect_after_ms, tries, try_timeout_ms, path, guard, kill_interval_ms, on_hang, spares_full } =
+            hang;
         Self {
             suspect_after: Duration::from_millis(suspect_after_ms),
             tries,
@@ -49,6 +52,7 @@ impl From<Hang> for model::Hang {
             path,
             guard,
             kill_interval: Duration::from_millis(kill_interval_ms),
+            on_hang,
             spares_full,
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tidegate_config::model::Hang;
 
 use super::Pool;
+use super::inquest::Inquest;
 use crate::event::Event;
 use crate::progress::Progress;
 use crate::state::worker::Worker;
@@ -91,6 +92,8 @@ pub(in crate::state) struct Doubts {
     doubt: Option<Doubt>,
     /// It has shown that it lives since the last look.
     has_answered: bool,
+    /// What was found out about it.
+    findings: Vec<String>,
 }
 
 impl Doubts {
@@ -141,6 +144,18 @@ impl Doubts {
         *self = Self { last: self.last, trusted_until, ..Self::default() };
     }
 
+    pub(in crate::state) fn learn(&mut self, lines: impl IntoIterator<Item = String>) {
+        self.findings.extend(lines);
+    }
+
+    fn is_looked_at(&self) -> bool {
+        !self.findings.is_empty()
+    }
+
+    pub(super) fn findings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.findings)
+    }
+
     fn is_condemned(&self) -> bool {
         self.doubt.as_ref().is_some_and(|doubt| doubt.condemned.is_some())
     }
@@ -168,6 +183,8 @@ pub(super) struct Hangs {
     last_kill: Option<Duration>,
     /// None is killed: too many are silent.
     is_guarded: bool,
+    /// Commands that run about some.
+    pub(super) inquests: Vec<Inquest>,
 }
 
 impl Hangs {
@@ -252,7 +269,7 @@ impl Pool {
     }
 
     /// Decides that the one that has been hung for longest is killed, and asks for its successor.
-    fn condemn(&mut self, policy: &Hang, turn: &Turn<'_>) -> bool {
+    fn condemn(&mut self, policy: &Hang, turn: &mut Turn<'_>) -> bool {
         if self.hangs.is_guarded || self.next_kill_at().is_some_and(|at| at > turn.now) {
             return false;
         }
@@ -263,6 +280,8 @@ impl Pool {
             doubt.condemned = Some(turn.now);
         }
         self.hangs.last_kill = Some(turn.now);
+        let id = worker.id.clone();
+        self.inquire(&id, policy.on_hang.clone(), turn);
         true
     }
 
@@ -272,8 +291,11 @@ impl Pool {
         for at in 0..self.workers.len() {
             let worker = &self.workers[at];
             let Some(due) = execution(worker) else { continue };
-            let is_followed = self.successor(worker).is_some_and(|next| next.state.has_process());
-            if is_followed || due <= turn.now {
+            let is_followed = self.successor(worker).is_some_and(|next| next.pid.is_some());
+            let is_inquired = self.is_inquired(&worker.id);
+            let is_ripe = is_followed && worker.doubts.is_looked_at();
+            if (is_ripe || due <= turn.now) && !is_inquired {
+                self.tell_findings(at, turn);
                 self.workers[at].abort(turn);
                 is_any = true;
             }
@@ -325,7 +347,7 @@ fn lost_after(policy: &Hang) -> Duration {
     policy.try_timeout.saturating_mul(2).saturating_add(PATIENCE)
 }
 
-fn is_watched(worker: &Worker) -> bool {
+pub(super) fn is_watched(worker: &Worker) -> bool {
     matches!(worker.state, WorkerState::Ready | WorkerState::Suspect)
 }
 

@@ -63,6 +63,9 @@ impl Pool {
     }
 
     pub(in crate::state) fn hook_ended(&mut self, id: &HookId, exit: Exit, turn: &mut Turn<'_>) {
+        if self.inquest_ended(id, &exit) {
+            return;
+        }
         let Some(hook) = self.preparation.take_if(|hook| hook.id == *id) else { return };
         let took = turn.now.saturating_sub(hook.since);
         turn.tell(Event::HookEnded { hook: id.clone(), status: exit.status, took });

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, PreStart, Recycle, WorkerSpec};
+use tidegate_config::model::{DeployPolicy, DeployStrategy, Hang, OnFailure, Portion, PreStart, Recycle, WorkerSpec};
 
 use super::world::{World, release, seconds, wanted_slots};
 use crate::capacity::Capacity;
@@ -33,6 +33,10 @@ enum Step {
     RequestsOver(usize),
     Drained(usize),
     HookEnd(usize, ExitStatus),
+    /// A command about a worker that hangs ends.
+    InquestEnd(usize),
+    /// Such commands are run from now on.
+    OnHang,
     Notice(usize, Notice),
     FailStarts(u32),
     /// Workers are recycled from now on.
@@ -89,6 +93,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any::<usize>(), status()).prop_map(|(which, status)| Step::Exit(which, status)),
         2 => (any::<usize>(), status()).prop_map(|(which, status)| Step::HookEnd(which, status)),
         2 => any::<usize>().prop_map(Step::RequestsOver),
+        2 => any::<usize>().prop_map(Step::InquestEnd),
+        1 => Just(Step::OnHang),
         3 => any::<usize>().prop_map(Step::Drained),
         2 => (any::<usize>(), notice()).prop_map(|(which, notice)| Step::Notice(which, notice)),
         1 => (0..3_u32).prop_map(Step::FailStarts),
@@ -161,6 +167,16 @@ fn take(world: &mut World, step: &Step) {
                 world.end_hook(&hook, *status);
             }
         }
+        Step::InquestEnd(which) => {
+            let hook = which.checked_rem(world.inquests.len()).and_then(|at| world.inquests.keys().nth(at).cloned());
+            if let Some(hook) = hook {
+                world.end_inquest(&hook, ExitStatus::Code(1));
+            }
+        }
+        Step::OnHang => adjust(world, |spec| {
+            let on_hang = Some(vec!["dump".to_owned()]);
+            spec.hang = Some(Hang { on_hang, ..Hang::default() });
+        }),
         Step::Limit => adjust(world, |spec| spec.recycle = limits()),
         Step::FinalCode(code) => adjust(world, |spec| spec.restart.no_restart_codes = vec![*code]),
         Step::Progress(requests) => {
@@ -251,7 +267,9 @@ fn check(steps: &[Step]) {
     check_converged(&world);
     world.command(Command::Shutdown { deadline: seconds(60) });
     world.calm();
-    assert!(world.processes.is_empty() && world.hooks.is_empty() && world.status().is_empty());
+    assert!(
+        world.processes.is_empty() && world.hooks.is_empty() && world.inquests.is_empty() && world.status().is_empty()
+    );
     world.feed(Input::Swept);
     assert_eq!(world.events.last(), Some(&Event::Stopped));
 }

@@ -310,3 +310,58 @@ fn a_question_that_is_never_heard_of_is_put_again() {
     assert!(world.asked.contains(&id.spawn));
     assert_eq!(world.ready(), 2, "it has missed nothing");
 }
+
+fn findings(world: &World) -> Vec<String> {
+    let told = world.events.iter().filter_map(|event| match event {
+        Event::Hung(hung) => Some(hung.evidence.clone()),
+        _ => None,
+    });
+    told.flatten().collect()
+}
+
+fn hung_with_command() -> World {
+    let mut world = World::new();
+    let hang = Hang { on_hang: Some(vec!["dump".to_owned(), "{pid}".to_owned()]), ..Hang::default() };
+    world.set(&[("app", WorkerSpec { hang: Some(hang), ..spec(3) })]);
+    world.boot_all();
+    wait(&mut world, &[0], 11);
+    let id = ready(&world, 0);
+    (0..3).for_each(|_| miss(&mut world, &id));
+    world
+}
+
+#[test]
+fn what_was_seen_is_told_before_the_kill() {
+    let mut world = doubted(3, &[0]);
+    let id = ready(&world, 0);
+    (0..3).for_each(|_| miss(&mut world, &id));
+    assert_eq!(findings(&world), ["it waits"]);
+}
+
+#[test]
+fn a_command_is_waited_for_and_its_lines_are_told() {
+    let mut world = hung_with_command();
+    world.pass(seconds(9));
+    assert!(aborted(&world).is_empty() && findings(&world).is_empty());
+    assert_eq!(world.booting().len(), 1, "its successor does not wait");
+    let hook = world.inquests.keys().next().expect("it runs").clone();
+    world.end_inquest(&hook, crate::worker::ExitStatus::Code(1));
+    assert_eq!(aborted(&world), [0]);
+    assert_eq!(findings(&world), ["it waits", "on_hang: exit code 1", "on_hang: dumped"]);
+}
+
+#[test]
+fn a_command_that_hangs_is_killed_after_ten_seconds() {
+    let mut world = hung_with_command();
+    world.pass(seconds(10));
+    assert_eq!(aborted(&world), [0]);
+    assert_eq!(findings(&world), ["it waits", "on_hang: not over within 10s"]);
+    assert_eq!(world.inquests.values().copied().collect::<Vec<_>>(), [true]);
+}
+
+#[test]
+fn a_command_ends_with_the_supervisor() {
+    let mut world = hung_with_command();
+    world.command(Command::Shutdown { deadline: seconds(60) });
+    assert_eq!(world.inquests.values().copied().collect::<Vec<_>>(), [true]);
+}

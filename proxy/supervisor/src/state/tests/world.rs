@@ -35,6 +35,8 @@ pub(super) struct World {
     prepared: BTreeMap<(Arc<str>, u64), bool>,
     /// Hooks that run, and whether they were asked to end.
     pub(super) hooks: BTreeMap<HookId, bool>,
+    /// Commands about workers that hang, and whether they were killed.
+    pub(super) inquests: BTreeMap<HookId, bool>,
     states: BTreeMap<u64, WorkerState>,
     routed: BTreeSet<u64>,
     draining: BTreeSet<u64>,
@@ -75,6 +77,7 @@ impl World {
             events: Vec::new(),
             prepared: BTreeMap::new(),
             hooks: BTreeMap::new(),
+            inquests: BTreeMap::new(),
             states: BTreeMap::new(),
             routed: BTreeSet::new(),
             draining: BTreeSet::new(),
@@ -192,6 +195,10 @@ impl World {
                 self.end_hook(&hook, ExitStatus::Code(0));
                 continue;
             }
+            if let Some(hook) = self.inquests.keys().next().cloned() {
+                self.end_inquest(&hook, ExitStatus::Code(0));
+                continue;
+            }
             self.boot_all();
             self.end_leaving();
             while let Some(spawn) = self.asked.pop_first() {
@@ -301,6 +308,9 @@ impl World {
                 assert!(self.prepared.remove(&(pool, generation)).is_some(), "only what was frozen is forgotten");
             }
             Action::RunHook(hook) => return self.run_hook(hook),
+            Action::KillHook(hook) if self.inquests.contains_key(&hook) => {
+                self.inquests.insert(hook, true);
+            }
             Action::StopHook(hook) | Action::KillHook(hook) => {
                 self.hooks.entry(hook).and_modify(|is_asked| *is_asked = true);
             }
@@ -317,6 +327,13 @@ impl World {
                     self.missed.insert(worker.spawn, 0);
                 }
                 self.asked.insert(worker.spawn);
+            }
+            Action::Inspect(worker) => {
+                assert!(self.processes.contains_key(&worker.spawn), "{worker} is looked at");
+                return Some(Input::Notice { worker, notice: Notice::Evidence(vec!["it waits".to_owned()]) });
+            }
+            Action::RunOnHang { hook, .. } => {
+                assert!(self.inquests.insert(hook, false).is_none());
             }
             Action::Abort(id) => {
                 self.check_abort(&id);
@@ -359,6 +376,13 @@ impl World {
         }
         let exit =
             Exit { status, oom: false, message: None, not_ready: None, last_lines: vec!["last words".to_owned()] };
+        self.feed(Input::HookEnded { hook: hook.clone(), exit });
+    }
+
+    pub(super) fn end_inquest(&mut self, hook: &HookId, status: ExitStatus) {
+        self.inquests.remove(hook).expect("a command that runs");
+        let last_lines = vec!["dumped".to_owned()];
+        let exit = Exit { status, oom: false, message: None, not_ready: None, last_lines };
         self.feed(Input::HookEnded { hook: hook.clone(), exit });
     }
 
