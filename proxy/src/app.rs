@@ -233,6 +233,7 @@ impl Assembly {
         let spool = Arc::new(spool);
         let shared = Shared {
             admission: admission.clone(),
+            ending: Arc::default(),
             metrics: self.metrics.clone(),
             spool: spool.clone(),
             idle: (0..self.shards).map(|_| Arc::default()).collect(),

@@ -189,6 +189,11 @@ impl Plane {
         self.order_all(|| Order::Drain(deadline));
     }
 
+    /// While it drains: whether no request can come any more. `open` counts connections of clients.
+    pub(crate) fn is_silent(&self, open: impl Fn() -> usize) -> bool {
+        self.shards.first().is_none_or(|shard| shard.shared.ending.is_silent(self.shards.len(), open))
+    }
+
     fn order_all(&self, make: impl Fn() -> Order) {
         for orders in &self.orders {
             order(orders, make());

@@ -2,6 +2,7 @@
 
 use crate::app::Program;
 use crate::signal::{Signals, Told};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -9,6 +10,8 @@ use tidegate_supervisor::Command;
 
 /// What workers get when time is short: enough to be killed and reaped.
 const LAST_MOMENT: Duration = Duration::from_secs(1);
+/// From one look at what is left to the next.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Ends everything, within `server.shutdown_timeout`.
 ///
@@ -29,6 +32,7 @@ pub(crate) async fn run(
     let drained = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|thread| drop(thread.join())));
     let mut forced = tokio::select! {
         _ = drained => false,
+        never = end_tunnels(program, end) => match never {},
         () = again(signals) => true,
         () = tokio::time::sleep_until(end.into()) => {
             tracing::error!("connections are left although their time is over");
@@ -52,6 +56,23 @@ pub(crate) async fn run(
     anyhow::ensure!(all_gone.unwrap_or(false), "workers are left although their time is over");
     tracing::info!(ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX), forced, "stopped");
     Ok(())
+}
+
+/// Once tunnels alone are left, workers are told to stop, while there still is somebody to pass their goodbyes on. No request
+/// can come any more that would find none.
+async fn end_tunnels(program: &Arc<Program>, end: Instant) -> Infallible {
+    let reloader = program.reloader();
+    let plane = &reloader.plane;
+    let mut tick = tokio::time::interval(LOOK);
+    while !plane.is_silent(|| reloader.admission.open()) {
+        tick.tick().await;
+    }
+    let tunnels = reloader.admission.open();
+    if tunnels > 0 {
+        tracing::info!(tunnels, "only tunnels are left");
+        reloader.supervisor.send(Command::Shutdown { deadline: end.saturating_duration_since(Instant::now()) });
+    }
+    std::future::pending().await
 }
 
 /// Waits for another order to stop.

@@ -9,6 +9,7 @@ use tidegate_tests::{
     every_client,
     load::Load,
     process::is_alive,
+    raw::Raw,
     site::Site,
     wait::{wait_for, wait_until},
     websocket::WebSocket,
@@ -73,6 +74,39 @@ async fn a_deploy_ends_websockets_in_good_manners_and_loses_no_request() {
     assert_eq!((slow.status.as_u16(), slow.is_complete()), (200, true));
     wait_for("the old workers' end", LIMIT, || old.iter().all(|worker| !is_alive(worker.pid)).then_some(())).await;
     load.stop().await.assert_clean();
+}
+
+// Once: an upgrade is HTTP/1.1, and so is the request.
+#[tokio::test]
+async fn a_shutdown_lets_workers_end_websockets_and_loses_no_request() {
+    let edge = Edge::start(site(2, "--keep-alive, 75")).await;
+    edge.ready_workers("app", 2).await;
+    let mut sockets = Vec::new();
+    for kind in [Kind::Http1, Kind::Http1Tls] {
+        sockets.push(WebSocket::connect(edge.client(kind), "/ws").await.expect("a tunnel"));
+    }
+    // A request that has begun, and comes to its end some graces later.
+    let mut late = Raw::connect(edge.client(Kind::Http1).address()).await;
+    late.send("GET /tiny HTTP/1.1\r\nhost: localhost\r\n").await;
+    // The head's first bytes have to be there before the signal is.
+    edge.client(Kind::Http1).get("/tiny").await.assert(200, b"hello, world\n");
+    let stopped = tokio::spawn(edge.stop());
+    // The pause is the point: workers that had been told to stop by now would be gone.
+    tokio::time::sleep(3 * GRACE).await;
+    late.send("\r\n").await;
+    let (head, _) = late.read_answer().await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    for socket in &mut sockets {
+        match timeout(LIMIT, socket.receive()).await.expect("a close in time") {
+            Ok(Some(Message::Close(Some(frame)))) => assert_eq!(frame.code, CloseCode::Away),
+            other => panic!("instead of a close: {other:?}"),
+        }
+    }
+    drop((late, sockets));
+    let stopped = stopped.await.expect("no panic");
+    stopped.assert_clean();
+    // Not the 30 s that connections may take.
+    assert!(stopped.took < Duration::from_secs(10), "{:?}", stopped.took);
 }
 
 /// `drain_timeout` is the default of 30 s, so nobody mistakes it for the grace.

@@ -6,6 +6,7 @@ pub(crate) mod accept;
 pub(crate) mod admission;
 pub(crate) mod bind;
 pub(crate) mod conn;
+pub(crate) mod ending;
 pub(crate) mod gathered;
 pub(crate) mod handshake;
 pub(crate) mod listener;

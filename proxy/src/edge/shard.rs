@@ -2,6 +2,7 @@
 
 use super::accept::{self, Acceptor};
 use super::admission::{Admission, Descriptor};
+use super::ending::Ending;
 use super::listener::{Listener, ListenerKey};
 use super::request_ids::RequestIds;
 use crate::exchange::engine::Engine;
@@ -35,6 +36,8 @@ const LOG_DRAIN: Duration = Duration::from_secs(1);
 pub(crate) struct Shared {
     /// Caps on connections.
     pub(crate) admission: Arc<Admission>,
+    /// How far the end is.
+    pub(crate) ending: Arc<Ending>,
     /// Counters.
     pub(crate) metrics: Arc<Metrics>,
     /// Temporary files of bodies.
@@ -182,6 +185,7 @@ async fn serve(shard: &Arc<Shard>, mut orders: mpsc::Receiver<Order>) {
         // What waited in the queues is taken before anybody counts connections.
         let _ = accepting.await;
     }
+    shard.shared.ending.shard_closed();
     drain(shard, deadline.into()).await;
 }
 

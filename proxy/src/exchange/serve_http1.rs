@@ -305,8 +305,10 @@ impl Session {
                 // A tunnel must not keep an old configuration alive.
                 drop(view);
                 let lease = exchange.take_tunnel();
+                let tunnelled = self.shard.shared.ending.tunnel();
                 let tunnel = tunnel::run(&mut conn, out, &mut up, self.settings.timeouts.tunnel_idle);
                 let passed = Box::pin(tunnel).await;
+                drop(tunnelled);
                 drop(lease);
                 labels.record(&self.shard, &account, passed);
                 Some((conn, After::Close))
