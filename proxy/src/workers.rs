@@ -332,8 +332,8 @@ fn key(worker: &WorkerId) -> WorkerKey {
 
 fn progress(endpoint: &Endpoint) -> Option<(u64, Progress)> {
     let Origin::Worker { key, .. } = endpoint.origin() else { return None };
-    let Vitals { requests, in_flight, streams, is_full, heard, unreachable, abandoned } = endpoint.vitals();
-    Some((key.spawn, Progress { requests, in_flight, streams, is_full, heard, unreachable, abandoned }))
+    let Vitals { requests, in_flight, streams, is_full, heard, unreachable, overdue, abandoned } = endpoint.vitals();
+    Some((key.spawn, Progress { requests, in_flight, streams, is_full, heard, unreachable, overdue, abandoned }))
 }
 
 fn is_worker(endpoint: &Endpoint) -> bool {

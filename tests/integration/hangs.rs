@@ -157,6 +157,47 @@ async fn stop_one_under_load(hang: &str, time: Duration) -> Duration {
     tally.slowest
 }
 
+// Once: it is about processes.
+#[tokio::test]
+async fn a_request_that_takes_too_long_is_the_end_of_a_worker_of_threads() {
+    let site = with(2, "suspect_after: 1h").replace("hang: {", "request_timeout: 500ms\n      cap: 1\n      hang: {");
+    let edge = Edge::start(site).await;
+    let before = edge.ready_workers("app", 2).await;
+    let client = edge.client(Kind::Http1);
+    let answer = client.ask(Ask::get("/slow?ms=60000").within(LIMIT)).await;
+    assert_eq!((answer.status.as_u16(), answer.header("x-tidegate-reason")), (504, Some("request_timeout")));
+    let replaced = |workers: &[Worker]| {
+        let ready = workers.iter().filter(|worker| worker.is_ready());
+        let stay = ready.clone().filter(|worker| before.contains(worker)).count();
+        (ready.count(), stay) == (2, 1)
+    };
+    edge.workers_until("app", LIMIT, replaced).await;
+    let status = edge.status().await;
+    let exits = status["upstreams"][0]["workers"].as_array().expect("workers").iter();
+    let hung = exits.filter(|worker| worker["last_exit"].as_str().is_some_and(|exit| exit.starts_with("hang")));
+    assert_eq!(hung.count(), 1);
+    assert!(edge.output().both().contains("a request took longer than request_timeout"));
+}
+
+// Once: it is about places.
+#[tokio::test]
+async fn elsewhere_a_request_that_takes_too_long_costs_its_place_for_a_while() {
+    let site = with(1, "suspect_after: 1h")
+        .replace("hang: {", "request_timeout: 500ms\n      abandoned_hold: 3s\n      cap: 2\n      hang: {");
+    let edge = Edge::start(site).await;
+    let before = edge.ready_workers("app", 1).await;
+    let client = edge.client(Kind::Http1);
+    let late = [0; 2].map(|_| tokio::spawn(async move { client.ask(Ask::get("/slow?ms=60000").within(LIMIT)).await }));
+    for answer in late {
+        assert_eq!(answer.await.expect("no panic").status, 504);
+    }
+    let began = Instant::now();
+    assert_eq!(client.ask(Ask::get("/tiny").within(LIMIT)).await.status, 200);
+    let waited = began.elapsed();
+    assert!(waited > Duration::from_secs(2) && waited < Duration::from_secs(5), "it waited {waited:?} for a place");
+    assert_eq!(edge.workers("app").await, before, "nobody was replaced");
+}
+
 // Once: it is about processes and the log.
 #[tokio::test]
 async fn a_python_worker_in_an_endless_loop_says_where_it_is() {

@@ -25,6 +25,7 @@ mod process;
 mod rate_limit;
 mod ready;
 mod recycle;
+mod request_timeout;
 mod restart;
 mod retry;
 mod route;

@@ -820,6 +820,10 @@ pub struct UpstreamTimeouts {
     pub write: Duration,
     /// An idle pooled connection is closed after this.
     pub idle: Duration,
+    /// From the end of the request to the end of the answer; `None` is no limit.
+    pub request: Option<Duration>,
+    /// The place of a request that took longer is taken for so long, while its worker lives.
+    pub abandoned_hold: Duration,
 }
 
 /// How a group of identical worker processes is started and kept.

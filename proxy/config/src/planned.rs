@@ -163,11 +163,12 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
             NotAvailable(LATER)
         }
         ("Workers", "concurrency" | "max_in_flight" | "max_conns" | "max_in_flight_per_endpoint") => Called("cap"),
-        ("Workers", "liveness" | "watchdog" | "harakiri" | "health_check") => {
+        ("Workers", "liveness" | "watchdog" | "health_check") => {
             NotAvailable("workers that do not answer are found by hang: hang: { suspect_after: 10s }")
         }
         ("Hang", "timeout" | "after" | "silence") => Called("suspect_after"),
         ("Hang", "probes" | "retries" | "attempts") => Called("tries"),
+        ("Workers", "timeout" | "harakiri" | "worker_timeout") => Called("request_timeout"),
         ("Workers", "on_hang" | "suspect_after") => NotAvailable("it stands in hang: hang: { suspect_after: 10s }"),
         ("Hang", "command" | "hook" | "dump") => Called("on_hang"),
         ("Hang", "url" | "uri" | "http") => Called("path"),

@@ -980,6 +980,15 @@ pub(crate) struct Workers {
     pub(crate) restart: Option<Restart>,
     /// When a worker that does not answer any more is replaced; `off` is never. Default: after about 25s.
     pub(crate) hang: Option<HangChoice>,
+    /// How long a worker may take for one request, from its end to that of the answer; then the client gets 504 (or what came
+    /// of the answer), and nobody sends the request again. Answers that count as streams have no such limit. Where each
+    /// request takes a thread of the worker (sync workers of `gunicorn`, `--threads`, `puma`, `cap: 1`), the worker is replaced
+    /// as one that hangs, at once, unless `hang` is off. Default: 60s there, else off. Unit: duration, or off.
+    pub(crate) request_timeout: Option<Text>,
+    /// A request that took longer than `request_timeout` takes its place for so long, unless its worker ends: its handler may
+    /// be running. Default: 30s. Unit: time.
+    #[schemars(extend("default" = "30s"))]
+    pub(crate) abandoned_hold: Option<Time>,
 }
 
 /// How many workers.

@@ -56,6 +56,8 @@ pub(super) enum Overdue {
     Read,
     /// The time of this try is over.
     Try,
+    /// That of the whole answer is.
+    Answer,
 }
 
 /// What the endpoint needs to be told, and to be asked.
@@ -98,6 +100,8 @@ pub(crate) struct Asking<'a> {
     read_since: Option<Instant>,
     /// When to ask whether another try is to follow this one.
     pub(super) try_until: Option<Instant>,
+    /// When the whole answer has to be there, from the end of the request on.
+    pub(super) answer_until: Option<Instant>,
 }
 
 impl<'a> Asking<'a> {
@@ -122,6 +126,7 @@ impl<'a> Asking<'a> {
             write_since: None,
             read_since: None,
             try_until: request.try_until.map(Instant::from_std),
+            answer_until: None,
         }
     }
 
@@ -153,7 +158,7 @@ impl<'a> Asking<'a> {
             if self.sending == Sending::Flushing {
                 self.sending = Sending::Done;
                 // The wait for the answer counts from here, not from the first byte of a long upload.
-                self.read_since = self.read_since.map(|_| Instant::now());
+                self.begin_waiting();
                 return Poll::Pending;
             }
             if self.collected.as_ref().is_none_or(|collected| collected.is_passed()) {
@@ -218,7 +223,14 @@ impl<'a> Asking<'a> {
     pub(super) fn break_request(&mut self) {
         self.sending = Sending::Broken;
         self.write_since = None;
-        self.read_since = self.read_since.map(|_| Instant::now());
+        self.begin_waiting();
+    }
+
+    /// From now on the endpoint owes its answer.
+    fn begin_waiting(&mut self) {
+        let now = Instant::now();
+        self.read_since = self.read_since.map(|_| now);
+        self.answer_until = self.timeouts.request.map(|time| now + time);
     }
 
     /// Ready with the length of a head that stands complete at the front of the read buffer, interim or final; again for the same
@@ -360,11 +372,15 @@ impl<'a> Asking<'a> {
         let awaits_head = in_head && self.waiting.is_none();
         let read = self.read_since.filter(|_| owes && (awaits_head || !in_head)).map(|since| since + limit);
         let try_until = self.try_until.filter(|_| awaits_head);
-        let Some(deadline) = [write, read, try_until].into_iter().flatten().min() else { return Poll::Pending };
+        // It is not for it to answer faster than the client reads.
+        let answer = self.answer_until.filter(|_| self.read_since.is_some());
+        let Some(deadline) = [write, read, try_until, answer].into_iter().flatten().min() else { return Poll::Pending };
         if !self.up.timer.poll_expired(cx, deadline) {
             return Poll::Pending;
         }
-        Poll::Ready(if try_until == Some(deadline) {
+        Poll::Ready(if answer == Some(deadline) {
+            Overdue::Answer
+        } else if try_until == Some(deadline) {
             Overdue::Try
         } else if read.is_none_or(|read| deadline < read) {
             Overdue::Write

@@ -328,6 +328,9 @@ impl<'a, D: Downstream> Driver<'a, D> {
         let relay = Relay::new(self.down, asking, self.exchange, traffic, spool);
         let Relayed { end, status, connection } = relay.run().await;
         self.account.upstream_status = status;
+        if end.is_overdue() {
+            abandon(attempt);
+        }
         self.settle(attempt, connection, end).await
     }
 
@@ -565,6 +568,21 @@ impl<'a, D: Downstream> Driver<'a, D> {
         }
     }
 }
+
+/// The handler of a request that took too long may go on: its place is not free until that is over, for all that is known.
+fn abandon(attempt: &Attempt) {
+    let place = attempt.endpoint.abandon();
+    let until = tokio::time::Instant::now() + attempt.timeouts.abandoned_hold;
+    tokio::spawn(async move {
+        // Of a worker that has ended no handler is left.
+        while tokio::time::Instant::now() < until && place.endpoint().state() != EndpointState::Gone {
+            tokio::time::sleep_until(until.min(tokio::time::Instant::now() + GONE_CHECK)).await;
+        }
+    });
+}
+
+/// How often a place that was given up is looked at.
+const GONE_CHECK: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// Sends an answer of our own, whole.
 pub(crate) async fn send_own<D: Downstream>(

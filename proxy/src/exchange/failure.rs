@@ -72,6 +72,7 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         | RefusalKind::Deadline
         | RefusalKind::UpstreamWriteTimeout
         | RefusalKind::HeadTimeout
+        | RefusalKind::RequestTimeout
         | RefusalKind::UpstreamReadTimeout => 504,
         RefusalKind::UnsupportedVersion => 505,
     }
@@ -193,6 +194,7 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         | RefusalKind::Deadline
         | RefusalKind::UpstreamWriteTimeout
         | RefusalKind::HeadTimeout
+        | RefusalKind::RequestTimeout
         | RefusalKind::UpstreamReadTimeout => DEADLINE_EXCEEDED,
         RefusalKind::BodyTooLarge
         | RefusalKind::TargetTooLong

@@ -80,7 +80,9 @@ impl<'a> Contender<'a> {
         match ready!(asking.poll_overdue(cx, true)) {
             // No hedge was due in the time of a try, so it was refused: whether there is more time is for the relay to ask.
             Overdue::Try if is_alone => Poll::Pending,
-            Overdue::Try | Overdue::Write | Overdue::Read => Poll::Ready(Said::Failed(asking.fail(Cause::TimedOut))),
+            Overdue::Try | Overdue::Write | Overdue::Read | Overdue::Answer => {
+                Poll::Ready(Said::Failed(asking.fail(Cause::TimedOut)))
+            }
         }
     }
 

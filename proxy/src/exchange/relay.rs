@@ -186,7 +186,12 @@ impl<'a, D: Downstream> Relay<'a, D> {
         while let (Receiving::Body { .. }, Some(at)) = (&self.receiving, self.stream_at)
             && self.asking.up.timer.poll_expired(cx, at)
         {
-            self.stream_at = (!self.exchange.streams(Instant::now().into_std())).then(|| Instant::now() + after);
+            let is_stream = self.exchange.streams(Instant::now().into_std());
+            self.stream_at = (!is_stream).then(|| Instant::now() + after);
+            if is_stream {
+                // It may go on for as long as it likes.
+                self.asking.answer_until = None;
+            }
         }
     }
 
@@ -541,10 +546,16 @@ impl<'a, D: Downstream> Relay<'a, D> {
     }
 
     /// Both directions wait: is one of the waits overdue?
+    fn overdue(&self) -> Refusal {
+        let time = self.asking.timeouts.request.unwrap_or_default();
+        Refusal::new(RefusalKind::RequestTimeout, format!("not answered within {time:?}"))
+    }
+
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         loop {
             let in_head = matches!(self.receiving, Receiving::Head);
-            match ready!(self.asking.poll_overdue(cx, in_head)) {
+            let overdue = ready!(self.asking.poll_overdue(cx, in_head));
+            match overdue {
                 Overdue::Try => {
                     self.asking.try_until = None;
                     if self.exchange.try_is_over(!self.asking.body_taken, std::time::Instant::now()) {
@@ -554,8 +565,13 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 Overdue::Write | Overdue::Read if in_head => return Poll::Ready(self.fail(Cause::TimedOut)),
                 // It answers without reading on: what is left of the request is not for it.
                 Overdue::Write => self.asking.break_request(),
-                Overdue::Read => {
-                    let refusal = Refusal::new(RefusalKind::UpstreamReadTimeout, "no more of the body came in time");
+                Overdue::Answer if in_head => return Poll::Ready(RelayEnd::Refused(self.overdue())),
+                Overdue::Read | Overdue::Answer => {
+                    let refusal = if overdue == Overdue::Answer {
+                        self.overdue()
+                    } else {
+                        Refusal::new(RefusalKind::UpstreamReadTimeout, "no more of the body came in time")
+                    };
                     // What came before is still the client's.
                     return Poll::Ready(match self.held.take() {
                         Some(held) => RelayEnd::Held { held, end: HeldEnd::Truncated(refusal) },
@@ -564,6 +580,18 @@ impl<'a, D: Downstream> Relay<'a, D> {
                 }
             }
         }
+    }
+}
+
+impl RelayEnd {
+    /// Whether the endpoint took longer than it may, and so may still be at it.
+    pub(super) fn is_overdue(&self) -> bool {
+        let refusal = match self {
+            Self::Refused(refusal) | Self::Truncated(refusal) => refusal,
+            Self::Held { end: HeldEnd::Truncated(refusal), .. } => refusal,
+            _ => return false,
+        };
+        refusal.kind == RefusalKind::RequestTimeout
     }
 }
 

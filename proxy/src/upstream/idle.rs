@@ -142,8 +142,16 @@ mod tests {
 
     fn endpoint() -> Arc<Endpoint> {
         let time = Duration::from_secs(1);
-        let timeouts =
-            UpstreamTimeouts { connect: time, total_connect: time, head: time, read: time, write: time, idle: time };
+        let timeouts = UpstreamTimeouts {
+            connect: time,
+            total_connect: time,
+            head: time,
+            read: time,
+            write: time,
+            idle: time,
+            request: None,
+            abandoned_hold: time,
+        };
         let server = StaticServer {
             address: Address::Unix("/x".into()).into(),
             weight: 1,

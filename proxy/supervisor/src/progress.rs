@@ -17,6 +17,8 @@ pub struct Progress {
     pub heard: u64,
     /// Connections that it refused or did not accept in time.
     pub unreachable: u64,
+    /// Requests that took it longer than they may.
+    pub overdue: u64,
     /// Requests whose client went away; it may be working on them all the same.
     pub abandoned: u64,
 }

@@ -236,6 +236,8 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
             read: 60 * second,
             write: 60 * second,
             idle: 50 * second,
+            request: None,
+            abandoned_hold: 30 * second,
         },
         idle_connections: 8,
         dns: None,

@@ -181,6 +181,8 @@ refusal_kinds! {
     UpstreamBadResponse: Upstream, true, "upstream_bad_response", "the application sent an invalid answer";
     /// The endpoint stopped in the middle of its answer.
     UpstreamReadTimeout: Upstream, true, "upstream_read_timeout", "the application stopped in its answer";
+    /// The worker took longer than it may for one request.
+    RequestTimeout: Upstream, true, "request_timeout", "the application took too long";
     /// The time that a route gives the whole request is over.
     Deadline: Upstream, true, "deadline", "the request took longer than it may";
     /// We are going down and take nothing new.

@@ -75,6 +75,18 @@ const ROWS: &[Row<&str>] = &[
         observe: |value| Box::pin(looked_at(value)),
         expected: ["-", "looked at"],
     },
+    Row {
+        key: "upstreams.<name>.workers.request_timeout",
+        values: ["", "request_timeout: 500ms"],
+        observe: |value| Box::pin(late_and_next(value)),
+        expected: ["200, at once", "504, at once"],
+    },
+    Row {
+        key: "upstreams.<name>.workers.abandoned_hold",
+        values: ["abandoned_hold: 0", "abandoned_hold: 3s"],
+        observe: |value| Box::pin(late_and_next(value)),
+        expected: ["504, at once", "504, later"],
+    },
 ];
 
 pub(super) fn keys() -> Vec<&'static str> {
@@ -84,6 +96,20 @@ pub(super) fn keys() -> Vec<&'static str> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys_of_hanging_act() {
     check(ROWS, 4, |index, side| ROWS[index].values[side]).await;
+}
+
+/// The answer to a request that takes 1.5s, and whether the next one has to wait for its place.
+async fn late_and_next(value: &str) -> String {
+    let defaults = if value.starts_with("abandoned") { "request_timeout: 500ms" } else { "abandoned_hold: 0" };
+    let text = format!("count: 1\n      cap: 1\n      hang: off\n      {defaults}\n      {value}");
+    let edge = Edge::start(Site::demo_workers(1, &[]).replace("count: 1", &text)).await;
+    edge.ready_workers("app", 1).await;
+    let client = edge.client(Kind::Http1);
+    let late = client.ask(Ask::get("/slow?ms=1500").within(4 * PATIENCE)).await.status.as_u16();
+    let began = tokio::time::Instant::now();
+    client.ask(Ask::get("/tiny").within(4 * PATIENCE)).await.assert(200, b"hello, world\n");
+    let next = if began.elapsed() < Duration::from_secs(2) { "at once" } else { "later" };
+    format!("{late}, {next}")
 }
 
 /// What a command says of a worker that was stopped.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::names::Unique;
 use super::{
-    Scene, balance, breaker, capacity, dns, ejection, file_path, health_check, keep, keep_alive, retry as retries,
-    timing, tunnels, worker,
+    Scene, balance, breaker, capacity, dns, ejection, file_path, health_check, keep, keep_alive, request_timeout,
+    retry as retries, timing, tunnels, worker,
 };
 use crate::fault::Code;
 use crate::model::{
@@ -81,8 +81,9 @@ fn upstream(
     let holds_threads = workers.as_ref().is_some_and(|workers| workers.holds_threads);
     let stream_after = tunnels::stream_after(stream_after, has_workers, holds_threads, spot, report);
     let keep_alive = workers.as_ref().and_then(|workers| workers.spec.program.keep_alive);
+    let request_times = workers.as_ref().map_or(request_timeout::RequestTimes::NONE, |workers| workers.request_times);
     let idle = keep_alive::idle_default(has_workers, keep_alive);
-    let timeouts = upstream_timeouts(timeouts.unwrap_or_default(), idle, spot.key("timeouts"), report);
+    let timeouts = upstream_timeouts(timeouts.unwrap_or_default(), idle, request_times, spot.key("timeouts"), report);
     keep_alive::check_idle(keep_alive, timeouts.as_ref(), spot, report);
     check_source(spot, report);
     check_protocol(protocol, spot, report);
@@ -306,6 +307,7 @@ fn static_servers(
 fn upstream_timeouts(
     raw: raw::UpstreamTimeouts,
     idle_default: Duration,
+    request_times: request_timeout::RequestTimes,
     spot: Spot<'_>,
     report: &mut Report,
 ) -> Option<UpstreamTimeouts> {
@@ -318,6 +320,8 @@ fn upstream_timeouts(
         read: or(read, 60),
         write: or(write, 60),
         idle: idle.map_or(idle_default, |time| time.0),
+        request: request_times.timeout,
+        abandoned_hold: request_times.hold,
     };
     if timeouts.connect > timeouts.total_connect {
         let total = format_duration(timeouts.total_connect);

@@ -24,6 +24,8 @@ pub(super) struct Workers {
     pub(super) log: Option<WorkerLogFile>,
     /// Each request takes a thread, as long as it lasts.
     pub(super) holds_threads: bool,
+    /// How long one request may take.
+    pub(super) request_times: super::request_timeout::RequestTimes,
 }
 
 /// What the upstream says of what each worker takes.
@@ -69,6 +71,8 @@ pub(super) fn workers(
         logs,
         restart,
         hang,
+        request_timeout,
+        abandoned_hold,
         env_file,
         limits,
         umask,
@@ -103,6 +107,7 @@ pub(super) fn workers(
     let ready = transpose(ready)?.unwrap_or(Ready { when: expansion.ready, interval: None });
     let holds_threads = expansion.holds_threads || expansion.cap == Some(1);
     let known = super::hang::Known { ready: &ready.when, holds_threads };
+    let request_times = super::request_timeout::times(request_timeout, abandoned_hold, holds_threads, spot, report);
     let hang = super::hang::hang(hang, &known, spot.key("hang"), report);
     let spec = WorkerSpec {
         command: expansion.command,
@@ -128,7 +133,7 @@ pub(super) fn workers(
         launch: launch?,
         program: expansion.program,
     };
-    Some(Workers { spec, cap: expansion.cap, log, holds_threads: expansion.holds_threads })
+    Some(Workers { spec, cap: expansion.cap, log, holds_threads: expansion.holds_threads, request_times })
 }
 
 /// `None` for a value that was given and faulty.

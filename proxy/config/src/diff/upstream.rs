@@ -150,13 +150,15 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
 }
 
 fn upstream_timeouts(old: &UpstreamTimeouts, new: &UpstreamTimeouts, settings: &mut Settings) {
-    let UpstreamTimeouts { connect, total_connect, head, read, write, idle } = old;
+    let UpstreamTimeouts { connect, total_connect, head, read, write, idle, request, abandoned_hold } = old;
     settings.time("timeouts.connect", connect, &new.connect);
     settings.time("timeouts.total_connect", total_connect, &new.total_connect);
     settings.time("timeouts.head", head, &new.head);
     settings.time("timeouts.read", read, &new.read);
     settings.time("timeouts.write", write, &new.write);
     settings.time("timeouts.idle", idle, &new.idle);
+    settings.compare("workers.request_timeout", request, &new.request, super::retry::time_or_off);
+    settings.time("workers.abandoned_hold", abandoned_hold, &new.abandoned_hold);
 }
 
 fn servers(old: &[StaticServer], new: &[StaticServer], change: &mut UpstreamChange, settings: &mut Settings) {

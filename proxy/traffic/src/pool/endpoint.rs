@@ -105,6 +105,8 @@ pub struct Endpoint {
     silence: Silence,
     leaving: Leaving,
     pulse: Pulse,
+    /// Places in flight whose leases have ended.
+    kept: AtomicU32,
 }
 
 impl Endpoint {
@@ -143,6 +145,7 @@ impl Endpoint {
             silence: Silence::default(),
             leaving: Leaving::default(),
             pulse: Pulse::default(),
+            kept: AtomicU32::new(0),
         }
     }
 
@@ -432,7 +435,7 @@ impl Endpoint {
     /// Leases that ended in an answer, or by a reason of ours. Read while others end, it may be too low, never too high by those
     /// that did not.
     pub(super) fn answered(&self) -> u64 {
-        let (under_way, given) = self.usage.both();
+        let (under_way, given) = self.leases();
         let lost = [&self.failures, &self.abandoned, &self.overtaken].map(|count| count.load(Ordering::Relaxed));
         given.saturating_sub(u64::from(under_way) + lost.iter().sum::<u64>())
     }
@@ -440,7 +443,7 @@ impl Endpoint {
     /// What became of the requests that it was given.
     #[must_use]
     pub fn served(&self) -> Served {
-        let (under_way, given) = self.usage.both();
+        let (under_way, given) = self.leases();
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (abandoned, cancelled, overtaken) =
             (count(&self.abandoned), count(&self.cancelled), count(&self.overtaken));
@@ -451,6 +454,29 @@ impl Endpoint {
 
     pub(super) fn silence(&self) -> &Silence {
         &self.silence
+    }
+
+    /// Leases under way, and leases ever given.
+    fn leases(&self) -> (u32, u64) {
+        let kept = self.kept.load(Ordering::Relaxed);
+        let (under_way, given) = self.usage.both();
+        (under_way.saturating_sub(kept), given)
+    }
+
+    /// Takes a place in any case, without a lease.
+    pub(super) fn keep_place(&self) {
+        self.usage.begin(None);
+        self.usage.discount();
+        self.kept.fetch_add(1, Ordering::Relaxed);
+        self.lineage.begin_exchange(None);
+        self.mark_load();
+    }
+
+    /// Gives it back.
+    pub(super) fn give_place_up(&self) {
+        self.kept.fetch_sub(1, Ordering::Relaxed);
+        self.end_exchange();
+        self.lineage.end_exchange(None);
     }
 
     pub(super) fn faults(&self) -> &Faults {

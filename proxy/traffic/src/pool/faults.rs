@@ -34,6 +34,11 @@ impl Faults {
         count(Symptom::ConnectFailed) + count(Symptom::ConnectTimeout)
     }
 
+    /// Exchanges that took it longer than a request may take.
+    pub(super) fn overdue(&self) -> u64 {
+        self.by_symptom[Symptom::RequestTimeout.kind()].load(Ordering::Relaxed)
+    }
+
     pub(super) fn counts(&self) -> FaultCounts {
         FaultCounts {
             by_symptom: std::array::from_fn(|kind| self.by_symptom[kind].load(Ordering::Relaxed)),
@@ -111,6 +116,7 @@ mod tests {
             Symptom::Closed,
             Symptom::BadResponse,
             Symptom::ReadTimeout,
+            Symptom::RequestTimeout,
             Symptom::Status(500),
         ];
         assert_eq!(all.len(), Symptom::KINDS);

@@ -5,6 +5,7 @@
 //! keeps its counters and its place in the balance.
 //! One short lock guards the list of endpoints, the balance and the queue; giving a lease back does not take it.
 
+pub mod abandoned;
 pub mod breaker;
 pub mod check;
 pub mod ejection;

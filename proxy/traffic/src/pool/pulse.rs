@@ -47,6 +47,8 @@ pub struct Vitals {
     pub heard: u64,
     /// Connections that it refused or did not accept in time.
     pub unreachable: u64,
+    /// Requests that took it longer than they may.
+    pub overdue: u64,
     /// Exchanges that ended without their answer, because the client went away.
     pub abandoned: u64,
 }
@@ -63,6 +65,7 @@ impl Endpoint {
             is_full: !self.has_room(),
             heard: self.pulse().beats(),
             unreachable: self.faults().unreachable(),
+            overdue: self.faults().overdue(),
             abandoned: self.abandoned(),
         }
     }

@@ -23,13 +23,15 @@ pub enum Symptom {
     BadResponse,
     /// It stopped in the middle of its answer.
     ReadTimeout,
+    /// It took longer than a request may take.
+    RequestTimeout,
     /// It answered with a status that counts as a failure.
     Status(u16),
 }
 
 impl Symptom {
     /// How many kinds there are.
-    pub(super) const KINDS: usize = 9;
+    pub(super) const KINDS: usize = 10;
 
     /// Their tokens, by kind.
     pub(super) const TOKENS: [&'static str; Self::KINDS] = [
@@ -41,6 +43,7 @@ impl Symptom {
         Self::Closed.token(),
         Self::BadResponse.token(),
         Self::ReadTimeout.token(),
+        Self::RequestTimeout.token(),
         Self::Status(0).token(),
     ];
 
@@ -55,7 +58,8 @@ impl Symptom {
             Self::Closed => 5,
             Self::BadResponse => 6,
             Self::ReadTimeout => 7,
-            Self::Status(_) => 8,
+            Self::RequestTimeout => 8,
+            Self::Status(_) => 9,
         }
     }
 
@@ -71,6 +75,7 @@ impl Symptom {
             RefusalKind::UpstreamClosed => Self::Closed,
             RefusalKind::UpstreamBadResponse => Self::BadResponse,
             RefusalKind::UpstreamReadTimeout => Self::ReadTimeout,
+            RefusalKind::RequestTimeout => Self::RequestTimeout,
             _ => return None,
         })
     }
@@ -87,6 +92,7 @@ impl Symptom {
             Self::Closed => RefusalKind::UpstreamClosed.reason(),
             Self::BadResponse => RefusalKind::UpstreamBadResponse.reason(),
             Self::ReadTimeout => RefusalKind::UpstreamReadTimeout.reason(),
+            Self::RequestTimeout => RefusalKind::RequestTimeout.reason(),
             Self::Status(_) => "status",
         }
     }
@@ -104,6 +110,7 @@ impl fmt::Display for Symptom {
             Self::Closed => "closed before it answered",
             Self::BadResponse => "invalid answer",
             Self::ReadTimeout => "answer broke off or stopped",
+            Self::RequestTimeout => "longer than a request may take",
             Self::Status(status) => return write!(f, "status {status}"),
         })
     }

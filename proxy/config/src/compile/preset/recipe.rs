@@ -182,7 +182,8 @@ const GUNICORN: Recipe = Recipe {
     finds_app: false,
     example: "main:app",
     transport: WorkerTransport::Unix,
-    always: &[&["--workers", "1"], &["--no-control-socket"]],
+    // Its own heartbeat would kill a worker of threads before `request_timeout` does.
+    always: &[&["--workers", "1"], &["--no-control-socket"], &["--timeout", "0"]],
     unix: words(&["--bind", "unix:{socket}"]),
     port: words(&["--bind", "{host}:{port}"]),
     keep_alive: seconds("--keep-alive", 75),

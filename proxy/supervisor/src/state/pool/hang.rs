@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::progress::Progress;
 use crate::state::worker::Worker;
 use crate::state::{Action, Turn};
-use crate::worker::{ExitReason, WorkerState};
+use crate::worker::{ExitReason, WorkerId, WorkerState};
 
 /// A question that was not answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +61,8 @@ enum Cause {
     Quiet(Duration),
     /// It did not take a connection.
     Unreachable,
+    /// It took longer for a request than it may, on the thread that it serves with.
+    Overdue,
 }
 
 /// A doubt, and what came of it so far.
@@ -87,6 +89,8 @@ pub(in crate::state) struct Doubts {
     last: Option<Progress>,
     quiet_since: Option<Duration>,
     is_unreachable: bool,
+    /// It took longer for a request than it may.
+    is_overdue: bool,
     /// Not doubted again before.
     trusted_until: Duration,
     doubt: Option<Doubt>,
@@ -107,6 +111,7 @@ impl Doubts {
         } else {
             self.quiet_since.get_or_insert(now);
         }
+        self.is_overdue |= progress.overdue > last.overdue;
         self.has_answered |= has_spoken && self.doubt.is_some();
         self.is_unreachable |= progress.unreachable > last.unreachable && now >= self.trusted_until;
     }
@@ -168,6 +173,9 @@ impl Doubts {
                 format!("requests were under way and nothing came back for {:?}", doubt.since.saturating_sub(since))
             }
             Cause::Unreachable => "it did not take a connection".to_owned(),
+            Cause::Overdue => {
+                return "a request took longer than request_timeout, on a thread that serves others".to_owned();
+            }
         };
         let problem = doubt.silence.as_ref().map_or("not asked", |silence| silence.problem.as_str());
         let questions = if doubt.missed == 1 { "question" } else { "questions" };
@@ -214,13 +222,14 @@ impl Pool {
             }
             interrogate(worker, &policy, turn);
         }
+        let is_any_overdue = self.condemn_overdue(&policy, turn);
         self.guard(policy.guard, turn);
         self.shun();
         for worker in self.workers.iter_mut().filter(|worker| is_watched(worker)) {
             worker.rotate(turn);
         }
         let is_condemned = self.condemn(&policy, turn);
-        self.execute(turn) || is_condemned
+        self.execute(turn) || is_condemned || is_any_overdue
     }
 
     /// Ends doubts about workers that are not condemned.
@@ -239,8 +248,7 @@ impl Pool {
     /// Whether so many are silent that it is not for them to be killed.
     fn guard(&mut self, share: u8, turn: &mut Turn<'_>) {
         let watched: Vec<&Worker> = self.workers.iter().filter(|worker| is_watched(worker)).collect();
-        let suspects: Vec<&Worker> =
-            watched.iter().copied().filter(|worker| worker.state == WorkerState::Suspect).collect();
+        let suspects: Vec<&Worker> = watched.iter().copied().filter(|worker| is_suspect(worker)).collect();
         let is_guarded = suspects.len() >= 2 && suspects.len() * 100 >= usize::from(share) * watched.len();
         if is_guarded == self.hangs.is_guarded {
             return;
@@ -268,6 +276,28 @@ impl Pool {
         }
     }
 
+    /// Where a request takes a thread, one that takes longer than it may is the end of its worker: that is a limit, which
+    /// somebody has set, and no suspicion. So neither the guard nor the time between two kills matters.
+    fn condemn_overdue(&mut self, policy: &Hang, turn: &mut Turn<'_>) -> bool {
+        let mut overdue: Vec<WorkerId> = Vec::new();
+        for worker in self.workers.iter_mut().filter(|worker| is_watched(worker)) {
+            let is_due = std::mem::take(&mut worker.doubts.is_overdue) && policy.spares_full;
+            if !is_due || worker.doubts.is_condemned() {
+                continue;
+            }
+            worker.doubts.begin(Cause::Overdue, turn.now);
+            if worker.state == WorkerState::Ready {
+                worker.doubt(WorkerState::Suspect, turn);
+            }
+            sentence(worker, turn.now);
+            overdue.push(worker.id.clone());
+        }
+        for worker in &overdue {
+            self.inquire(worker, policy.on_hang.clone(), turn);
+        }
+        !overdue.is_empty()
+    }
+
     /// Decides that the one that has been hung for longest is killed, and asks for its successor.
     fn condemn(&mut self, policy: &Hang, turn: &mut Turn<'_>) -> bool {
         if self.hangs.is_guarded || self.next_kill_at().is_some_and(|at| at > turn.now) {
@@ -275,10 +305,7 @@ impl Pool {
         }
         let hung = self.workers.iter_mut().filter(|worker| is_hung(worker, policy));
         let Some(worker) = hung.min_by_key(|worker| (worker.since, worker.id.spawn)) else { return false };
-        worker.successor_wanted = Some(ExitReason::Hang);
-        if let Some(doubt) = &mut worker.doubts.doubt {
-            doubt.condemned = Some(turn.now);
-        }
+        sentence(worker, turn.now);
         self.hangs.last_kill = Some(turn.now);
         let id = worker.id.clone();
         self.inquire(&id, policy.on_hang.clone(), turn);
@@ -342,6 +369,14 @@ fn interrogate(worker: &mut Worker, policy: &Hang, turn: &mut Turn<'_>) {
     turn.act(Action::Ask { worker: worker.id.clone(), path, timeout });
 }
 
+/// It is to be killed, and followed by another one.
+fn sentence(worker: &mut Worker, now: Duration) {
+    worker.successor_wanted = Some(ExitReason::Hang);
+    if let Some(doubt) = &mut worker.doubts.doubt {
+        doubt.condemned = Some(now);
+    }
+}
+
 /// When nothing at all is heard of a question.
 fn lost_after(policy: &Hang) -> Duration {
     policy.try_timeout.saturating_mul(2).saturating_add(PATIENCE)
@@ -349,6 +384,12 @@ fn lost_after(policy: &Hang) -> Duration {
 
 pub(super) fn is_watched(worker: &Worker) -> bool {
     matches!(worker.state, WorkerState::Ready | WorkerState::Suspect)
+}
+
+/// Whether it is silent, as far as anybody has asked.
+fn is_suspect(worker: &Worker) -> bool {
+    let is_overdue = worker.doubts.doubt.as_ref().is_some_and(|doubt| doubt.cause == Cause::Overdue);
+    worker.state == WorkerState::Suspect && !is_overdue
 }
 
 /// Whether it has been asked often enough, and nothing was decided about it.

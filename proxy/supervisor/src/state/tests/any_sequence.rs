@@ -37,6 +37,8 @@ enum Step {
     InquestEnd(usize),
     /// Such commands are run from now on.
     OnHang,
+    /// Workers of threads, of which one has taken too long.
+    Overdue(usize),
     Notice(usize, Notice),
     FailStarts(u32),
     /// Workers are recycled from now on.
@@ -95,6 +97,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<usize>().prop_map(Step::RequestsOver),
         2 => any::<usize>().prop_map(Step::InquestEnd),
         1 => Just(Step::OnHang),
+        1 => any::<usize>().prop_map(Step::Overdue),
         3 => any::<usize>().prop_map(Step::Drained),
         2 => (any::<usize>(), notice()).prop_map(|(which, notice)| Step::Notice(which, notice)),
         1 => (0..3_u32).prop_map(Step::FailStarts),
@@ -177,6 +180,13 @@ fn take(world: &mut World, step: &Step) {
             let on_hang = Some(vec!["dump".to_owned()]);
             spec.hang = Some(Hang { on_hang, ..Hang::default() });
         }),
+        Step::Overdue(which) => {
+            adjust(world, |spec| spec.hang = Some(Hang { spares_full: true, ..Hang::default() }));
+            for overdue in 0..2 {
+                let Some(id) = pick(world, *which) else { return };
+                world.feed(Input::Progress([(id.spawn, Progress { overdue, ..Progress::default() })].into()));
+            }
+        }
         Step::Limit => adjust(world, |spec| spec.recycle = limits()),
         Step::FinalCode(code) => adjust(world, |spec| spec.restart.no_restart_codes = vec![*code]),
         Step::Progress(requests) => {

@@ -365,3 +365,37 @@ fn a_command_ends_with_the_supervisor() {
     world.command(Command::Shutdown { deadline: seconds(60) });
     assert_eq!(world.inquests.values().copied().collect::<Vec<_>>(), [true]);
 }
+
+fn overdue(world: &mut World, slots: &[u32]) {
+    for overdue in 0..2 {
+        let all = slots.iter().map(|slot| (ready(world, *slot).spawn, Progress { overdue, ..Progress::default() }));
+        let figures = all.collect();
+        world.feed(Input::Progress(figures));
+    }
+}
+
+#[test]
+fn a_thread_that_takes_too_long_is_the_end_of_its_worker() {
+    let hang = Hang { spares_full: true, ..Hang::default() };
+    let mut world = World::new();
+    world.set(&[("app", WorkerSpec { hang: Some(hang), ..spec(4) })]);
+    world.boot_all();
+    // More than the guard would allow, and at once.
+    overdue(&mut world, &[0, 1, 2]);
+    assert!(world.asked.is_empty(), "nobody is asked");
+    assert_eq!(world.out.len(), 3, "they get no more requests");
+    world.pass(seconds(5));
+    assert_eq!(aborted(&world).len(), 3);
+    world.calm();
+    assert_eq!(world.ready(), 4);
+    let why = world.failures()[0].message.clone().expect("a reason");
+    assert!(why.contains("longer than request_timeout"), "{why}");
+}
+
+#[test]
+fn elsewhere_it_costs_the_request_alone() {
+    let mut world = World::serving(2);
+    overdue(&mut world, &[0]);
+    world.pass(seconds(60));
+    assert_eq!((world.ready(), world.asked.len()), (2, 0));
+}

@@ -56,6 +56,8 @@ pub(super) struct World {
     pub(super) asked: BTreeSet<u64>,
     /// Questions in a row without an answer.
     missed: BTreeMap<u64, u32>,
+    /// Whose requests took too long.
+    overdue: BTreeSet<u64>,
     /// Who is to be killed because it hangs, and since when.
     condemned: BTreeMap<u64, Duration>,
     /// When the last one of a pool was.
@@ -89,6 +91,7 @@ impl World {
             recycled: BTreeSet::new(),
             asked: BTreeSet::new(),
             missed: BTreeMap::new(),
+            overdue: BTreeSet::new(),
             condemned: BTreeMap::new(),
             last_condemned: BTreeMap::new(),
             failing_starts: 0,
@@ -119,6 +122,9 @@ impl World {
     pub(super) fn feed(&mut self, input: Input) {
         if let Input::Command(Command::SetPools(pools)) = &input {
             self.wanted = pools.iter().map(|pool| (pool.name.as_str().into(), pool.spec.clone())).collect();
+        }
+        if let Input::Progress(figures) = &input {
+            self.overdue.extend(figures.iter().filter(|(_, one)| one.overdue > 0).map(|(spawn, _)| *spawn));
         }
         let actions = self.state.step(self.now, input);
         self.act(actions);
@@ -483,13 +489,18 @@ impl World {
                     continue;
                 }
                 self.condemned.insert(spawn, self.now);
+                if policy.spares_full && self.overdue.contains(&spawn) {
+                    continue;
+                }
                 let missed = self.missed.get(&spawn).copied().unwrap_or_default();
                 assert!(missed >= policy.tries, "{} has missed {missed} questions only", worker.id);
                 let count =
                     |wanted: &[WorkerState]| pool.workers.iter().filter(|one| wanted.contains(&one.state)).count();
                 // It may be on its way out already.
-                let suspects = count(&[WorkerState::Suspect]).max(1);
-                let of = suspects + count(&[WorkerState::Ready]);
+                let is_overdue = |one: &&WorkerStatus| policy.spares_full && self.overdue.contains(&one.id.spawn);
+                let in_doubt = pool.workers.iter().filter(|one| one.state == WorkerState::Suspect);
+                let suspects = in_doubt.filter(|one| !is_overdue(one)).count().max(1);
+                let of = count(&[WorkerState::Ready, WorkerState::Suspect]).max(suspects);
                 let is_shared = suspects >= 2 && suspects * 100 >= usize::from(policy.guard) * of;
                 assert!(!is_shared, "{} is condemned, as one of {suspects} of {of}", worker.id);
                 let last = self.last_condemned.insert(pool.name.clone(), self.now);
