@@ -106,9 +106,12 @@ impl Doubts {
         let last = self.last.replace(progress).unwrap_or(progress);
         let has_spoken = progress.heard != last.heard;
         let is_asked = progress.in_flight > progress.streams || progress.requests > last.requests;
-        if has_spoken || !is_asked || (spares_full && progress.is_full) {
+        // One whose threads are taken may work on what its clients have given up.
+        let may_be_busy = spares_full && (progress.is_full || !is_asked);
+        if has_spoken || may_be_busy {
             self.quiet_since = None;
-        } else {
+        } else if is_asked {
+            // It lasts when nobody waits any more: tries end, and an endpoint that was overtaken gets no requests.
             self.quiet_since.get_or_insert(now);
         }
         self.is_overdue |= progress.overdue > last.overdue;

@@ -105,6 +105,24 @@ fn requests_that_clients_give_up_do_not_hide_a_silence() {
 }
 
 #[test]
+fn who_was_given_up_by_all_is_doubted_too() {
+    for (spares_full, is_doubted) in [(false, true), (true, false)] {
+        let hang = Hang { spares_full, ..Hang::default() };
+        let mut world = World::new();
+        world.set(&[("app", WorkerSpec { hang: Some(hang), ..spec(2) })]);
+        world.boot_all();
+        let id = ready(&world, 0);
+        // Its tries came to their end after two seconds, and nobody gave it another request.
+        for second in 0..12 {
+            world.pass(seconds(1));
+            let progress = Progress { requests: 3, in_flight: u32::from(second < 2), ..Progress::default() };
+            world.feed(Input::Progress([(id.spawn, progress)].into()));
+        }
+        assert_eq!(world.asked.contains(&id.spawn), is_doubted, "spares_full: {spares_full}");
+    }
+}
+
+#[test]
 fn a_refused_connection_is_a_doubt() {
     let mut world = World::serving(2);
     let id = ready(&world, 1);
