@@ -41,6 +41,8 @@ use tokio::sync::{Notify, watch};
 
 /// How long a service manager is kept waiting for the first workers; systemd itself gives up after 90 s.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long the supervisor may take to hear of a reload; it is a matter of microseconds.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
 const READY_LOOK: Duration = Duration::from_millis(50);
 
 /// Why the program ended without doing its work.
@@ -126,6 +128,21 @@ impl Program {
         let applied = self.reloader.reload(&control);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         applied
+    }
+
+    /// What SIGHUP asks for: a reload, and deploys of workers that are to be deployed by it. Waits. Its outcome is in the log
+    /// and in status; there is nobody to answer.
+    fn hang_up(self: &Arc<Self>) {
+        let before = self.reloader.bridge.deployed();
+        if self.reload().is_err() {
+            return;
+        }
+        // Whom the reload has begun to deploy is known once the supervisor has taken it.
+        if self.reloader.supervisor.settle(RELOAD_PATIENCE) {
+            self.reloader.bridge.deploy_on_hup(&before, &self.reloader.serving.load().model);
+        } else {
+            tracing::error!("workers are not deployed: the supervisor has not taken the reload in time");
+        }
     }
 }
 
@@ -312,8 +329,7 @@ async fn until_told(program: &Arc<Program>, signals: &mut Signals) {
             Told::Stop => return,
             Told::Reload => {
                 let program = program.clone();
-                // Its outcome is in the log and in status; there is nobody to answer.
-                tokio::task::spawn_blocking(move || drop(program.reload()));
+                tokio::task::spawn_blocking(move || program.hang_up());
             }
             Told::Reopen => program.reloader.logs.reopen(),
             Told::Scale(by) => program.reloader.bridge.scale_all(by),

@@ -6,6 +6,7 @@
 mod deploys;
 mod fail_fast;
 mod figures;
+mod hang_up;
 mod journal;
 mod orders;
 mod plans;

@@ -273,6 +273,58 @@ async fn many_deploys_at_steady_load_double_no_time_to_an_answer() {
     assert!(busy.p99() <= 2 * calm.p99(), "p99 {:?} in deploys, {:?} before", busy.p99(), calm.p99());
 }
 
+/// Generation and outcome of each deploy, oldest first.
+async fn history(edge: &Edge) -> Vec<String> {
+    let answer = edge.admin().get("/workers/deploys").await.expect("an answer");
+    let known: Value = serde_json::from_slice(&answer.body).expect("JSON");
+    let deploys = known["upstreams"][0]["deploys"].as_array().cloned().unwrap_or_default();
+    // One that is done goes on until the last old worker has left.
+    let outcome = |one: &Value| match one["phase"].as_str() {
+        Some("over") => one["outcome"].as_str().unwrap_or_default().to_owned(),
+        _ => "open".to_owned(),
+    };
+    deploys.iter().map(|one| format!("{} {}", one["generation"], outcome(one))).collect()
+}
+
+async fn history_is(edge: &Edge, expected: &[&str]) {
+    wait_until("the deploys", SOON, async || (history(edge).await == expected).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sighup_deploys_where_it_is_to_and_only_once() {
+    let mut edge = running(2, "deploy: { min_ready: 300ms }\n  on_hup: deploy").await;
+    let load = load(&edge);
+    some_more(&load).await;
+    edge.release("2", "");
+    edge.signal(Signal::SIGHUP);
+    history_is(&edge, &["1 done", "2 done"]).await;
+    assert_eq!(releases(&edge).await, ["2", "2"]);
+    // What a changed file deploys anyhow is not deployed twice.
+    edge.rewrite(&site(2, "deploy: { min_ready: 300ms }\n  on_hup: deploy\n  env: { A: \"1\" }"));
+    edge.signal(Signal::SIGHUP);
+    history_is(&edge, &["1 done", "2 done", "3 done"]).await;
+    // A file that is refused deploys nothing; `tidegate reload` never does.
+    let before = pids(&edge.workers("app").await);
+    edge.rewrite(&site(2, "nonsense: 1"));
+    edge.signal(Signal::SIGHUP);
+    edge.wait_for_message("configuration refused", SOON).await;
+    edge.reload(&site(2, "deploy: { min_ready: 300ms }\n  on_hup: deploy\n  env: { A: \"1\" }")).await;
+    some_more(&load).await;
+    load.stop().await.assert_clean();
+    assert_eq!(history(&edge).await, ["1 done", "2 done", "3 done"]);
+    assert_eq!(pids(&edge.workers("app").await), before);
+}
+
+#[tokio::test]
+async fn sighup_leaves_unchanged_workers_alone_by_default() {
+    let mut edge = running(2, "deploy: { min_ready: 0 }").await;
+    let before = pids(&edge.workers("app").await);
+    edge.release("2", "");
+    edge.signal(Signal::SIGHUP);
+    wait_until("the reload", SOON, async || edge.status().await["last_reload"]["applied"].as_bool()).await;
+    assert_eq!((pids(&edge.workers("app").await), history(&edge).await), (before, vec!["1 done".to_owned()]));
+}
+
 #[tokio::test]
 async fn a_deploy_that_takes_too_long_goes_on_without_the_command() {
     let edge = running(1, "deploy: { min_ready: 3s }").await;

@@ -52,7 +52,7 @@ mod concurrency;
 mod deploy;
 
 pub use concurrency::ConcurrencyLimit;
-pub use deploy::{DeployPolicy, DeployStrategy, OnFailure, Portion, PreStart};
+pub use deploy::{DeployPolicy, DeployStrategy, OnFailure, OnHup, Portion, PreStart};
 
 pub use capacity::{Capacity, QUEUE_LEAST, QUEUE_MOST, QueueOrder, QueuePolicy};
 

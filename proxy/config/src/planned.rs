@@ -159,9 +159,7 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("StaticServer", "slow_start") => NotAvailable("it stands in the upstream, for all its servers"),
         ("StaticServer", "max_connections" | "maxconn") => Called("max_conns"),
         ("StaticServer", "host" | "name" | "url" | "server" | "addr") => Called("address"),
-        ("Workers", "backoff" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "shell" | "on_hup") => {
-            NotAvailable(LATER)
-        }
+        ("Workers", "backoff" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "shell") => NotAvailable(LATER),
         ("Workers", "concurrency" | "max_in_flight" | "max_conns" | "max_in_flight_per_endpoint") => Called("cap"),
         ("Workers", "liveness" | "watchdog" | "health_check") => {
             NotAvailable("workers that do not answer are found by hang: hang: { suspect_after: 10s }")

@@ -37,7 +37,7 @@ use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
 pub(crate) use breaker::Breaker;
 pub(crate) use concurrency::ConcurrencyLimit;
-pub(crate) use deploy::{Deploy, DeployStrategy, OnFailure, Surge, Unavailable};
+pub(crate) use deploy::{Deploy, DeployStrategy, OnFailure, OnHup, Surge, Unavailable};
 pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
 pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
@@ -971,6 +971,11 @@ pub(crate) struct Workers {
     pub(crate) pre_start_timeout: Option<PositiveTime>,
     /// How a new generation of workers takes over. Default: one new worker first, then slot by slot.
     pub(crate) deploy: Option<Deploy>,
+    /// What SIGHUP does besides reading the site file again: `reload`, nothing where that changes nothing for these workers; or
+    /// `deploy`, they are deployed all the same, as `tidegate deploy` does. Where the file is refused nothing happens. Default:
+    /// reload.
+    #[schemars(extend("default" = "reload"))]
+    pub(crate) on_hup: Option<OnHup>,
     /// When a worker that serves is replaced by a new one. Default: never.
     pub(crate) recycle: Option<Recycle>,
     /// Where lines that workers print go: `inherit`, to the program log, or a file of their own. Default: inherit.

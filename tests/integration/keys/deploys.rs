@@ -1,11 +1,12 @@
 //! Keys of how a new generation of workers takes over. Each value has a program of its own with three workers; what is seen
 //! is what the status shows at short intervals while a changed version takes over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidegate_tests::{
     edge::{Edge, Home},
+    process::Signal,
     site::Site,
     wait::wait_until,
 };
@@ -56,6 +57,12 @@ const ROWS: &[Row<&str>] = &[
         observe: |value| Box::pin(after_a_failure(value)),
         expected: ["[2, 1, 1]", "[1, 1, 1]"],
     },
+    Row {
+        key: "upstreams.<name>.workers.on_hup",
+        values: ["deploy: { min_ready: 0 }", "deploy: { min_ready: 0 }\n  on_hup: deploy"],
+        observe: |value| Box::pin(after_a_hup(value)),
+        expected: ["reloaded", "deployed"],
+    },
 ];
 
 pub(super) fn keys() -> Vec<&'static str> {
@@ -78,6 +85,21 @@ async fn before_the_first_worker(value: &str) -> String {
         failed.or_else(|| is_ready().then(printed)).map(str::to_owned)
     })
     .await
+}
+
+/// What a SIGHUP with an unchanged file brings about. A deploy begins right after the reload.
+async fn after_a_hup(value: &str) -> String {
+    let mut edge = Edge::start(site(value, "1", 3)).await;
+    edge.ready_workers("app", 3).await;
+    edge.signal(Signal::SIGHUP);
+    wait_until("the reload", LIMIT, async || edge.status().await["last_reload"]["applied"].as_bool()).await;
+    let until = Instant::now() + Duration::from_secs(1);
+    let found = wait_until("a deploy, or a second without one", LIMIT, async || {
+        let is_new = look(&edge).await.iter().any(|(generation, _)| *generation == 2);
+        (is_new || Instant::now() > until).then_some(is_new)
+    })
+    .await;
+    if found { "deployed" } else { "reloaded" }.to_owned()
 }
 
 /// Three workers that take a moment to boot; those of another release than "1" fail in slots from `broken` on.

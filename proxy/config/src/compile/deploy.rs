@@ -1,14 +1,19 @@
 //! How a new generation of workers takes over.
 
 use crate::fault::Code;
-use crate::model::{DeployPolicy, DeployStrategy, OnFailure, Portion};
+use crate::model::{DeployPolicy, DeployStrategy, OnFailure, OnHup, Portion};
 use crate::raw;
 use crate::report::Report;
 use crate::tree::Spot;
 
-/// Compiles `workers.deploy`.
-pub(super) fn deploy(raw: Option<raw::Deploy>, spot: Spot<'_>, report: &mut Report) -> DeployPolicy {
-    let default = DeployPolicy::default();
+/// Compiles `workers.deploy` and `workers.on_hup`.
+pub(super) fn deploy(
+    raw: Option<raw::Deploy>,
+    on_hup: Option<raw::OnHup>,
+    spot: Spot<'_>,
+    report: &mut Report,
+) -> DeployPolicy {
+    let default = DeployPolicy { on_hup: on_hup.map_or(OnHup::Reload, OnHup::from), ..DeployPolicy::default() };
     let Some(raw::Deploy { strategy, surge, max_unavailable, min_ready, on_failure }) = raw else { return default };
     if let Some(raw::DeployStrategy::Green) = strategy {
         for (name, is_given) in [("surge", surge.is_some()), ("max_unavailable", max_unavailable.is_some())] {
@@ -25,6 +30,16 @@ pub(super) fn deploy(raw: Option<raw::Deploy>, spot: Spot<'_>, report: &mut Repo
         max_unavailable: max_unavailable.map_or(default.max_unavailable, Portion::from),
         min_ready: min_ready.map_or(default.min_ready, |time| time.0),
         on_failure: on_failure.map_or(default.on_failure, OnFailure::from),
+        on_hup: default.on_hup,
+    }
+}
+
+impl From<raw::OnHup> for OnHup {
+    fn from(raw: raw::OnHup) -> Self {
+        match raw {
+            raw::OnHup::Reload => Self::Reload,
+            raw::OnHup::Deploy => Self::Deploy,
+        }
     }
 }
 

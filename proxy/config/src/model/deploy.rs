@@ -25,6 +25,8 @@ pub struct DeployPolicy {
     pub min_ready: Duration,
     /// What becomes of a deploy that fails after old workers have left.
     pub on_failure: OnFailure,
+    /// What SIGHUP does about workers whose specification has not changed.
+    pub on_hup: OnHup,
 }
 
 impl Default for DeployPolicy {
@@ -35,6 +37,7 @@ impl Default for DeployPolicy {
             max_unavailable: Portion::Count(0),
             min_ready: Duration::from_secs(2),
             on_failure: OnFailure::Freeze,
+            on_hup: OnHup::Reload,
         }
     }
 }
@@ -49,6 +52,15 @@ pub enum DeployStrategy {
     /// As memory allows: green if it has room for twice the workers, else rolling with as many more at a time as fit, else
     /// each old worker leaves before its successor starts.
     Auto,
+}
+
+/// What SIGHUP does about workers whose specification has not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnHup {
+    /// Nothing: the configuration is read again, and that is all.
+    Reload,
+    /// They are deployed once the configuration is in use.
+    Deploy,
 }
 
 /// What becomes of a deploy that fails after old workers have left.

@@ -46,6 +46,16 @@ pub(crate) enum DeployStrategy {
     Auto,
 }
 
+/// What SIGHUP does about workers.
+#[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OnHup {
+    /// The site file is read again.
+    Reload,
+    /// And workers are deployed.
+    Deploy,
+}
+
 /// Processes beyond the count.
 #[derive(Debug, Clone, Copy, DeriveDeserialize, JsonSchema)]
 #[serde(untagged)]

@@ -36,6 +36,7 @@ pub(super) struct Policy {
     max_unavailable: Portion,
     min_ready_ms: u64,
     on_failure: OnFailure,
+    deploys_on_hup: bool,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -68,7 +69,7 @@ impl Default for Policy {
 
 impl From<model::DeployPolicy> for Policy {
     fn from(policy: model::DeployPolicy) -> Self {
-        let model::DeployPolicy { strategy, surge, max_unavailable, min_ready, on_failure } = policy;
+        let model::DeployPolicy { strategy, surge, max_unavailable, min_ready, on_failure, on_hup } = policy;
         Self {
             strategy: match strategy {
                 model::DeployStrategy::Rolling => Strategy::Rolling,
@@ -82,6 +83,7 @@ impl From<model::DeployPolicy> for Policy {
                 model::OnFailure::Freeze => OnFailure::Freeze,
                 model::OnFailure::Rollback => OnFailure::Rollback,
             },
+            deploys_on_hup: on_hup == model::OnHup::Deploy,
         }
     }
 }
@@ -101,6 +103,7 @@ impl From<Policy> for model::DeployPolicy {
                 OnFailure::Freeze => model::OnFailure::Freeze,
                 OnFailure::Rollback => model::OnFailure::Rollback,
             },
+            on_hup: if policy.deploys_on_hup { model::OnHup::Deploy } else { model::OnHup::Reload },
         }
     }
 }

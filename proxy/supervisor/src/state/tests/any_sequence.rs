@@ -76,6 +76,7 @@ fn policy() -> impl Strategy<Value = DeployPolicy> {
             max_unavailable,
             min_ready,
             on_failure,
+            ..DeployPolicy::default()
         },
     )
 }
