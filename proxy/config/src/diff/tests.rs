@@ -187,15 +187,12 @@ fn new_workers_are_needed_only_for_what_they_are_started_with() {
         let change = workers("count: 2", to);
         assert_eq!((change.needs_new_workers.len(), change.live.len()), (0, 1), "{to}");
     }
-    for to in [
-        "count: 2, cwd: x",
-        "count: 2, user: www-data",
-        "count: 2, ready: { http: /h }",
-        "count: 2, env_inherit: clean",
-    ] {
+    for to in ["count: 2, cwd: x", "count: 2, user: www-data", "count: 2, env_inherit: clean"] {
         let change = workers("count: 2", to);
         assert_eq!((change.needs_new_workers.len(), change.live.len()), (1, 0), "{to}");
     }
+    let change = workers("count: 2", "count: 2, ready: { http: /h }");
+    assert_eq!((change.needs_new_workers.len(), change.live.len()), (1, 1), "who hangs is asked for the same path");
 }
 
 #[test]
