@@ -48,12 +48,13 @@ impl Exchange {
     }
 
     /// The same endpoint again, unless it has left the pool meanwhile.
-    fn replay(&mut self, lease: Lease, now: Instant) -> Action {
+    fn replay(&mut self, mut lease: Lease, now: Instant) -> Action {
         if lease.endpoint().is_ready() {
             return self.forward(lease, true, now);
         }
         self.tries = self.tries.saturating_sub(1);
         self.tried.push(lease.endpoint().id());
+        lease.give_way();
         self.end(lease, Outcome::Cancelled, now);
         self.seek(now)
     }

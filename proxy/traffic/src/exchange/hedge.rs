@@ -128,7 +128,7 @@ impl Exchange {
     /// A failure ends nothing while the other leg may still answer.
     pub(super) fn leg_failed(&mut self, leg: Leg, failure: &Failure, now: Instant) -> Action {
         let verdict = retry::decide(failure, &self.history(), self.policy());
-        let Some((lease, began)) = self.drop_leg(leg) else { return self.no_race() };
+        let Some((mut lease, began)) = self.drop_leg(leg) else { return self.no_race() };
         // As of any attempt: who could not be reached has received nothing, and a connection that had been closed while it was
         // idle says nothing against the endpoint.
         if failure.stage == Stage::Connect {
@@ -143,6 +143,8 @@ impl Exchange {
         self.tried.push(lease.endpoint().id());
         if matches!(outcome, Outcome::UpstreamFault(_)) {
             lease.endpoint().count_retried();
+        } else if verdict == Verdict::Replay {
+            lease.give_way();
         }
         self.end(lease, outcome, now);
         Action::Keep(leg.other())

@@ -413,9 +413,9 @@ impl Endpoint {
         self.faults.count_retried();
     }
 
-    /// Its answer gave way to another try.
-    pub(super) fn count_given_way(&self, status: u16) {
-        self.faults.count(Symptom::Status(status));
+    /// Its answer or connection gave way to another try. That alone says nothing against it.
+    pub(super) fn count_given_way(&self, symptom: Symptom) {
+        self.faults.count(symptom);
         self.faults.count_retried();
     }
 

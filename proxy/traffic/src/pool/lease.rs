@@ -42,7 +42,7 @@ pub struct Lease {
     /// Of the answer's head, once there is one.
     status: Option<u16>,
     alternative: bool,
-    /// The answer was not passed on: another try took its place.
+    /// Another try took the place of its answer, or of its connection, which had been closed while it was idle.
     gave_way: bool,
     ended: Option<Instant>,
     /// Where it counts.
@@ -111,7 +111,7 @@ impl Lease {
         self.status = Some(status);
     }
 
-    /// The answer is not passed on: another try takes its place.
+    /// Another try takes the place of its answer; without one its connection had been closed while it was idle.
     pub(crate) fn give_way(&mut self) {
         self.gave_way = true;
     }
@@ -203,13 +203,16 @@ impl Drop for Lease {
     fn drop(&mut self) {
         match self.outcome {
             Some(Outcome::Ok) => {}
+            Some(Outcome::Cancelled) if self.gave_way => {}
             Some(Outcome::Cancelled) => self.endpoint.count_cancelled(),
             Some(Outcome::UpstreamFault(symptom)) => self.endpoint.count_failure(symptom),
             Some(Outcome::ClientGone) | None => self.endpoint.count_abandoned(),
             Some(Outcome::Overtaken) => self.endpoint.count_overtaken(),
         }
         match self.status {
-            Some(status) if self.gave_way => self.endpoint.count_given_way(status),
+            status if self.gave_way => {
+                self.endpoint.count_given_way(status.map_or(Symptom::Closed, Symptom::Status));
+            }
             Some(500..) => self.endpoint.count_server_error(),
             Some(_) | None => {}
         }
