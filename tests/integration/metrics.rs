@@ -61,8 +61,10 @@ async fn workers_are_told_by_slot_and_counted_over_their_lives() {
     edge.ready_workers("app", 3).await;
     let now = wait_until("figures of three workers", SOON, async || {
         let now = scrape(&edge).await;
-        let figures = now.keys().filter(|series| series.starts_with("tidegate_worker_resident_memory_bytes")).count();
-        (figures == 3).then_some(now)
+        let figures = |name: &str| now.keys().filter(|series| series.starts_with(name)).count();
+        let are_all =
+            ["resident", "proportional"].map(|kind| figures(&format!("tidegate_worker_{kind}_memory_bytes"))) == [3, 3];
+        are_all.then_some(now)
     })
     .await;
     assert_eq!(answered(&now), 21.0, "what a worker did outlives it");
@@ -88,7 +90,7 @@ async fn workers_are_told_by_slot_and_counted_over_their_lives() {
     assert_eq!(heads.map(|(_, count)| *count), Some(21.0), "{now:#?}");
     let errors = now.iter().filter(|(series, _)| series.starts_with("tidegate_worker_server_errors_total"));
     assert_eq!(errors.map(|(_, count)| count).sum::<f64>(), 1.0);
-    for figure in ["resident_memory_bytes", "threads", "open_fds", "start_time_seconds"] {
+    for figure in ["resident_memory_bytes", "proportional_memory_bytes", "threads", "open_fds", "start_time_seconds"] {
         let value = now.get(&format!("tidegate_worker_{figure}{{slot=\"0\",upstream=\"app\"}}"));
         assert!(value.is_some_and(|value| *value >= 1.0), "{figure}: {value:?}");
     }

@@ -124,6 +124,7 @@ fn samples() -> Samples {
         start_time: Some(1.0),
         max_in_flight: Some(1),
         rss_bytes: Some(1),
+        pss_bytes: Some(1),
         threads: Some(1),
         open_fds: Some(1),
         cpu_seconds: Some(1.0),

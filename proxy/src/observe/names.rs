@@ -171,6 +171,11 @@ pub const WORKER_RSS: Metric = metric(
     "Resident memory of the slot's workers and of what they started, in bytes",
 );
 /// `{upstream, slot}`
+pub const WORKER_PSS: Metric = metric(
+    "tidegate_worker_proportional_memory_bytes",
+    "The same with shared pages divided among those that share them, where the kernel tells; looked at once a minute",
+);
+/// `{upstream, slot}`
 pub const WORKER_CPU: Metric = metric(
     "tidegate_worker_cpu_seconds_total",
     "CPU time that the worker and what it started have spent, from 0 for each start",

@@ -42,6 +42,8 @@ pub struct SlotSample {
     pub connections: u64,
     /// Resident memory of the processes.
     pub rss_bytes: Option<u64>,
+    /// The same, with shared pages divided among those that share them.
+    pub pss_bytes: Option<u64>,
     /// Their threads.
     pub threads: Option<u64>,
     /// Their open descriptors.
@@ -89,6 +91,7 @@ struct Slots {
     tunnels: prometheus::IntGaugeVec,
     connections: prometheus::IntGaugeVec,
     rss: prometheus::IntGaugeVec,
+    pss: prometheus::IntGaugeVec,
     threads: prometheus::IntGaugeVec,
     open_fds: prometheus::IntGaugeVec,
     cpu: prometheus::CounterVec,
@@ -107,6 +110,7 @@ impl Slots {
             tunnels: gauges(registry, names::WORKER_TUNNELS, &BY_SLOT)?,
             connections: gauges(registry, names::WORKER_CONNECTIONS, &BY_SLOT_AND_STATE)?,
             rss: gauges(registry, names::WORKER_RSS, &BY_SLOT)?,
+            pss: gauges(registry, names::WORKER_PSS, &BY_SLOT)?,
             threads: gauges(registry, names::WORKER_THREADS, &BY_SLOT)?,
             open_fds: gauges(registry, names::WORKER_FDS, &BY_SLOT)?,
             cpu: registered(registry, cpu)?,
@@ -131,6 +135,7 @@ impl Slots {
         for (value, gauge) in [
             (slot.max_in_flight, &self.max_in_flight),
             (slot.rss_bytes, &self.rss),
+            (slot.pss_bytes, &self.pss),
             (slot.threads, &self.threads),
             (slot.open_fds, &self.open_fds),
         ] {

@@ -64,6 +64,7 @@ fn slot(
             add(&mut sample.threads, Some(figure.usage.threads));
             add(&mut sample.open_fds, figure.usage.open_fds);
         }
+        add(&mut sample.pss_bytes, bridge.figures.share_of(worker.id.spawn));
         if let Some(endpoint) = endpoints.get(&worker.id.spawn) {
             sample.in_flight += u64::from(endpoint.in_flight);
             sample.tunnels += u64::from(endpoint.tunnels);

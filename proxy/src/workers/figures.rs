@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
-use tidegate_supervisor::{Handle, Usage, usage_of_trees};
+use tidegate_supervisor::{Handle, Usage, pss_of_trees, usage_of_trees};
 
 /// The last look at all workers.
 #[derive(Default)]
@@ -17,6 +17,9 @@ struct Known {
     /// By spawn number.
     figures: BTreeMap<u64, Figure>,
     looked: Option<Instant>,
+    /// Their own share of memory in bytes, by spawn number, where it may be read.
+    shares: BTreeMap<u64, Option<u64>>,
+    shares_looked: Option<Instant>,
 }
 
 /// What a worker uses.
@@ -58,12 +61,32 @@ impl Figures {
         let found = usage_of_trees(&processes.iter().map(|(_, pid)| *pid).collect::<Vec<_>>());
         let found = processes.iter().filter_map(|(spawn, pid)| Some((*spawn, *found.get(pid)?)));
         self.note(found, Instant::now());
+        if self.shares_are_due(processes, Instant::now()) {
+            let found = pss_of_trees(&processes.iter().map(|(_, pid)| *pid).collect::<Vec<_>>());
+            let shares = processes.iter().map(|(spawn, pid)| (*spawn, found.get(pid).copied())).collect();
+            let mut known = self.lock();
+            (known.shares, known.shares_looked) = (shares, Some(Instant::now()));
+        }
+    }
+
+    /// The kernel walks all pages for it, so it is asked seldom.
+    fn shares_are_due(&self, processes: &[(u64, u32)], now: Instant) -> bool {
+        let known = self.lock();
+        let age = known.shares_looked.map(|last| now.saturating_duration_since(last));
+        let is_new = processes.iter().any(|(spawn, _)| !known.shares.contains_key(spawn));
+        age.is_none_or(|age| age >= SHARES || (is_new && age >= PAUSE))
+    }
+
+    /// Memory of a worker's processes in bytes, what they share with others divided among all.
+    pub(crate) fn share_of(&self, spawn: u64) -> Option<u64> {
+        self.lock().shares.get(&spawn).copied().flatten()
     }
 
     fn note(&self, found: impl Iterator<Item = (u64, Usage)>, now: Instant) {
         let mut known = self.lock();
         let figure = |(spawn, usage)| (spawn, Figure::after(known.figures.get(&spawn), usage, now));
-        *known = Known { figures: found.map(figure).collect(), looked: Some(now) };
+        let figures = found.map(figure).collect();
+        (known.figures, known.looked) = (figures, Some(now));
     }
 
     /// Those of a worker, by its spawn number.
@@ -99,6 +122,8 @@ fn processes(supervisor: &Handle) -> Vec<(u64, u32)> {
 
 /// What was found is good for so long, and CPUs are counted over no less: the kernel counts in hundredths of a second.
 const FRESH: Duration = Duration::from_secs(1);
+/// Between two looks at shares of memory.
+const SHARES: Duration = Duration::from_secs(60);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_secs(5);
 
