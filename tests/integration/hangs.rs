@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use anyhow::ensure;
 use tidegate_tests::{
-    client::{Ask, Client, Kind},
+    client::{Answer, Ask, Client, Kind},
     drill::say,
     edge::{Edge, Worker},
     every_client,
@@ -129,7 +130,12 @@ async fn a_stopped_worker_is_replaced_within_half_a_minute_by_default() {
 async fn stop_one_under_load(hang: &str, time: Duration) -> Duration {
     let edge = Edge::start(with(4, hang)).await;
     let before = edge.ready_workers("app", 4).await;
-    let load = Load::start(&edge.clients(), 16, "/tiny", b"hello, world\n".to_vec());
+    // Those that the stopped one has are answered when it is gone.
+    let right = |answer: &Answer| {
+        ensure!(answer.status == 200 && answer.body == "hello, world\n", "{}: {}", answer.status, answer.text());
+        Ok(())
+    };
+    let load = Load::asking(&edge.clients(), 16, || Ask::get("/tiny").within(2 * LIMIT), right);
     wait_until("some load", LIMIT, async || (load.sent() > 200).then_some(())).await;
     let stopped = before[1].pid;
     let began = Instant::now();

@@ -239,9 +239,10 @@ impl Pool {
             self.supersede(turn);
             self.retire_where(ExitReason::Reload, |_| true, turn);
         } else {
+            // Before all others: who answers again serves.
+            self.watch(turn);
             // First, because the first worker of a generation need not be waited for where nobody else is left.
             self.retire_surplus(turn);
-            self.watch(turn);
             self.kill_heavy(turn);
             self.advance(turn);
             self.recycle(turn);

@@ -86,7 +86,8 @@ struct Doubt {
 /// What speaks for and against a worker's life.
 #[derive(Debug, Default)]
 pub(in crate::state) struct Doubts {
-    last: Option<Progress>,
+    /// At the last look; all counts of a new worker begin at none.
+    last: Progress,
     quiet_since: Option<Duration>,
     is_unreachable: bool,
     /// It took longer for a request than it may.
@@ -103,7 +104,7 @@ pub(in crate::state) struct Doubts {
 impl Doubts {
     /// Takes what the data plane sees of it.
     pub(super) fn note(&mut self, progress: Progress, spares_full: bool, now: Duration) {
-        let last = self.last.replace(progress).unwrap_or(progress);
+        let last = std::mem::replace(&mut self.last, progress);
         let has_spoken = progress.heard != last.heard;
         let is_asked = progress.in_flight > progress.streams || progress.requests > last.requests;
         // One whose threads are taken may work on what its clients have given up.
