@@ -58,6 +58,33 @@ const FORMS: &[Form] = &[
         command: "/python -m uvicorn asgi:app --port {port} --host {host} --timeout-keep-alive 75\n",
     },
     Form {
+        name: "uvicorn-fd",
+        workers: "preset: uvicorn, command: [\"@bin@/uvicorn\"], app: \"asgi:app\", transport: fd",
+        short: "keep_alive: 2s",
+        keep_alive: 75,
+        cap: 32,
+        knows_client: true,
+        command: "/uvicorn asgi:app --fd {fd} --timeout-keep-alive 75\n",
+    },
+    Form {
+        name: "gunicorn-fd",
+        workers: "preset: gunicorn, command: [\"@bin@/gunicorn\"], app: \"wsgi:app\", transport: fd",
+        short: "keep_alive: 2s",
+        keep_alive: 75,
+        cap: 1,
+        knows_client: false,
+        command: "/gunicorn wsgi:app --workers 1 --no-control-socket --bind fd://{fd} --keep-alive 75\n",
+    },
+    Form {
+        name: "hypercorn-fd",
+        workers: "preset: hypercorn, command: [\"@bin@/hypercorn\"], app: \"asgi:app\", transport: fd",
+        short: "args: [--keep-alive=2]",
+        keep_alive: 75,
+        cap: 32,
+        knows_client: false,
+        command: "/hypercorn asgi:app --workers 0 --bind fd://{fd} --keep-alive 75\n",
+    },
+    Form {
         name: "granian",
         workers: "preset: granian, command: [\"@bin@/granian\"], app: \"asgi:app\"",
         short: "keep_alive: 2s",
@@ -149,7 +176,7 @@ impl Form {
 
 /// Starts of applications take so long that one which is taken for ready too early shows.
 const BOOT_DELAY: Duration = Duration::from_millis(1_500);
-/// Eleven interpreters start, two at a time.
+/// Fourteen interpreters start, two at a time.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// All forms behind one edge, each by a path of its own. One shard, so that each request finds the idle connections of

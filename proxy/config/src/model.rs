@@ -925,7 +925,12 @@ pub enum WorkerTransport {
     Unix,
     /// A free port of 127.0.0.1, in `{port}`.
     Port,
+    /// A private unix socket that is bound before the worker runs, which inherits it: descriptor [`LISTENER`], in `{fd}`.
+    Fd,
 }
+
+/// Descriptor under which a worker inherits its socket: where systemd puts the first one.
+pub const LISTENER: u32 = 3;
 
 impl WorkerTransport {
     /// As in the file.
@@ -934,6 +939,7 @@ impl WorkerTransport {
         match self {
             Self::Unix => "unix",
             Self::Port => "port",
+            Self::Fd => "fd",
         }
     }
 }
@@ -964,14 +970,16 @@ pub enum Template {
     Generation,
     /// `{pool}`: the upstream's name.
     Pool,
+    /// `{fd}`: the descriptor of the socket that it inherits.
+    Fd,
     /// `{pid_proxy}`: number of the process that supervises.
     PidProxy,
 }
 
 impl Template {
     /// Every template, in the order of the documentation.
-    pub const ALL: [Self; 7] =
-        [Self::Socket, Self::Port, Self::Host, Self::Slot, Self::Generation, Self::Pool, Self::PidProxy];
+    pub const ALL: [Self; 8] =
+        [Self::Socket, Self::Port, Self::Host, Self::Fd, Self::Slot, Self::Generation, Self::Pool, Self::PidProxy];
 
     /// The word between the braces.
     #[must_use]
@@ -983,6 +991,7 @@ impl Template {
             Self::Slot => "slot",
             Self::Generation => "generation",
             Self::Pool => "pool",
+            Self::Fd => "fd",
             Self::PidProxy => "pid_proxy",
         }
     }

@@ -250,7 +250,7 @@ pub(crate) fn word(words: &str, word: &str) -> Option<&'static str> {
         }
         ("Balance", "least_connections" | "leastconn" | "least-conn") => "write least_conn",
         ("Balance", "roundrobin" | "rr" | "round-robin" | "weighted") => "write round_robin",
-        ("WorkerTransport", "fd" | "socket_activation") => "not available in this version: use unix or port",
+        ("WorkerTransport", "socket_activation" | "systemd" | "inherit") => "write fd",
         ("WorkerTransport", "tcp") => "write port",
         ("StopSignal", "SIGTERM" | "term" | "15") => "write TERM",
         ("StopSignal", "SIGINT" | "int" | "2") => "write INT",

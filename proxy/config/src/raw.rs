@@ -885,7 +885,7 @@ pub(crate) struct Workers {
     /// custom.
     #[schemars(extend("default" = "custom"))]
     pub(crate) preset: Option<Preset>,
-    /// Program and arguments, as a list; no shell. `{socket}`, `{port}`, `{host}`, `{slot}`, `{generation}`, `{pool}`
+    /// Program and arguments, as a list; no shell. `{socket}`, `{port}`, `{host}`, `{fd}`, `{slot}`, `{generation}`, `{pool}`
     /// and `{pid_proxy}` are replaced, `{{` is a brace. With a preset only what starts its program, such as `[venv/bin/uvicorn]`. Default:
     /// the preset's own name; without a preset it is required.
     #[schemars(length(min = 1))]
@@ -934,10 +934,11 @@ pub(crate) struct Workers {
     /// The signal on which workers finish and end. Default: TERM.
     #[schemars(extend("default" = "TERM"))]
     pub(crate) stop_signal: Option<StopSignal>,
-    /// How workers are reached. Default: unix, with the preset `node` port.
+    /// How workers are reached: `unix` and `port` tell them where to listen, with `fd` they inherit a socket that listens already.
+    /// Default: unix, with the preset `node` port.
     pub(crate) transport: Option<WorkerTransport>,
     /// When a worker may get requests: `connect`, `notify`, or a mapping such as `{ http: /healthz }`. Default: connect,
-    /// with the preset `gunicorn` `{ http: / }`.
+    /// with the preset `gunicorn` and with `transport: fd` `{ http: / }`.
     pub(crate) ready: Option<Ready>,
     /// Paths that a new worker is asked for once it is ready, one after the other and each once, before it gets requests:
     /// what is slow only the first time is then slow for nobody. Any answer below 500 will do, and is read to its end. With
@@ -1042,6 +1043,8 @@ pub(crate) enum WorkerTransport {
     Unix,
     /// A free port of 127.0.0.1 each, `{port}`.
     Port,
+    /// A private unix socket each, which they inherit open: `{fd}`, or else by systemd's protocol (`LISTEN_FDS`).
+    Fd,
 }
 
 /// Deadlines towards an endpoint; none may be zero.

@@ -71,7 +71,7 @@ pub(crate) fn hook_environment(
     let of_worker = |slot: u32, socket: &str, port: u16| {
         let values = Values { slot, socket, port, ..*values };
         let address = match spec.transport {
-            WorkerTransport::Unix => WorkerAddress::Unix(socket.into()),
+            WorkerTransport::Unix | WorkerTransport::Fd => WorkerAddress::Unix(socket.into()),
             WorkerTransport::Port => WorkerAddress::Tcp((Ipv4Addr::LOCALHOST, port).into()),
         };
         worker_environment(found, spec, &values, &address, instance)

@@ -56,6 +56,8 @@ impl Surroundings {
             cwd: generation.cwd.clone().map(PathBuf::into_os_string),
             account: spec.user.clone().map(|user| Account { user, kept: spec.env.keys().cloned().collect() }),
             socket_folder: None,
+            listener: None,
+            listen_fds: false,
             limits: Limits::new(&spec.launch.limits, self.open_files),
             umask: spec.launch.umask,
             parent: own_pid(),

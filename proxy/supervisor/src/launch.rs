@@ -17,6 +17,10 @@ pub(crate) struct Launch {
     pub(crate) account: Option<Account>,
     /// Folder in which the worker will create its socket.
     pub(crate) socket_folder: Option<OsString>,
+    /// Path of the socket that the worker inherits.
+    pub(crate) listener: Option<OsString>,
+    /// Whether it is told so in the way of systemd. Not where the command says it: gunicorn takes the socket twice then.
+    pub(crate) listen_fds: bool,
     pub(crate) limits: Limits,
     pub(crate) umask: u32,
     /// The process that must still be the shim's parent.

@@ -7,6 +7,7 @@
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,9 @@ use std::process::ExitCode;
 
 use nix::unistd::{User, initgroups, setgid, setuid};
 use rustix::fs::{Access, access};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 use rustix::process::Signal;
+use tidegate_config::model::LISTENER;
 
 use crate::launch::{Account, Launch};
 use crate::process;
@@ -38,7 +41,8 @@ pub fn shim_main() -> ExitCode {
 fn take_link() -> std::io::Result<File> {
     // First of all, so that from the moment the launch is here there is a group for the guardian to kill.
     rustix::process::setsid()?;
-    let link = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 3)?;
+    // High enough to leave room for what the command inherits.
+    let link = rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), 16)?;
     rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
     Ok(File::from(link))
 }
@@ -64,6 +68,13 @@ fn run(link: &mut File) -> Result<(), String> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(launch.umask));
     process::reset_signals();
     process::close_others(link);
+    // Bound by the process that becomes the worker, under its account: so the kernel tells whoever connects that this is
+    // the one, as with a socket that the worker makes itself.
+    let _listener = launch.listener.as_deref().map(listen).transpose()?;
+    if launch.listen_fds {
+        environment.push(("LISTEN_FDS".into(), "1".into()));
+        environment.push(("LISTEN_PID".into(), std::process::id().to_string().into()));
+    }
     let name = launch.argv.first().ok_or_else(|| "command: empty".to_owned())?;
     let command = find_command(name, &environment)?;
     die_with_parent(launch.parent)?;
@@ -94,6 +105,19 @@ fn check_socket_folder(folder: &OsStr) -> Result<(), String> {
     access(folder, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| {
         format!("socket folder {}: {error}; the folders above it must let the worker's user through", quoted(folder))
     })
+}
+
+/// A listening socket at the place where the command looks for it.
+fn listen(path: &OsStr) -> Result<OwnedFd, String> {
+    let failed = |error: rustix::io::Errno| format!("socket {}: {error}", quoted(path));
+    // No descriptor of ours is between standard error and the link, so the lowest free one is the right one.
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::empty(), None).map_err(failed)?;
+    if socket.as_raw_fd().cast_unsigned() != LISTENER {
+        return Err(format!("socket {}: descriptor {LISTENER} is taken", quoted(path)));
+    }
+    bind(&socket, &SocketAddrUnix::new(path.as_bytes()).map_err(failed)?).map_err(failed)?;
+    rustix::net::listen(&socket, BACKLOG).map_err(failed)?;
+    Ok(socket)
 }
 
 /// The file to execute: argv's own path, or the first executable of that name in the worker's PATH.
@@ -145,4 +169,6 @@ fn quoted(text: &OsStr) -> String {
 
 /// What shells report when a command could not be run.
 const FAILED: u8 = 127;
+/// The kernel takes less where `net.core.somaxconn` says so.
+const BACKLOG: i32 = 4_096;
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use rustix::event::PollFlags;
 use rustix::io::{Errno, read};
-use tidegate_config::model::WorkerTransport;
+use tidegate_config::model::{Template, WorkerTransport};
+use tidegate_config::template::{Piece, pieces};
 
 use crate::endpoint;
 use crate::environment::{Found, worker_environment};
@@ -61,7 +62,7 @@ impl Surroundings {
         let spec = &generation.spec;
         let folder = endpoint::pool_folder(&self.runtime_dir, &worker.pool);
         let address = match spec.transport {
-            WorkerTransport::Unix => {
+            WorkerTransport::Unix | WorkerTransport::Fd => {
                 endpoint::make_folder(&folder, generation.owner)?;
                 endpoint::unix(&folder, worker)?
             }
@@ -85,12 +86,21 @@ impl Surroundings {
             environment.insert("NOTIFY_SOCKET".into(), notify.path().into());
         }
         let account = spec.user.clone().map(|user| Account { user, kept: spec.env.keys().cloned().collect() });
+        let listener = match &address {
+            WorkerAddress::Unix(path) if spec.transport == WorkerTransport::Fd => Some(path.into()),
+            _ => None,
+        };
+        let mut texts = spec.command.iter().chain(spec.env.values());
+        let is_told = texts.any(|text| pieces(text).contains(&Piece::Template(Template::Fd)));
+        let has_folder = matches!(address, WorkerAddress::Unix(_));
         let launch = Launch {
             argv: spec.command.iter().map(|word| values.expand(word)).collect(),
             environment: environment.into_iter().collect(),
             cwd: generation.cwd.clone().map(PathBuf::into_os_string),
             account,
-            socket_folder: (spec.transport == WorkerTransport::Unix).then(|| folder.into_os_string()),
+            socket_folder: has_folder.then(|| folder.into_os_string()),
+            listen_fds: listener.is_some() && !is_told,
+            listener,
             limits: Limits::new(&spec.launch.limits, self.open_files),
             umask: spec.launch.umask,
             parent: own_pid(),

@@ -1,6 +1,6 @@
 //! What the words in braces within a worker's argv and environment values stand for. Pure.
 
-use tidegate_config::model::Template;
+use tidegate_config::model::{LISTENER, Template};
 use tidegate_config::template;
 
 /// What the words stand for, for one start of one worker.
@@ -26,6 +26,7 @@ impl Values<'_> {
             Template::Slot => self.slot.to_string(),
             Template::Generation => self.generation.to_string(),
             Template::Pool => self.pool.to_owned(),
+            Template::Fd => LISTENER.to_string(),
             Template::PidProxy => self.pid.to_string(),
         }
     }
@@ -47,7 +48,7 @@ mod tests {
             ("--uds={socket}", "--uds=/run/x.sock"),
             ("{host}:{port}", "127.0.0.1:4000"),
             ("{pool}-{slot}-{generation}", "app-3-2"),
-            ("{pid_proxy}", "77"),
+            ("fd://{fd} {pid_proxy}", "fd://3 77"),
             ("{{socket} ${HOME} {", "{socket} ${HOME} {"),
         ] {
             assert_eq!(values.expand(text), expected, "{text}");

@@ -70,6 +70,7 @@ enum Count {
 enum Transport {
     Unix,
     Port,
+    Fd,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -117,6 +118,7 @@ impl From<PoolSpec> for Pool {
             transport: match transport {
                 model::WorkerTransport::Unix => Transport::Unix,
                 model::WorkerTransport::Port => Transport::Port,
+                model::WorkerTransport::Fd => Transport::Fd,
             },
             cwd,
             env,
@@ -157,6 +159,7 @@ impl From<Pool> for PoolSpec {
                 transport: match pool.transport {
                     Transport::Unix => model::WorkerTransport::Unix,
                     Transport::Port => model::WorkerTransport::Port,
+                    Transport::Fd => model::WorkerTransport::Fd,
                 },
                 cwd: pool.cwd,
                 env: pool.env,

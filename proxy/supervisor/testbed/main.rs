@@ -7,7 +7,7 @@
 //!
 //! As `supervisor-testbed dump <socket path>` it prints what it finds around itself, and is a worker then.
 //!
-//! As `supervisor-testbed worker <socket path | port> [status file]` it is a worker: it answers every request with the
+//! As `supervisor-testbed worker <socket path | port | fd> [status file]` it is a worker: it answers every request with the
 //! status in the file, 200 without one, and prints a line for each.
 
 mod dump;
@@ -110,6 +110,12 @@ fn figures(words: &str) -> Option<(u64, Progress)> {
 fn work(arguments: &[OsString]) -> ExitCode {
     let [address, rest @ ..] = arguments else { return ExitCode::from(2) };
     let port = address.to_str().and_then(|text| text.parse().ok());
+    if address == "fd" {
+        let listener = inherited();
+        let served = listener
+            .map(|listener| listener.incoming().flatten().for_each(|connection| answer(connection, rest.first())));
+        return ExitCode::from(u8::from(served.is_err()));
+    }
     let served = match port {
         Some(port) => TcpListener::bind(("127.0.0.1", port))
             .map(|listener| listener.incoming().flatten().for_each(|connection| answer(connection, rest.first()))),
@@ -117,6 +123,19 @@ fn work(arguments: &[OsString]) -> ExitCode {
             .map(|listener| listener.incoming().flatten().for_each(|connection| answer(connection, rest.first()))),
     };
     ExitCode::from(u8::from(served.is_err()))
+}
+
+/// The socket that was handed to us by systemd's protocol, as its own library takes it: only if it is meant for us.
+fn inherited() -> std::io::Result<UnixListener> {
+    let own = rustix::process::getpid();
+    let meant_for = std::env::var("LISTEN_PID").unwrap_or_default();
+    if meant_for != own.as_raw_nonzero().to_string() || std::env::var("LISTEN_FDS").as_deref() != Ok("1") {
+        return Err(std::io::ErrorKind::NotFound.into());
+    }
+    let itself = rustix::process::pidfd_open(own, rustix::process::PidfdFlags::empty())?;
+    // A duplicate: nothing owns the number that was inherited.
+    let listener = rustix::process::pidfd_getfd(itself, 3, rustix::process::PidfdGetfdFlags::empty())?;
+    Ok(UnixListener::from(listener))
 }
 
 /// A descriptor goes along with the second datagram; its other end is closed when that has been read.

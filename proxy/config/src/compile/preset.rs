@@ -19,7 +19,7 @@ use crate::tree::Spot;
 use crate::units::format_duration;
 use argument::{find, has};
 pub(super) use recipe::Recipe;
-use recipe::{Cap, Unit};
+use recipe::{Cap, Listen, Unit};
 
 /// What the file says beside the preset's name.
 pub(super) struct Given {
@@ -72,7 +72,7 @@ pub(super) fn custom(given: Given, workers: Spot<'_>, report: &mut Report) -> Op
 /// What a preset comes to.
 pub(super) fn expand(
     preset: Preset,
-    recipe: &Recipe,
+    recipe: &'static Recipe,
     given: Given,
     workers: Spot<'_>,
     usage: &mut Usage,
@@ -83,6 +83,7 @@ pub(super) fn expand(
     writer.check_args(&given.args, report);
     let Given { command, app, args, transport, keep_alive, cap, max_tunnels } = given;
     let app = writer.app(app, report)?;
+    let listen = writer.listen(transport, report)?;
     let keep_alive = writer.keep_alive(&args, keep_alive, report)?;
     let cap = writer.cap(cap, &args, report);
     let holds_threads = match recipe.cap {
@@ -100,7 +101,6 @@ pub(super) fn expand(
     for words in recipe.always {
         add(words);
     }
-    let listen = recipe.listen(transport);
     add(listen.words);
     if let Some(option) = &recipe.keep_alive.option {
         add(&[option.name, &option.unit.write(keep_alive)]);
@@ -126,7 +126,7 @@ pub(super) fn expand(
 /// One expansion under way.
 struct Writer<'a> {
     preset: Preset,
-    recipe: &'a Recipe,
+    recipe: &'static Recipe,
     workers: Spot<'a>,
 }
 
@@ -134,7 +134,8 @@ impl Writer<'_> {
     /// The command of a preset only starts the program.
     fn check_command(&self, command: &[String], report: &mut Report) {
         let says_address = |word: &String| {
-            let is_address = |template| matches!(template, Template::Socket | Template::Port | Template::Host);
+            let is_address =
+                |template| matches!(template, Template::Socket | Template::Port | Template::Host | Template::Fd);
             pieces(word).into_iter().any(|piece| matches!(piece, Piece::Template(template) if is_address(template)))
         };
         let spot = self.workers.key("command");
@@ -159,6 +160,17 @@ impl Writer<'_> {
             let spot = self.workers.key("args").item(found.index);
             report.warning(spot.span(), Code::Suspicious, *problem).hint(*hint);
         }
+    }
+
+    /// How the program is told where to listen.
+    fn listen(&self, transport: WorkerTransport, report: &mut Report) -> Option<&'static Listen> {
+        let listen = self.recipe.listen(transport);
+        if listen.is_none() {
+            let problem = format!("the preset {} cannot hand over a socket", self.preset.word());
+            let hint = "write transport: unix; or leave out preset and say the command";
+            report.fault(self.workers.key("transport").span(), Code::Conflict, problem).hint(hint);
+        }
+        listen
     }
 
     /// The application as a word of the command; none where the program finds its own.

@@ -37,6 +37,20 @@ pub(super) fn ready(raw: raw::Ready, spot: Spot<'_>, report: &mut Report) -> Opt
     }
 }
 
+/// A socket that listens before its worker runs accepts connections at once: that proves nothing, an answer does.
+pub(super) fn for_inherited(when: &mut Readiness, is_given: bool, workers: Spot<'_>, report: &mut Report) {
+    if !when.parts().any(|part| *part == Readiness::Connect) {
+        return;
+    }
+    if is_given {
+        let problem = "with transport: fd a connection proves nothing: the socket listens before the program runs";
+        let finding = report.fault(workers.key("ready").span(), Code::Conflict, problem);
+        finding.related(workers.key("transport").span(), "the transport is here").hint("write { http: / }, or notify");
+        return;
+    }
+    *when = Readiness::Http("/".to_owned());
+}
+
 fn can_be_asked(part: &Readiness) -> bool {
     matches!(part, Readiness::Connect | Readiness::Http(_))
 }

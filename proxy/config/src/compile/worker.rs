@@ -105,7 +105,11 @@ pub(super) fn workers(
     let log = super::worker_logs::worker_logs(logs, spot.key("logs"), report);
     let launch = super::launch::launch(super::launch::Keys { env_file, limits, umask, stop_signal }, spot, report);
     let expansion = expansion?;
-    let ready = transpose(ready)?.unwrap_or(Ready { when: expansion.ready, interval: None });
+    let is_given = ready.is_some();
+    let mut ready = transpose(ready)?.unwrap_or(Ready { when: expansion.ready, interval: None });
+    if transport == WorkerTransport::Fd {
+        super::ready::for_inherited(&mut ready.when, is_given, spot, report);
+    }
     let holds_threads = expansion.holds_threads || expansion.cap == Some(1);
     let known = super::hang::Known { ready: &ready.when, holds_threads };
     let request_times = super::request_timeout::times(request_timeout, abandoned_hold, holds_threads, spot, report);
@@ -273,6 +277,12 @@ impl Usage {
             (Template::Port | Template::Host, WorkerTransport::Unix) => {
                 ("these workers have no port: their transport is unix", "write {socket}, or transport: port")
             }
+            (Template::Socket | Template::Port | Template::Host, WorkerTransport::Fd) => {
+                ("these workers inherit their socket: their transport is fd", "write {fd}, or transport: unix or port")
+            }
+            (Template::Fd, WorkerTransport::Unix | WorkerTransport::Port) => {
+                ("these workers inherit no socket", "write transport: fd")
+            }
             _ => return,
         };
         self.sound = false;
@@ -297,7 +307,12 @@ impl Usage {
                 let hint = "fine if the program listens on the port in the variable PORT; else pass {port}";
                 report.warning(span, Code::Suspicious, problem).hint(hint);
             }
-            WorkerTransport::Unix | WorkerTransport::Port => {}
+            WorkerTransport::Fd if !self.found.contains(&Template::Fd) => {
+                let problem = "neither the command nor env mentions {fd}";
+                let hint = "fine if the program takes sockets from systemd (LISTEN_FDS); else pass {fd}";
+                report.warning(span, Code::Suspicious, problem).hint(hint);
+            }
+            WorkerTransport::Unix | WorkerTransport::Port | WorkerTransport::Fd => {}
         }
     }
 }
@@ -321,6 +336,7 @@ impl From<raw::WorkerTransport> for WorkerTransport {
         match raw {
             raw::WorkerTransport::Unix => Self::Unix,
             raw::WorkerTransport::Port => Self::Port,
+            raw::WorkerTransport::Fd => Self::Fd,
         }
     }
 }

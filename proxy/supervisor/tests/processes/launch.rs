@@ -151,6 +151,25 @@ fn account(name: Option<&str>) -> (u32, u32, String) {
 }
 
 #[test]
+fn an_inherited_socket_is_all_that_is_inherited() {
+    let mut bed = Bed::started_by("exec 3</dev/null 4</dev/null 9</dev/null; export LISTEN_FDS=2 LISTEN_PID=1");
+    let is_root = rustix::process::geteuid().is_root();
+    let script = "echo \"it is $$ $LISTEN_PID $LISTEN_FDS\"; exec \"$0\" dump fd";
+    let changes = json!({
+        "transport": "fd", "ready": { "http": "/" }, "user": is_root.then_some("nobody"), "launch": { "umask": 0o077 },
+    });
+    bed.set(&[with(custom(1, &["sh", "-c", script, TESTBED]), &changes)]);
+    let worker = bed.ready(0);
+    assert_eq!(bed.printed("it is "), format!("{0} {0} 1", worker.pid));
+    let found: Value =
+        serde_json::from_str(&format!("{{\"arguments\"{}", bed.printed("{\"arguments\""))).expect("a dump");
+    assert_eq!(found["arguments"], json!([TESTBED, "dump", "fd"]));
+    assert_eq!(found["descriptors"], json!({ "0": "/dev/null", "1": "pipe", "2": "pipe", "3": "socket" }));
+    let owner = std::fs::symlink_metadata(worker.socket()).expect("socket").uid();
+    assert_eq!(owner, account(is_root.then_some("nobody")).0);
+}
+
+#[test]
 fn a_limit_that_cannot_be_set_is_told_by_name() {
     let mut bed = Bed::started_by("ulimit -n 700");
     // Root may raise it: then another one is impossible for everybody.

@@ -45,6 +45,32 @@ fn workers_get_a_port_of_their_own() {
 }
 
 #[test]
+fn workers_inherit_a_socket_that_is_theirs() {
+    let mut bed = Bed::new();
+    let slow = ["sh", "-c", "sleep 0.4; exec \"$0\" worker fd", TESTBED];
+    bed.set(&[with(custom(2, &slow), &json!({ "transport": "fd", "ready": { "http": "/" } }))]);
+    // It accepts connections before its program runs, and is not taken for ready by that.
+    let path = bed.path("run/workers/app");
+    let socket = || std::fs::read_dir(&path).ok()?.flatten().map(|entry| entry.path()).next();
+    until("a socket", || socket().is_some_and(|socket| UnixStream::connect(socket).is_ok()));
+    assert!(bed.all(|line| line.pointer("/event/ready").cloned()).is_empty());
+    let workers = [bed.ready(0), bed.ready(1)];
+    assert_ne!(workers[0].address, workers[1].address);
+    for worker in &workers {
+        let connection = UnixStream::connect(worker.socket()).expect("connect");
+        let named = rustix::net::sockopt::socket_peercred(&connection).expect("credentials");
+        assert_eq!(named.pid.as_raw_nonzero().get(), worker.pid, "the kernel names the worker itself");
+        assert_eq!(ask(connection), worker.pid.to_string());
+    }
+    kill_nine(workers[0].pid);
+    bed.gone(&workers[0]);
+    let back = bed.ready(2);
+    assert!(back.socket() != workers[0].socket() && !workers[0].socket().exists());
+    assert!(bed.shut_down().success());
+    assert!(!back.socket().exists() && !workers[1].socket().exists());
+}
+
+#[test]
 fn a_worker_is_ready_when_its_page_says_so() {
     let mut bed = Bed::new();
     let status = bed.path("status");

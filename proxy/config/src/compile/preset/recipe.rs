@@ -18,6 +18,8 @@ pub(in crate::compile) struct Recipe {
     pub(super) always: &'static [&'static [&'static str]],
     unix: Listen,
     port: Listen,
+    /// None where it takes no descriptor.
+    fd: Option<Listen>,
     pub(super) keep_alive: KeepAlive,
     pub(super) cap: Cap,
     /// Path that is asked before a worker is ready; none where a connection proves it, because the program listens only
@@ -106,10 +108,12 @@ impl Recipe {
         })
     }
 
-    pub(super) const fn listen(&self, transport: WorkerTransport) -> &Listen {
+    /// None where workers cannot be reached in this way.
+    pub(super) const fn listen(&self, transport: WorkerTransport) -> Option<&Listen> {
         match transport {
-            WorkerTransport::Unix => &self.unix,
-            WorkerTransport::Port => &self.port,
+            WorkerTransport::Unix => Some(&self.unix),
+            WorkerTransport::Port => Some(&self.port),
+            WorkerTransport::Fd => self.fd.as_ref(),
         }
     }
 }
@@ -139,6 +143,7 @@ const UVICORN: Recipe = Recipe {
     always: &[],
     unix: words(&["--uds", "{socket}"]),
     port: Listen { words: &["--port", "{port}", "--host", "{host}"], env: &[] },
+    fd: Some(words(&["--fd", "{fd}"])),
     keep_alive: seconds("--timeout-keep-alive", 75),
     cap: Cap::Fixed(32),
     ready: None,
@@ -158,6 +163,7 @@ const GRANIAN: Recipe = Recipe {
     always: &[&["--interface", "asgi"], &["--workers", "1"]],
     unix: words(&["--uds", "{socket}"]),
     port: Listen { words: &["--port", "{port}", "--host", "{host}"], env: &[] },
+    fd: None,
     // The time for a head is also that of an idle connection, and it takes no more than a minute.
     keep_alive: KeepAlive {
         default: Duration::from_secs(60),
@@ -186,6 +192,7 @@ const GUNICORN: Recipe = Recipe {
     always: &[&["--workers", "1"], &["--no-control-socket"], &["--timeout", "0"]],
     unix: words(&["--bind", "unix:{socket}"]),
     port: words(&["--bind", "{host}:{port}"]),
+    fd: Some(words(&["--bind", "fd://{fd}"])),
     keep_alive: seconds("--keep-alive", 75),
     cap: Cap::ByWorkerClass,
     // It listens before its worker process has loaded the application.
@@ -207,6 +214,7 @@ const HYPERCORN: Recipe = Recipe {
     always: &[&["--workers", "0"]],
     unix: words(&["--bind", "unix:{socket}"]),
     port: words(&["--bind", "{host}:{port}"]),
+    fd: Some(words(&["--bind", "fd://{fd}"])),
     keep_alive: seconds("--keep-alive", 75),
     cap: Cap::Fixed(32),
     ready: None,
@@ -228,6 +236,7 @@ const NODE: Recipe = Recipe {
     // `listen` takes a path where it takes a port.
     unix: Listen { words: &[], env: &[("PORT", "{socket}"), ("SOCKET", "{socket}")] },
     port: Listen { words: &[], env: &[("PORT", "{port}"), ("HOST", "{host}")] },
+    fd: None,
     keep_alive: KeepAlive { default: Duration::from_secs(5), option: None },
     cap: Cap::Fixed(64),
     ready: None,
@@ -243,6 +252,7 @@ const PUMA: Recipe = Recipe {
     always: &[&["-w", "0"]],
     unix: words(&["-b", "unix://{socket}"]),
     port: words(&["-b", "tcp://{host}:{port}"]),
+    fd: None,
     // Of the oldest version in use; newer ones say 65 s.
     keep_alive: KeepAlive { default: Duration::from_secs(20), option: None },
     cap: Cap::Threads { option: &["-t", "--threads"], default: 5 },
