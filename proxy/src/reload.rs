@@ -262,6 +262,7 @@ impl Reloader {
             tracing::error!(%error, "workers of other users may not reach their sockets");
         }
         self.bridge.adopt(snapshot.traffic.pools.iter(), snapshot.model.server.fail_fast);
+        self.bridge.watch_of(&snapshot.model);
         self.discovery.adopt(&snapshot);
         self.checker.adopt(&snapshot);
         let room = set_connection_limits(&self.admission, &snapshot.model.server.connections);

@@ -12,12 +12,14 @@ mod orders;
 mod plans;
 mod receipts;
 mod tally;
+mod watch;
 
 use self::fail_fast::FailFast;
 use self::figures::Figures;
 use self::journal::Journal;
 use self::receipts::Receipts;
 use self::tally::Tally;
+use self::watch::Watch;
 use crate::observe::metrics::Metrics;
 use crate::plane::Plane;
 use std::collections::{HashMap, HashSet};
@@ -63,6 +65,8 @@ pub(crate) struct WorkerBridge {
     give_up: OnceLock<Box<dyn Fn(String) + Send + Sync>>,
     /// Guards what deploys came to; taken by the supervisor's thread and by who asks.
     receipts: Mutex<Receipts>,
+    /// What is watched for those who develop.
+    watch: Watch,
     /// Deploys ordered so far.
     ordered_deploys: AtomicU64,
 }
@@ -120,7 +124,10 @@ impl WorkerBridge {
             give_up(text);
         }
         match event {
-            Event::Ready { worker, address } => self.ready(&worker, address),
+            Event::Ready { worker, address } => {
+                self.ready(&worker, address);
+                self.show_ready(&worker);
+            }
             Event::Drain { worker } => self.drain(worker),
             Event::Rotation { worker, out } => self.rotate(&worker, out),
             Event::Gone { worker } => self.gone(&worker),
@@ -128,7 +135,10 @@ impl WorkerBridge {
                 log_transition(&change);
                 self.foresee(&change.worker.pool);
             }
-            Event::Failure(failure) => log_failure(&failure),
+            Event::Failure(failure) => {
+                self.show_failure(&failure);
+                log_failure(&failure);
+            }
             Event::GenerationActive { pool, generation } => tracing::info!(%pool, generation, "generation serves"),
             Event::GenerationFailed { pool, generation, cause: _ } => {
                 tracing::error!(%pool, generation, "generation given up, the old one keeps serving");
@@ -145,6 +155,7 @@ impl WorkerBridge {
             Event::DeployPlanned { pool, generation, plan } => log_plan(&pool, generation, &plan),
             Event::DeployEnded(end) => {
                 self.end_receipt(&end.pool);
+                self.show_end(&end);
                 log_deploy(&end);
             }
             Event::RestartFailed(failure) => {

@@ -61,6 +61,7 @@ mod tunnels;
 mod upstream_tls;
 mod vectors;
 mod warmup;
+mod watch;
 mod websocket;
 mod worker_logs;
 mod workers;

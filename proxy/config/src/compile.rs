@@ -37,6 +37,7 @@ mod tunnels;
 mod upstream;
 mod variables;
 mod warmup;
+mod watch;
 mod worker;
 mod worker_logs;
 
@@ -97,6 +98,7 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
     let tls_policies = tls_policy::tls_policies(tls_policies, spot.key("tls_policies"), report);
     let sites = site::sites(sites, spot.key("sites"), &mut names, report);
     let listeners = listener::listeners(listeners, spot.key("listeners"), &mut names, report);
+    watch::check_listeners(&upstreams, &listeners, spot.key("upstreams"), report);
     tls_policy::check_client_certificates(&sites, &listeners, &tls_policies, |site| names.site_span(site), report);
     names.report_unused(spot, report);
 

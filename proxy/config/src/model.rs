@@ -642,6 +642,8 @@ pub struct Upstream {
     pub timing: Timing,
     /// Where lines of its workers go; `None` is the program log.
     pub worker_log: Option<WorkerLogFile>,
+    /// Files and folders whose change replaces the workers, and shows clients why new ones fail; absolute.
+    pub watch: Vec<PathBuf>,
 }
 
 /// A version of the PROXY protocol.

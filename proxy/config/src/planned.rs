@@ -205,6 +205,7 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Workers", "nice" | "nofile" | "ulimit" | "rlimits" | "oom_score_adj" | "LimitNOFILE") => {
             NotAvailable("it stands in limits: limits: { nofile: 65536, nice: 5 }")
         }
+        ("Workers", "reload" | "reload_dirs" | "reload_dir" | "autoreload" | "watch_dirs") => Called("watch"),
         ("Workers", "kill_signal" | "KillSignal" | "stopsignal" | "signal") => Called("stop_signal"),
         ("WorkerLimits", "open_files" | "files" | "LimitNOFILE") => Called("nofile"),
         ("WorkerLimits", "processes" | "LimitNPROC") => Called("nproc"),

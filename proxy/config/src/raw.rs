@@ -982,6 +982,11 @@ pub(crate) struct Workers {
     /// Where lines that workers print go: `inherit`, to the program log, or a file of their own. Default: inherit.
     #[schemars(extend("default" = "inherit"))]
     pub(crate) logs: Option<WorkerLogs>,
+    /// For development: files and folders, relative to this file's folder; when one of them changes, new workers take over. Until
+    /// they are ready the old ones serve, and when they fail, their last lines are what clients see until a version starts
+    /// again. `deploy.min_ready` is 0 then, if nothing else is said. Default: none.
+    #[schemars(length(min = 1, max = 64), extend("default" = []))]
+    pub(crate) watch: Option<Vec<String>>,
     /// When a worker that ended unasked is started again. Default: at once, then after growing waits.
     pub(crate) restart: Option<Restart>,
     /// When a worker that does not answer any more is replaced; `off` is never. Default: after about 25s.

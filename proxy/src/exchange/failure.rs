@@ -1,5 +1,6 @@
 //! The only place where a refusal becomes a status, a reason header and a body.
 
+use super::broken_page;
 use super::fields::FieldList;
 use bytes::Bytes;
 use std::time::SystemTime;
@@ -49,7 +50,7 @@ pub(crate) const fn status(kind: RefusalKind) -> u16 {
         RefusalKind::HeadTooLarge => 431,
         // nginx's number for a client that left; seen in logs only.
         RefusalKind::ClientClosed => 499,
-        RefusalKind::Internal => 500,
+        RefusalKind::Internal | RefusalKind::BrokenVersion => 500,
         RefusalKind::UnsupportedCoding => 501,
         RefusalKind::ConnectFailed
         | RefusalKind::UpstreamTls
@@ -214,6 +215,7 @@ const fn grpc_status(kind: RefusalKind) -> u8 {
         | RefusalKind::NoEndpoint
         | RefusalKind::NoWorker
         | RefusalKind::Crashloop
+        | RefusalKind::BrokenVersion
         | RefusalKind::Draining
         | RefusalKind::TunnelsFull
         | RefusalKind::BreakerOpen
@@ -256,7 +258,7 @@ pub(crate) fn date(now: SystemTime) -> String {
 }
 
 fn json_body(status: u16, refusal: &Refusal, id: &str) -> Bytes {
-    let body = serde_json::json!({
+    let mut body = serde_json::json!({
         "status": status,
         "error": canonical_reason(status),
         "reason": refusal.reason(),
@@ -264,11 +266,17 @@ fn json_body(status: u16, refusal: &Refusal, id: &str) -> Bytes {
         "retryable": refusal.retryable(),
         "request_id": id,
     });
+    if let Some(text) = &refusal.shown {
+        body["output"] = (**text).into();
+    }
     Bytes::from(format!("{body}\n"))
 }
 
-/// Nothing in it comes from outside.
+/// Nothing in it comes from outside, but what is shown to developers.
 fn html_body(status: u16, refusal: &Refusal, id: &str) -> Bytes {
+    if let Some(text) = &refusal.shown {
+        return broken_page::page(refusal.client_text(), text, id);
+    }
     let title = canonical_reason(status);
     Bytes::from(format!(
         "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
@@ -280,7 +288,8 @@ fn html_body(status: u16, refusal: &Refusal, id: &str) -> Bytes {
 
 fn text_body(status: u16, refusal: &Refusal, id: &str) -> (&'static str, Bytes) {
     let title = canonical_reason(status);
-    let text = format!("{status} {title}\n{}\nrequest {id}\n", refusal.client_text());
+    let shown = refusal.shown.as_ref().map(|text| format!("\n{text}\n\n")).unwrap_or_default();
+    let text = format!("{status} {title}\n{}\n{shown}request {id}\n", refusal.client_text());
     ("text/plain; charset=utf-8", Bytes::from(text))
 }
 

@@ -6,6 +6,7 @@
 
 mod asking;
 mod began;
+mod broken_page;
 mod collected;
 mod connector;
 pub(crate) mod downstream;

@@ -182,6 +182,7 @@ mod tests {
             required: true,
             timing: tidegate_config::model::Timing::default(),
             worker_log: None,
+            watch: Vec::new(),
         };
         Pool::new(EndpointIds::default(), &upstream).endpoints().remove(0)
     }

@@ -249,6 +249,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         required: true,
         timing: Timing::default(),
         worker_log: None,
+        watch: Vec::new(),
     }
 }
 

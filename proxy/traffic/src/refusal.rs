@@ -4,6 +4,7 @@
 //! the client sees: that is chosen in one place of the program, so the kinds here stay free of any protocol.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A request that we answer ourselves because it cannot be served.
@@ -18,12 +19,14 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The status that the file asks for, where it has a say.
     pub status: Option<u16>,
+    /// What the client is to see besides: only where clients are the application's developers.
+    pub shown: Option<Arc<str>>,
 }
 
 impl Refusal {
     /// A refusal with its text for the operator.
     pub fn new(kind: RefusalKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), retry_after: None, status: None }
+        Self { kind, detail: detail.into(), retry_after: None, status: None, shown: None }
     }
 
     /// The request breaks a rule of the protocol.
@@ -151,6 +154,8 @@ refusal_kinds! {
     NoWorker: Upstream, true, "no_worker", "the application is not running at the moment";
     /// Workers fail one after the other, and none is ready.
     Crashloop: Upstream, true, "crashloop", "the application does not start at the moment";
+    /// The newest version of the application does not start, and its developers are to see why.
+    BrokenVersion: Upstream, true, "broken_version", "the new version of the application does not start";
     /// The last workers finish what they have, and none follows them.
     Draining: Upstream, true, "draining", "the application is stopping";
     /// Too many requests failed lately: nobody is sent for a while.

@@ -1,12 +1,13 @@
 //! Keys of what the process of a worker is given. Each value has an upstream with one demo worker, and what it was given is
 //! seen in `/proc`.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use tidegate_tests::{
-    edge::{Edge, Home},
+    edge::{Edge, Home, Worker},
     site::Site,
 };
+use tokio::time::timeout;
 
 use super::{Place, Row, check, mapping, value};
 
@@ -59,6 +60,12 @@ const ROWS: &[Row<Place>] = &[
         observe: |place| Box::pin(line(place, "oom_score_adj", "")),
         expected: ["700", "800"],
     },
+    Row {
+        key: "upstreams.<name>.workers.watch",
+        values: ["", "watch: [watched]"],
+        observe: |place| Box::pin(after_a_change(place)),
+        expected: ["the same", "replaced"],
+    },
 ];
 
 pub(super) fn keys() -> Vec<&'static str> {
@@ -72,6 +79,7 @@ async fn keys_of_what_workers_are_given_act() {
     {
         fs::write(home.path().join(file), text).expect("the directory is ours");
     }
+    fs::create_dir(home.path().join("watched")).expect("the directory is ours");
     let edge = Arc::new(Edge::launch(home).ready().await);
     check(ROWS, 8, Place::of(&edge)).await;
 }
@@ -87,6 +95,19 @@ fn site() -> Site {
         }
     }
     Site::new(format!("listeners: [{{ address: \"127.0.0.1:@port:plain@\" }}]\nupstreams:\n{upstreams}"))
+}
+
+/// What becomes of the worker when a file changes.
+async fn after_a_change(place: Place) -> String {
+    let before = place.edge.ready_workers(&place.name, 1).await;
+    let file = place.edge.home().path().join("watched/main");
+    fs::write(file, &place.name).expect("the directory is ours");
+    let others = |workers: &[Worker]| workers.iter().all(|worker| worker.is_ready() && worker.pid != before[0].pid);
+    match timeout(PATIENCE, place.edge.workers_until(&place.name, LIMIT, others)).await {
+        Ok(_) => "replaced",
+        Err(_) => "the same",
+    }
+    .to_owned()
 }
 
 async fn proc(place: &Place, file: &str) -> String {
@@ -117,3 +138,7 @@ async fn nice(place: Place) -> String {
     let fields = stat.rsplit_once(") ").map(|(_, tail)| tail).unwrap_or_default();
     fields.split(' ').nth(16).unwrap_or("none").to_owned()
 }
+
+/// Several looks at files and a start.
+const PATIENCE: Duration = Duration::from_secs(6);
+const LIMIT: Duration = Duration::from_secs(10);

@@ -1,19 +1,24 @@
 //! How a new generation of workers takes over.
 
+use std::time::Duration;
+
 use crate::fault::Code;
 use crate::model::{DeployPolicy, DeployStrategy, OnFailure, OnHup, Portion};
 use crate::raw;
 use crate::report::Report;
 use crate::tree::Spot;
 
-/// Compiles `workers.deploy` and `workers.on_hup`.
+/// Compiles `workers.deploy` and `workers.on_hup`; who watches files wants to see a change at once.
 pub(super) fn deploy(
     raw: Option<raw::Deploy>,
     on_hup: Option<raw::OnHup>,
+    is_watched: bool,
     spot: Spot<'_>,
     report: &mut Report,
 ) -> DeployPolicy {
-    let default = DeployPolicy { on_hup: on_hup.map_or(OnHup::Reload, OnHup::from), ..DeployPolicy::default() };
+    let usual = DeployPolicy::default();
+    let min_ready = if is_watched { Duration::ZERO } else { usual.min_ready };
+    let default = DeployPolicy { on_hup: on_hup.map_or(OnHup::Reload, OnHup::from), min_ready, ..usual };
     let Some(raw::Deploy { strategy, surge, max_unavailable, min_ready, on_failure }) = raw else { return default };
     if let Some(raw::DeployStrategy::Green) = strategy {
         for (name, is_given) in [("surge", surge.is_some()), ("max_unavailable", max_unavailable.is_some())] {

@@ -116,7 +116,11 @@ fn upstream(
     let cap = workers.as_ref().and_then(|workers| workers.cap);
     let capacity = capacity::capacity(max_in_flight, max_in_flight_per_endpoint, cap, queue, spot, report);
     let capacity = Capacity { max_tunnels, stream_after, ..capacity };
-    let (workers, worker_log) = workers.map(|workers| (EndpointSource::Workers(workers.spec), workers.log)).unzip();
+    let (mut worker_log, mut watch) = (None, Vec::new());
+    let workers = workers.map(|workers| {
+        (worker_log, watch) = (workers.log, workers.watch);
+        EndpointSource::Workers(workers.spec)
+    });
     let source = servers.map(EndpointSource::Servers).or(workers);
     Some(Upstream {
         name: name.to_owned(),
@@ -138,7 +142,8 @@ fn upstream(
         breaker: breaker.map(|raw| breaker::breaker(raw, spot.key("breaker"), report)),
         required: required.unwrap_or(true),
         timing: timing::timing(request_start, server_timing, has_workers),
-        worker_log: worker_log.flatten(),
+        worker_log,
+        watch,
     })
 }
 

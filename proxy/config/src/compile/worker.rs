@@ -1,6 +1,7 @@
 //! Workers: how processes are started, reached and stopped.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::preset::{self, Recipe};
@@ -22,6 +23,8 @@ pub(super) struct Workers {
     pub(super) cap: Option<u32>,
     /// Where their lines go.
     pub(super) log: Option<WorkerLogFile>,
+    /// What they are replaced for when it changes.
+    pub(super) watch: Vec<PathBuf>,
     /// Each request takes a thread, as long as it lasts.
     pub(super) holds_threads: bool,
     /// How long one request may take.
@@ -78,6 +81,7 @@ pub(super) fn workers(
         limits,
         umask,
         stop_signal,
+        watch,
     } = raw;
     let is_named = preset.is_some() || !spot.has("preset");
     let preset = preset.map_or(Preset::Custom, Preset::from);
@@ -131,14 +135,15 @@ pub(super) fn workers(
         stream_grace: stream_grace.map_or(WorkerSpec::STREAM_GRACE, |time| time.0),
         stop_timeout: stop_timeout.map_or(Duration::from_secs(10), |time| time.0),
         pre_start: super::pre_start::pre_start(pre_start, pre_start_timeout, spot, report),
-        deploy: super::deploy::deploy(deploy, on_hup, spot.key("deploy"), report),
+        deploy: super::deploy::deploy(deploy, on_hup, watch.is_some(), spot.key("deploy"), report),
         recycle: super::recycle::recycle(recycle, spot.key("recycle"), report),
         restart: super::restart::restart(restart),
         hang,
         launch: launch?,
         program: expansion.program,
     };
-    Some(Workers { spec, cap: expansion.cap, log, holds_threads: expansion.holds_threads, request_times })
+    let watch = super::watch::paths(watch.unwrap_or_default(), spot.key("watch"), report);
+    Some(Workers { spec, cap: expansion.cap, log, watch, holds_threads: expansion.holds_threads, request_times })
 }
 
 /// `None` for a value that was given and faulty.

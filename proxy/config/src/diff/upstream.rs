@@ -109,6 +109,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         required,
         timing,
         worker_log,
+        watch,
     } = old;
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
@@ -130,6 +131,8 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     super::breaker::breaker(breaker, &new.breaker, &mut settings);
     settings.debug("required", required, &new.required);
     super::timing::timing(timing, &new.timing, &mut settings);
+    settings
+        .compare("workers.watch", watch, &new.watch, |paths| list(paths.iter().map(|path| path.display().to_string())));
     super::worker_logs::worker_logs(worker_log.as_ref(), new.worker_log.as_ref(), &mut settings);
     let mut change = UpstreamChange {
         name: name.clone(),

@@ -130,7 +130,7 @@ impl Pool {
         let mut after = After::default();
         let mut inner = self.lock_at(wanted.now);
         inner.gate.see(wanted.now);
-        if let Some(refusal) = self.broken(&inner, wanted.now) {
+        if let Some(refusal) = self.broken_version(&inner).or_else(|| self.broken(&inner, wanted.now)) {
             return Acquired::Refuse(refusal);
         }
         let lease = if inner.queue.is_empty() { inner.lease(self, wanted, &mut after) } else { None };
@@ -150,7 +150,8 @@ impl Pool {
         let mut after = After::default();
         let mut inner = self.lock_at(wanted.now);
         inner.gate.see(wanted.now);
-        let is_free = self.broken(&inner, wanted.now).is_none() && inner.queue.is_empty();
+        let refused = self.broken_version(&inner).or_else(|| self.broken(&inner, wanted.now));
+        let is_free = refused.is_none() && inner.queue.is_empty();
         let lease = if is_free { inner.lease(self, wanted, &mut after) } else { None };
         drop(inner);
         after.run(&self.lineage);

@@ -23,6 +23,7 @@ pub mod symptom;
 pub mod transition;
 
 mod balance;
+mod broken_version;
 mod codel;
 mod health;
 mod latency;
@@ -153,6 +154,8 @@ struct Inner {
     /// How its endpoints are asked whether they are well.
     check: Option<model::HealthCheck>,
     breaker: Option<Breaker>,
+    /// What became of the newest version, while that is shown.
+    broken_version: Option<Arc<str>>,
     /// The first phase of the next breaker.
     phases: u64,
     /// What nobody was told yet.
@@ -192,6 +195,7 @@ impl Pool {
             ejections: Ejections::default(),
             check: None,
             breaker: None,
+            broken_version: None,
             phases: 0,
             news: Vec::new(),
             limited: false,

@@ -130,6 +130,7 @@ mod tests {
                 RefusalKind::NoEndpoint
                     | RefusalKind::NoWorker
                     | RefusalKind::Crashloop
+                    | RefusalKind::BrokenVersion
                     | RefusalKind::Draining
                     | RefusalKind::TunnelsFull
                     | RefusalKind::NotReadyInTime
