@@ -239,20 +239,14 @@ impl Pool {
             self.supersede(turn);
             self.retire_where(ExitReason::Reload, |_| true, turn);
         } else {
-            // Before all others: who answers again serves.
-            self.watch(turn);
-            // First, because the first worker of a generation need not be waited for where nobody else is left.
-            self.retire_surplus(turn);
-            self.kill_heavy(turn);
-            self.advance(turn);
-            self.recycle(turn);
-            self.fill(turn);
-            self.roll(turn);
-            self.hand_over(turn);
-            // Once more without those that have just begun to leave.
-            if self.watch(turn) {
-                self.fill(turn);
-                self.hand_over(turn);
+            // What follows from a verdict is done at once; one at a time is drawn, so that this ends.
+            for _ in 0..VERDICTS {
+                let told = turn.out.len();
+                self.align(turn);
+                // When it is clear who else stays.
+                if !self.watch(turn) && turn.out.len() == told {
+                    break;
+                }
             }
         }
         // Once more for those that have just begun to leave with no time at all.
@@ -260,6 +254,20 @@ impl Pool {
         self.end_inquests(turn);
         self.conclude(turn);
         self.release(turn);
+    }
+
+    /// Brings workers into line with what is wanted.
+    fn align(&mut self, turn: &mut Turn<'_>) {
+        // Before all others: who answers again serves.
+        self.hear(turn);
+        // First, because the first worker of a generation need not be waited for where nobody else is left.
+        self.retire_surplus(turn);
+        self.kill_heavy(turn);
+        self.advance(turn);
+        self.recycle(turn);
+        self.fill(turn);
+        self.roll(turn);
+        self.hand_over(turn);
     }
 
     fn expire(&mut self, turn: &mut Turn<'_>) {
@@ -448,3 +456,6 @@ impl Pool {
         self.generations.iter_mut().find(|generation| generation.number == number)
     }
 }
+
+/// More than can follow from each other at one moment.
+const VERDICTS: u32 = 8;

@@ -212,14 +212,20 @@ impl Pool {
         self.hangs.policy = policy;
     }
 
+    /// Ends doubts about those that have answered.
+    pub(super) fn hear(&mut self, turn: &mut Turn<'_>) {
+        match self.hangs.policy.as_ref().map(Hang::trust) {
+            Some(trust) => {
+                let trusted_until = turn.now.saturating_add(trust);
+                self.acquit(turn, |worker| worker.doubts.has_answered, trusted_until);
+            }
+            None => self.acquit(turn, |_| true, Duration::ZERO),
+        }
+    }
+
     /// Asks those in doubt, and draws the consequences: whether somebody is to leave.
     pub(super) fn watch(&mut self, turn: &mut Turn<'_>) -> bool {
-        let Some(policy) = self.hangs.policy.clone() else {
-            self.acquit(turn, |_| true, Duration::ZERO);
-            return false;
-        };
-        let trusted_until = turn.now.saturating_add(policy.trust());
-        self.acquit(turn, |worker| worker.doubts.has_answered, trusted_until);
+        let Some(policy) = self.hangs.policy.clone() else { return false };
         for worker in self.workers.iter_mut().filter(|worker| is_watched(worker)) {
             if let Some(cause) = worker.doubts.cause(&policy, turn.now) {
                 worker.doubts.begin(cause, turn.now);
