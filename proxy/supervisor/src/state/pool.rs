@@ -242,6 +242,8 @@ impl Pool {
             // What follows from a verdict is done at once; one at a time is drawn, so that this ends.
             for _ in 0..VERDICTS {
                 let told = turn.out.len();
+                // A worker that is no longer in doubt may be the one that ends it.
+                self.leave_crashloop(turn);
                 self.align(turn);
                 // When it is clear who else stays.
                 if !self.watch(turn) && turn.out.len() == told {
