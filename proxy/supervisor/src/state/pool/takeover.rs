@@ -27,13 +27,16 @@ impl Pool {
         }
     }
 
-    /// Where a smaller count or surge leaves no room for what has not been started yet, its turn comes later.
+    /// Where a smaller count or surge leaves no room for what has not been started yet, its turn comes later. Successors that
+    /// workers are replaced by have room of their own.
     fn take_back_what_waits(&mut self, turn: &mut Turn<'_>) {
         let excess = self.workers.len().saturating_sub(self.limit());
+        let is_replaced = |slot| self.in_slot(slot).any(|worker: &Worker| worker.successor_wanted.is_some());
         let is_beside = |worker: &&Worker| {
             worker.id.generation == self.target
                 && worker.state == WorkerState::Backoff
                 && self.is_served(worker.id.slot)
+                && !is_replaced(worker.id.slot)
         };
         let spare: Vec<u64> = self.workers.iter().rev().filter(is_beside).map(|worker| worker.id.spawn).collect();
         let spare = &spare[..excess.min(spare.len())];
