@@ -58,6 +58,8 @@ pub(super) struct World {
     missed: BTreeMap<u64, u32>,
     /// Whose requests took too long.
     overdue: BTreeSet<u64>,
+    /// Those of them that were condemned for it.
+    over_limit: BTreeSet<u64>,
     /// Who is to be killed because it hangs, and since when.
     condemned: BTreeMap<u64, Duration>,
     /// When the last one of a pool was.
@@ -92,6 +94,7 @@ impl World {
             asked: BTreeSet::new(),
             missed: BTreeMap::new(),
             overdue: BTreeSet::new(),
+            over_limit: BTreeSet::new(),
             condemned: BTreeMap::new(),
             last_condemned: BTreeMap::new(),
             failing_starts: 0,
@@ -490,14 +493,19 @@ impl World {
                 }
                 self.condemned.insert(spawn, self.now);
                 if policy.spares_full && self.overdue.contains(&spawn) {
+                    self.over_limit.insert(spawn);
                     continue;
                 }
                 let missed = self.missed.get(&spawn).copied().unwrap_or_default();
                 assert!(missed >= policy.tries, "{} has missed {missed} questions only", worker.id);
                 let count =
                     |wanted: &[WorkerState]| pool.workers.iter().filter(|one| wanted.contains(&one.state)).count();
+                // Those that a limit has condemned are no suspects, also when the limit is gone by now.
+                let is_overdue = |one: &&WorkerStatus| {
+                    let spawn = &one.id.spawn;
+                    self.over_limit.contains(spawn) || (policy.spares_full && self.overdue.contains(spawn))
+                };
                 // It may be on its way out already.
-                let is_overdue = |one: &&WorkerStatus| policy.spares_full && self.overdue.contains(&one.id.spawn);
                 let in_doubt = pool.workers.iter().filter(|one| one.state == WorkerState::Suspect);
                 let suspects = in_doubt.filter(|one| !is_overdue(one)).count().max(1);
                 let of = count(&[WorkerState::Ready, WorkerState::Suspect]).max(suspects);
