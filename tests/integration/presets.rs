@@ -73,7 +73,7 @@ const FORMS: &[Form] = &[
         keep_alive: 75,
         cap: 1,
         knows_client: false,
-        command: "/gunicorn wsgi:app --workers 1 --no-control-socket --bind fd://{fd} --keep-alive 75\n",
+        command: "/gunicorn wsgi:app --workers 1 --no-control-socket --timeout 0 --bind fd://{fd} --keep-alive 75\n",
     },
     Form {
         name: "hypercorn-fd",
