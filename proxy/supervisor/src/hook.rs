@@ -1,6 +1,8 @@
 //! A command that runs once for a generation: started through the shim like a worker, its output read the same way, but
 //! without an address and a probe. What it comes to is its exit status.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -50,8 +52,21 @@ impl Surroundings {
         let values = Values { pool, slot: 0, generation: *number, socket: "", port: 0, pid: own_pid() };
         let found = self.found(generation)?;
         let environment = hook_environment(&found, spec, &values, &self.instance);
+        let argv = pre_start.command.iter().map(|word| values.expand(word)).collect();
+        self.command_launch(generation, argv, environment)
+    }
+
+    /// The launch of a command beside the workers of a generation: as their account, in their folder, under their limits,
+    /// without a socket.
+    pub(crate) fn command_launch(
+        &self,
+        generation: &Frozen,
+        argv: Vec<String>,
+        environment: BTreeMap<OsString, OsString>,
+    ) -> Result<Vec<u8>, String> {
+        let spec = &generation.spec;
         let launch = Launch {
-            argv: pre_start.command.iter().map(|word| values.expand(word)).collect(),
+            argv,
             environment: environment.into_iter().collect(),
             cwd: generation.cwd.clone().map(PathBuf::into_os_string),
             account: spec.user.clone().map(|user| Account { user, kept: spec.env.keys().cloned().collect() }),

@@ -1,14 +1,10 @@
 //! The command that an operator has run about a worker that hangs: a profiler's dump, for instance. As the worker's account, in its
 //! folder and environment.
 
-use std::path::PathBuf;
-
 use tidegate_config::template::{Piece, pieces};
 
 use crate::environment::hook_environment;
 use crate::generation::Frozen;
-use crate::launch::{Account, Launch};
-use crate::limits::Limits;
 use crate::spawn::{Surroundings, own_pid};
 use crate::template::Values;
 use crate::worker::WorkerId;
@@ -29,19 +25,8 @@ impl Surroundings {
         let mut environment = hook_environment(&found, spec, &values, &self.instance);
         environment.insert("WORKER_PID".into(), pid.to_string().into());
         environment.insert("WORKER_SLOT".into(), slot.to_string().into());
-        let launch = Launch {
-            argv: command.iter().map(|word| expand(word, pid, &values)).collect(),
-            environment: environment.into_iter().collect(),
-            cwd: generation.cwd.clone().map(PathBuf::into_os_string),
-            account: spec.user.clone().map(|user| Account { user, kept: spec.env.keys().cloned().collect() }),
-            socket_folder: None,
-            listener: None,
-            listen_fds: false,
-            limits: Limits::new(&spec.launch.limits, self.open_files),
-            umask: spec.launch.umask,
-            parent: own_pid(),
-        };
-        serde_json::to_vec(&launch).map_err(|error| format!("launch: {error}"))
+        let argv = command.iter().map(|word| expand(word, pid, &values)).collect();
+        self.command_launch(generation, argv, environment)
     }
 }
 
