@@ -14,12 +14,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tidegate_config::model::Model;
 use tidegate_supervisor::{Cause, DeployEnd, ExitReason, Failure, Outcome, WorkerId};
+use tokio::sync::Notify;
 
 /// What is watched, and what is shown for it.
 #[derive(Default)]
 pub(crate) struct Watch {
     /// Guards a small table; taken by reloads, by events about workers and by the watcher.
     targets: Mutex<BTreeMap<String, Target>>,
+    /// There may be something to watch.
+    configured: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +51,15 @@ impl Watch {
                 (upstream.name.clone(), target)
             })
             .collect();
+        drop(targets);
+        self.configured.notify_one();
+    }
+
+    /// Returns once there is something to watch; most programs never have anything.
+    async fn wanted(&self) {
+        while self.targets.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            self.configured.notified().await;
+        }
     }
 
     /// Notes that a generation does not start; false where nobody watches.
@@ -105,6 +117,7 @@ impl WorkerBridge {
     /// Looks at files now and then, for ever.
     pub(crate) async fn watch_files(self: Arc<Self>) {
         loop {
+            self.watch.wanted().await;
             let bridge = self.clone();
             let look = move || {
                 let began = Instant::now();
