@@ -545,12 +545,13 @@ impl<'a, D: Downstream> Relay<'a, D> {
         self.held.take().map(|held| RelayEnd::Held { held, end })
     }
 
-    /// Both directions wait: is one of the waits overdue?
+    /// The endpoint took longer for one request than it may.
     fn overdue(&self) -> Refusal {
         let time = self.asking.timeouts.request.unwrap_or_default();
         Refusal::new(RefusalKind::RequestTimeout, format!("not answered within {time:?}"))
     }
 
+    /// Both directions wait: is one of the waits overdue?
     fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<RelayEnd> {
         loop {
             let in_head = matches!(self.receiving, Receiving::Head);
