@@ -16,7 +16,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 pub(crate) struct Bed {
     process: Child,
     input: Option<ChildStdin>,
-    lines: Arc<(Mutex<Vec<Value>>, Condvar)>,
+    lines: Arc<Lines>,
     folder: TempDir,
 }
 
@@ -37,13 +37,11 @@ impl Bed {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().expect("testbed");
         let output = process.stdout.take().expect("output");
-        let lines: Arc<(Mutex<Vec<Value>>, Condvar)> = Arc::default();
+        let lines: Arc<Lines> = Arc::default();
         let theirs = lines.clone();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                let value = serde_json::from_str(&line).expect("a JSON value a line");
-                theirs.0.lock().expect("lines").push(value);
-                theirs.1.notify_all();
+                theirs.push(serde_json::from_str(&line).expect("a JSON value a line"));
             }
         });
         Self { input: process.stdin.take(), process, lines, folder }
@@ -81,24 +79,23 @@ impl Bed {
     #[track_caller]
     fn wait_within<T>(&self, limit: Duration, nth: usize, what: &str, look: impl Fn(&Value) -> Option<T>) -> T {
         let deadline = Instant::now() + limit;
-        let mut lines = self.lines.0.lock().expect("lines");
+        let (mut seen, mut missing) = (0, nth);
         loop {
-            if let Some(found) = lines.iter().filter_map(&look).nth(nth) {
-                return found;
+            let fresh = self.lines.after(seen, deadline);
+            seen += fresh.len();
+            for found in fresh.iter().filter_map(|line| look(line)) {
+                if missing == 0 {
+                    return found;
+                }
+                missing -= 1;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(
-                !left.is_zero(),
-                "{what} did not come: {:#?}",
-                lines.iter().rev().take(20).rev().collect::<Vec<_>>()
-            );
-            lines = self.lines.1.wait_timeout(lines, left).expect("lines").0;
+            assert!(Instant::now() < deadline, "{what} did not come: {:#?}", self.lines.last(20));
         }
     }
 
     /// Everything so far.
     pub(crate) fn all<T>(&self, look: impl Fn(&Value) -> Option<T>) -> Vec<T> {
-        self.lines.0.lock().expect("lines").iter().filter_map(look).collect()
+        self.lines.after(0, Instant::now()).iter().filter_map(|line| look(line)).collect()
     }
 
     /// Waits for the `nth` worker to get ready, from 0.
@@ -166,6 +163,36 @@ impl Bed {
         self.process.wait().expect("wait");
     }
 }
+
+/// What the process has printed. The lock is held to add a line or to copy references, never while anybody looks: a look may
+/// panic, and a flood of lines must not wait for it.
+#[derive(Default)]
+struct Lines {
+    all: Mutex<Vec<Arc<Value>>>,
+    came: Condvar,
+}
+
+impl Lines {
+    fn push(&self, line: Value) {
+        self.all.lock().expect(UNSHAKEN).push(Arc::new(line));
+        self.came.notify_all();
+    }
+
+    /// Those from number `from` on, once there is one; none when there is none by then.
+    fn after(&self, from: usize, deadline: Instant) -> Vec<Arc<Value>> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let all = self.all.lock().expect(UNSHAKEN);
+        let (all, _) = self.came.wait_timeout_while(all, left, |all| all.len() <= from).expect(UNSHAKEN);
+        all[from..].to_vec()
+    }
+
+    fn last(&self, count: usize) -> Vec<Arc<Value>> {
+        let all = self.all.lock().expect(UNSHAKEN);
+        all[all.len().saturating_sub(count)..].to_vec()
+    }
+}
+
+const UNSHAKEN: &str = "nothing panics with the lock";
 
 impl Drop for Bed {
     fn drop(&mut self) {
