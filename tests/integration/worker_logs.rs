@@ -145,9 +145,11 @@ async fn a_file_begins_anew_and_no_line_is_lost_by_it() {
     let logs = "\n      logs: { file: app.log, max_size: 64KiB, keep: 3, compress: gzip }";
     let site = Site::demo_workers(1, &[]).replace("count: 1", &format!("count: 1{logs}"));
     let edge = Edge::start(site).await;
-    // 2 MiB in lines of 100 bytes, below the rate at which lines are dropped.
-    let answer = edge.client(Kind::Http1).get("/log?mb=1&ms=1500").await.json();
+    // Lines of 100 bytes for some twenty files. They are fewer than may come in one second, so that none may be dropped
+    // however late they are printed or read.
+    let answer = edge.client(Kind::Http1).get("/log?mb=1&ms=800").await.json();
     let printed = answer["lines"].as_u64().expect("a count");
+    assert!((5_000..10_000).contains(&printed), "{printed}");
     let files = || -> Vec<PathBuf> {
         let entries =
             fs::read_dir(edge.home().path()).expect("the directory is ours").flatten().map(|entry| entry.path());
@@ -164,7 +166,7 @@ async fn a_file_begins_anew_and_no_line_is_lost_by_it() {
         assert!(size <= 64 << 10, "{} has {size} bytes", file.display());
     }
     let remembered = logs_count(&edge).await;
-    assert_eq!(remembered, printed.min(1_000));
+    assert_eq!(remembered, 1_000);
     assert!(!edge.admin().metrics().await.expect("metrics").contains("tidegate_worker_log_lines_dropped_total{"));
 }
 

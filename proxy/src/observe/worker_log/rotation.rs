@@ -5,6 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
@@ -26,7 +27,18 @@ pub(super) struct RotatingFile {
     last_end: SystemTime,
     /// After a rotation that failed: not before.
     retry_at: Option<SystemTime>,
+    /// Shared with the thread that compresses.
+    packing: Arc<Mutex<Packing>>,
     compressing: Option<JoinHandle<()>>,
+}
+
+/// Guarded by a lock, so that no file is left that ended just when the thread had seen the last one: it says that it ends, or
+/// looks again.
+#[derive(Debug, Default)]
+struct Packing {
+    /// A file has ended since the thread began to look: how many are to stay.
+    due: Option<u32>,
+    is_running: bool,
 }
 
 impl RotatingFile {
@@ -38,7 +50,8 @@ impl RotatingFile {
         let (file, size, began) = open(&rule.path, now)?;
         remove_parts(&rule.path);
         let last_end = last_end(&rule.path);
-        Ok(Self { rule, file, size, began, last_end, retry_at: None, compressing: None })
+        let packing = Arc::default();
+        Ok(Self { rule, file, size, began, last_end, retry_at: None, packing, compressing: None })
     }
 
     /// The same with another file behind it.
@@ -101,28 +114,46 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// Removes what is too much, and begins to compress what is left if nobody does.
+    /// Removes what is too much, and has what is left compressed.
     fn tidy(&mut self) {
-        let kept = prune(&self.rule.path, self.rule.keep);
-        if !self.rule.compress || self.compressing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+        prune(&self.rule.path, self.rule.keep);
+        if !self.rule.compress {
             return;
         }
-        let (path, keep) = (self.rule.path.clone(), self.rule.keep);
-        let plain: Vec<PathBuf> = kept.into_iter().filter(|old| !is_compressed(old)).collect();
+        let mut packing = self.packing.lock().unwrap_or_else(PoisonError::into_inner);
+        packing.due = Some(self.rule.keep);
+        if packing.is_running && self.compressing.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            return;
+        }
+        let (path, shared) = (self.rule.path.clone(), Arc::clone(&self.packing));
         let compress = move || {
             // Traffic comes first.
             let _ = rustix::process::setpriority_process(None, LEAST_PRIORITY);
-            for old in plain {
-                if let Err(error) = compress(&old) {
-                    tracing::warn!(path = %old.display(), %error, "log cannot be compressed and stays as it is");
-                }
+            while let Some(keep) = due(&shared) {
+                compress_all(&path, keep);
             }
-            // Some may have been too much by now.
-            prune(&path, keep);
         };
-        // Without a thread it stays as it is until the next time.
+        // Without a thread they stay as they are until the next time.
         self.compressing = thread::Builder::new().name("log-compression".to_owned()).spawn(compress).ok();
+        packing.is_running = self.compressing.is_some();
     }
+}
+
+/// What the thread has to do; it ends when that is nothing.
+fn due(packing: &Mutex<Packing>) -> Option<u32> {
+    let mut packing = packing.lock().unwrap_or_else(PoisonError::into_inner);
+    packing.is_running = packing.due.is_some();
+    packing.due.take()
+}
+
+fn compress_all(path: &Path, keep: u32) {
+    for old in prune(path, keep).into_iter().filter(|old| !is_compressed(old)) {
+        if let Err(error) = compress(&old) {
+            tracing::warn!(path = %old.display(), %error, "log cannot be compressed and stays as it is");
+        }
+    }
+    // Some may have been too much by now.
+    prune(path, keep);
 }
 
 /// The file, its size, and when it was begun.
@@ -165,7 +196,7 @@ fn prune(path: &Path, keep: u32) -> Vec<PathBuf> {
     old.sort();
     let kept = old.split_off(old.len().saturating_sub(keep as usize));
     for path in old {
-        if let Err(error) = fs::remove_file(&path) {
+        if let Err(error) = unless_gone(fs::remove_file(&path)) {
             tracing::warn!(path = %path.display(), %error, "old log cannot be removed");
         }
     }
@@ -368,6 +399,21 @@ mod tests {
         let mut text = String::new();
         flate2::read::GzDecoder::new(packed).read_to_string(&mut text).unwrap();
         assert_eq!(text, "c".repeat(50_000));
+    }
+
+    #[test]
+    fn a_file_that_ends_while_others_are_compressed_is_compressed_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let rule = WorkerLogFile { compress: true, keep: 3, ..rule(folder.path()) };
+        let mut file = RotatingFile::open(rule, NOW).unwrap();
+        for at in 1..=100 {
+            file.write("a".repeat(5_000).as_bytes(), NOW).unwrap();
+            file.rotate(NOW + Duration::from_millis(at)).unwrap();
+        }
+        file.compressing.take().unwrap().join().unwrap();
+        let names: Vec<String> = contents(folder.path()).into_iter().map(|(name, _)| name).collect();
+        let packed = |at: u32| format!("app.log.19700101T000000.{at:03}Z.gz");
+        assert_eq!(names, ["app.log".to_owned(), packed(98), packed(99), packed(100)]);
     }
 
     #[test]
