@@ -12,6 +12,7 @@ mod orders;
 mod plans;
 mod receipts;
 mod tally;
+mod trials;
 mod watch;
 
 use self::fail_fast::FailFast;
@@ -19,6 +20,7 @@ use self::figures::Figures;
 use self::journal::Journal;
 use self::receipts::Receipts;
 use self::tally::Tally;
+use self::trials::Trials;
 use self::watch::Watch;
 use crate::observe::metrics::Metrics;
 use crate::plane::Plane;
@@ -28,8 +30,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 use tidegate_config::model::{Address, EndpointSource, Model};
 use tidegate_supervisor::{
-    Command, DeployEnd, DeployPlan, Event, Failure, Handle, HookFailure, Outcome, PoolSpec, PoolState, Progress,
-    ProgressBySpawn, Transition, Way, WorkerAddress, WorkerId, WorkerState,
+    Command, Comparison, DeployEnd, DeployPlan, Event, Failure, Handle, HookFailure, Outcome, PoolSpec, PoolState,
+    Progress, ProgressBySpawn, Transition, Way, WorkerAddress, WorkerId, WorkerState,
 };
 use tidegate_traffic::pool::endpoint::{Endpoint, EndpointStatus, Origin, WorkerKey};
 use tidegate_traffic::pool::pulse::Vitals;
@@ -65,6 +67,8 @@ pub(crate) struct WorkerBridge {
     give_up: OnceLock<Box<dyn Fn(String) + Send + Sync>>,
     /// Guards what deploys came to; taken by the supervisor's thread and by who asks.
     receipts: Mutex<Receipts>,
+    /// Comparisons of new workers with old ones. Guards which endpoints take part, for as long as that changes.
+    trials: Mutex<Trials>,
     /// What is watched for those who develop.
     watch: Watch,
     /// Deploys ordered so far.
@@ -153,7 +157,13 @@ impl WorkerBridge {
             Event::HookFailed(failure) => log_hook_failure(&failure),
             Event::DeployBegan { pool, generation } => self.begin_receipt(&pool, generation),
             Event::DeployPlanned { pool, generation, plan } => log_plan(&pool, generation, &plan),
+            Event::CanaryHeld { pool, generation, time } => {
+                self.hold_canary(&pool, generation, time);
+            }
+            Event::CanaryOver { pool, generation } => self.tell_figures(&pool, generation),
+            Event::CanaryJudged { pool, generation, comparison } => log_comparison(&pool, generation, &comparison),
             Event::DeployEnded(end) => {
+                self.trials().end(&end.pool);
                 self.end_receipt(&end.pool);
                 self.show_end(&end);
                 log_deploy(&end);
@@ -242,7 +252,8 @@ impl WorkerBridge {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.ready(&worker.pool, worker.slot, endpoint.clone());
         drop(tally);
-        self.receipts().ready(&worker.pool, worker.generation, worker.spawn, endpoint);
+        self.receipts().ready(&worker.pool, worker.generation, worker.spawn, endpoint.clone());
+        self.trials().ready(&worker.pool, worker.generation, endpoint);
     }
 
     fn pid(&self, worker: &WorkerId) -> Option<u32> {
@@ -316,6 +327,7 @@ impl WorkerBridge {
         if !pools.wanted.contains(name) {
             pools.by_name.remove(name);
             self.receipts().forget(name);
+            self.trials().end(name);
             self.tally.lock().unwrap_or_else(PoisonError::into_inner).forget(name);
         }
     }
@@ -414,6 +426,15 @@ fn log_plan(pool: &str, generation: u64, plan: &DeployPlan) {
         tracing::info!(%pool, generation, way, surge, each, spare, "deploy planned");
     } else {
         tracing::warn!(%pool, generation, way, surge, each, spare, "deploy planned: there is little memory");
+    }
+}
+
+fn log_comparison(pool: &str, generation: u64, comparison: &Comparison) {
+    let verdict = comparison.verdict.word();
+    if comparison.verdict.is_against() {
+        tracing::error!(%pool, generation, verdict, figures = %comparison, "first new worker compared");
+    } else {
+        tracing::info!(%pool, generation, verdict, figures = %comparison, "first new worker compared");
     }
 }
 

@@ -6,6 +6,7 @@ mod admin;
 mod balancing;
 mod bodies;
 mod buffering;
+mod canary;
 mod checks;
 mod client_certificates;
 mod clients;

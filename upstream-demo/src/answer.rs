@@ -182,7 +182,7 @@ fn unknown(path: &str) -> Response<Body> {
     json(StatusCode::NOT_FOUND, &json!({ "error": "nothing is served under this path", "path": path, "paths": PATHS }))
 }
 
-fn problem(status: StatusCode, message: &str) -> Response<Body> {
+pub(crate) fn problem(status: StatusCode, message: &str) -> Response<Body> {
     json(status, &json!({ "error": message }))
 }
 

@@ -51,9 +51,9 @@ impl App {
         }
     }
 
-    /// Counts a request in.
-    pub(crate) fn count(&self) {
-        self.served.fetch_add(1, Ordering::Relaxed);
+    /// Counts a request in; its number, from 1.
+    pub(crate) fn count(&self) -> u64 {
+        self.served.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Requests counted so far, the one that asks included.

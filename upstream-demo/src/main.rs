@@ -14,6 +14,7 @@ mod options;
 mod page;
 mod pattern;
 mod server;
+mod trouble;
 mod websocket;
 
 use std::{

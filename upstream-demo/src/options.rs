@@ -44,6 +44,15 @@ pub(crate) struct Options {
     /// Exit with status 3 instead of listening
     #[arg(long)]
     pub(crate) fail_boot: bool,
+    /// Answer so many of a hundred requests with 500
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) fail: u64,
+    /// Never answer so many of a hundred requests
+    #[arg(long, value_name = "PERCENT", default_value = "0", value_parser = clap::value_parser!(u64).range(0..=100))]
+    pub(crate) hang: u64,
+    /// Take this much longer for each request
+    #[arg(long, value_name = "MS", default_value = "0", value_parser = milliseconds)]
+    pub(crate) delay: Duration,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -28,6 +28,7 @@ use crate::{
     app::App,
     listen::{Listener, Stream},
     options::Options,
+    trouble::Trouble,
 };
 
 /// How to serve; the part of the options that matters after listening.
@@ -36,6 +37,7 @@ pub(crate) struct Policy {
     keep_alive: Duration,
     drain: Duration,
     log_requests: bool,
+    trouble: Trouble,
     ignore_term: bool,
     concurrency: Option<usize>,
 }
@@ -112,8 +114,12 @@ async fn connection(stream: Stream, app: Arc<App>, session: Session, policy: Pol
             if policy.log_requests {
                 log(&request);
             }
-            app.count();
-            Ok::<_, Infallible>(answer::answer(app, session, request).await.map(|body| body.holding(busy)))
+            let struck = policy.trouble.strike(request.uri().path(), app.count()).await;
+            let answer = match struck {
+                Some(answer) => answer,
+                None => answer::answer(app, session, request).await,
+            };
+            Ok::<_, Infallible>(answer.map(|body| body.holding(busy)))
         }
     });
     // Without hyper's `pipeline_flush`, which loses an answer whose request's body was not read and stands in the buffer.
@@ -206,6 +212,7 @@ impl From<&Options> for Policy {
             log_requests: options.log_requests,
             ignore_term: options.ignore_term,
             concurrency: options.concurrency,
+            trouble: Trouble::from(options),
         }
     }
 }

@@ -6,6 +6,7 @@
 mod balance;
 mod breaker;
 mod buffer;
+mod canary;
 mod capacity;
 mod concurrency;
 mod deploy;

@@ -4,6 +4,7 @@
 //! secrets (environment variables, the token) are named, never printed.
 
 mod breaker;
+mod canary;
 mod capacity;
 mod concurrency;
 mod deploy;

@@ -5,6 +5,7 @@
 //! default left to guess: a `Model` that exists can be run.
 
 mod breaker;
+mod canary;
 mod discovery;
 mod ejection;
 mod health_check;
@@ -25,6 +26,7 @@ use std::time::Duration;
 
 use crate::network::Networks;
 pub use breaker::Breaker;
+pub use canary::{CanaryHold, MaxDelta, Share};
 
 mod grpc_codes;
 mod hang;

@@ -6,6 +6,7 @@
 //! that its other faults are found in the same run. Nobody but `compile` sees these types.
 
 mod breaker;
+mod canary;
 mod concurrency;
 mod deploy;
 mod dns;
@@ -31,11 +32,12 @@ mod queue;
 
 use crate::model::Rate;
 use crate::rate::parse_rate;
-use crate::share::{parse_factor, parse_percent};
+use crate::share::{parse_delta, parse_factor, parse_percent};
 use crate::status_range::parse_status_range;
 use crate::suggest::did_you_mean;
 use crate::units::{Reason, parse_duration, parse_size};
 pub(crate) use breaker::Breaker;
+pub(crate) use canary::{CanaryDelta, DeltaChoice, DeltaWord};
 pub(crate) use concurrency::ConcurrencyLimit;
 pub(crate) use deploy::{Deploy, DeployStrategy, OnFailure, OnHup, Surge, Unavailable};
 pub(crate) use dns::{Dns, Families};
@@ -1320,6 +1322,8 @@ pub(crate) enum Format {
     RequestRate,
     /// A share in percent.
     Percent,
+    /// How much worse something may be, in percent.
+    Delta,
     /// A number with a point.
     Factor,
     /// A status or a range of them.
@@ -1327,7 +1331,7 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Text,
         Self::Time,
         Self::PositiveTime,
@@ -1336,6 +1340,7 @@ impl Format {
         Self::ByteRate,
         Self::RequestRate,
         Self::Percent,
+        Self::Delta,
         Self::Factor,
         Self::StatusRange,
     ];
@@ -1351,6 +1356,7 @@ impl Format {
             Self::ByteRate => "byte-rate",
             Self::RequestRate => "request-rate",
             Self::Percent => "percent",
+            Self::Delta => "delta",
             Self::Factor => "factor",
             Self::StatusRange => "status-range",
         }
@@ -1371,6 +1377,7 @@ impl Format {
             Self::ByteRate => "a rate such as 500B/s",
             Self::RequestRate => "a rate such as 10/s",
             Self::Percent => "a share such as 50%",
+            Self::Delta => "a difference such as 1% or 0.5%",
             Self::Factor => "a number such as 1.5",
             Self::StatusRange => "a status such as 204 or 200-399",
         }
@@ -1387,6 +1394,7 @@ impl Format {
             Self::ByteRate => byte_rate(text).map(drop),
             Self::RequestRate => parse_rate(text).map(drop),
             Self::Percent => parse_percent(text).map(drop),
+            Self::Delta => parse_delta(text).map(drop),
             Self::Factor => parse_factor(text).map(drop),
             Self::StatusRange => parse_status_range(text).map(drop),
         }
@@ -1459,6 +1467,10 @@ pub(crate) struct RequestRate(pub(crate) Rate);
 /// A share in percent, 1 to 100.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Percent(pub(crate) u8);
+
+/// A difference in thousandths, 1 to 10,000.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Delta(pub(crate) u16);
 
 /// A number with a point, 0.1 to 10.
 #[derive(Debug, Clone, Copy)]
@@ -1543,6 +1555,10 @@ written_as_text!(RequestRate, Format::RequestRate, parse_rate, {
 written_as_text!(Percent, Format::Percent, parse_percent, {
     "type": "string",
     "pattern": "^[0-9]+%$"
+});
+written_as_text!(Delta, Format::Delta, parse_delta, {
+    "type": "string",
+    "pattern": "^[0-9]+(\\.[0-9])?%$"
 });
 written_as_text!(Factor, Format::Factor, parse_factor, {
     "type": ["number", "string"],

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 pub use deploys::{
-    Deploy, DeployBoots, DeployFailure, DeployGroup, DeployPlan, DeployQueue, DeployReceipt, Deploys,
-    GenerationReceipt, PlanGroup, Plans,
+    CanarySide, Deploy, DeployBoots, DeployCanary, DeployFailure, DeployGroup, DeployPlan, DeployQueue, DeployReceipt,
+    Deploys, GenerationReceipt, PlanGroup, Plans,
 };
 pub use health::{Breaker, Check, Ejected};
 pub use workers::{Event, LogLine, Ordered, OrderedWorker, WorkerDetail, WorkerExit, WorkerGroup, Workers};

@@ -2,13 +2,17 @@
 
 use super::WorkerBridge;
 use super::receipts::{Account, Receipts};
+use super::trials::Trials;
 use crate::admin::order::NotTaken;
 use crate::admin::view::GenerationReceipt;
-use crate::admin::view::{self, Deploy, DeployBoots, DeployFailure, DeployGroup, DeployQueue, DeployReceipt, Deploys};
+use crate::admin::view::{
+    self, CanarySide, Deploy, DeployBoots, DeployCanary, DeployFailure, DeployGroup, DeployQueue, DeployReceipt,
+    Deploys,
+};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use tidegate_supervisor::{Boots, Cause, DeployPlan, DeployStatus, PoolStatus};
+use tidegate_supervisor::{Boots, CanaryFigures, Cause, Command, Comparison, DeployPlan, DeployStatus, PoolStatus};
 use tidegate_traffic::pool::served::Served;
 use tidegate_traffic::pool::{QueueCounts, QueueStatus};
 
@@ -49,6 +53,25 @@ impl WorkerBridge {
         self.receipts().end(pool, queue);
     }
 
+    /// The first worker of a generation is held: what it is given, and what all others are, is counted from now on.
+    pub(super) fn hold_canary(&self, pool: &Arc<str>, generation: u64, time: Duration) {
+        tracing::info!(%pool, generation, ms = millis(time), "first new worker takes requests and will be compared");
+        let living = self.receipts().living(pool);
+        self.trials().begin(pool, generation, time, living.into_iter());
+    }
+
+    /// Its time is over.
+    pub(super) fn tell_figures(&self, pool: &str, generation: u64) {
+        let figures = self.trials().figures(pool, generation);
+        if let Some((old, new)) = figures {
+            self.send(Command::CanaryFigures { pool: pool.to_owned(), generation, old, new });
+        }
+    }
+
+    pub(super) fn trials(&self) -> MutexGuard<'_, Trials> {
+        self.trials.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn receipts(&self) -> MutexGuard<'_, Receipts> {
         self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,8 +104,20 @@ fn deploy(group: &PoolStatus, status: &DeployStatus, account: Option<&Account>, 
         serving: *serving,
         slots: u32::try_from(group.slots.len() - group.held.len()).unwrap_or(u32::MAX),
         failure: failure.as_ref().map(deploy_failure),
+        canary: status.comparison.as_ref().map(comparison),
         receipt: account.map(|account| receipt(status, account)),
     }
+}
+
+fn comparison(comparison: &Comparison) -> DeployCanary {
+    let Comparison { old, new, verdict } = comparison;
+    let what = comparison.to_string();
+    DeployCanary { verdict: verdict.word().to_owned(), what, old: canary_side(old), new: canary_side(new) }
+}
+
+fn canary_side(figures: &CanaryFigures) -> CanarySide {
+    let CanaryFigures { requests, failed, p95 } = *figures;
+    CanarySide { requests, failed, p95_us: p95.map(|p95| u64::try_from(p95.as_micros()).unwrap_or(u64::MAX)) }
 }
 
 pub(super) fn plan(plan: &DeployPlan) -> view::DeployPlan {
@@ -134,7 +169,7 @@ fn generation_receipt(generation: u64, served: &Served) -> GenerationReceipt {
 fn deploy_failure(cause: &Cause) -> DeployFailure {
     let (slot, pid) = match cause {
         Cause::Worker(failure) => (Some(failure.worker.slot), failure.pid),
-        Cause::PreStart(_) => (None, None),
+        Cause::PreStart(_) | Cause::Canary(_) => (None, None),
     };
     DeployFailure { what: cause.to_string(), slot, pid, lines: cause.last_lines().to_vec() }
 }

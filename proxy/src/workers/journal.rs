@@ -98,10 +98,13 @@ fn entry(event: &Event) -> Option<view::Event> {
         }
         Event::Failure(failure) => failed(failure, "failure"),
         Event::RestartFailed(failure) => failed(failure, "restart_failed"),
-        Event::GenerationFailed { pool: _, generation, cause } => {
+        Event::GenerationFailed { pool, generation, cause } => {
             let event = match cause {
                 Cause::Worker(failure) => failed(failure, "generation_failed"),
                 Cause::PreStart(failure) => hook_failed(failure, "generation_failed"),
+                Cause::Canary(_) => {
+                    view::Event { message: Some(cause.to_string()), ..of_pool(pool, "generation_failed") }
+                }
             };
             view::Event { generation: Some(*generation), ..event }
         }
@@ -125,6 +128,16 @@ fn entry(event: &Event) -> Option<view::Event> {
             generation: Some(*generation),
             reason: Some(plan.way.word().to_owned()),
             ..of_pool(pool, "deploy_planned")
+        },
+        Event::CanaryHeld { pool, generation, time } => {
+            view::Event { generation: Some(*generation), ms: Some(millis(*time)), ..of_pool(pool, "canary_held") }
+        }
+        Event::CanaryOver { .. } => return None,
+        Event::CanaryJudged { pool, generation, comparison } => view::Event {
+            generation: Some(*generation),
+            reason: Some(comparison.verdict.word().to_owned()),
+            message: Some(comparison.to_string()),
+            ..of_pool(pool, "canary")
         },
         Event::DeployEnded(end) => view::Event {
             generation: Some(end.generation),

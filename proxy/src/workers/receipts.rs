@@ -74,6 +74,11 @@ impl Receipts {
         group.living.insert(spawn, (generation, endpoint));
     }
 
+    /// Workers that may have requests, with their generations.
+    pub(super) fn living(&self, pool: &str) -> Vec<(u64, Arc<Endpoint>)> {
+        self.pools.get(pool).into_iter().flat_map(|group| group.living.values().cloned()).collect()
+    }
+
     /// Its process is gone.
     pub(super) fn gone(&mut self, pool: &str, spawn: u64) {
         if let Some(group) = self.pools.get_mut(pool) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tidegate_config::model::WorkerSpec;
 
+use crate::canary::CanaryFigures;
 use crate::wire;
 use crate::worker::WorkerId;
 
@@ -38,6 +39,18 @@ pub enum Command {
         pool: String,
         /// What the deploy is called in events and status; the sender's choice.
         id: u64,
+    },
+    /// What was counted since [`Event::CanaryHeld`](crate::Event::CanaryHeld); answers
+    /// [`Event::CanaryOver`](crate::Event::CanaryOver).
+    CanaryFigures {
+        /// Name of the pool.
+        pool: String,
+        /// Number of the new generation.
+        generation: u64,
+        /// Of the workers of all other generations.
+        old: CanaryFigures,
+        /// Of its own.
+        new: CanaryFigures,
     },
     /// Empty a slot: its worker gets no new request, finishes those it has, and is stopped. The slot stays empty until
     /// [`Command::RestartWorker`] names it, or until it is not part of the count any more.

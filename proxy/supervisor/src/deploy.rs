@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::canary::Comparison;
 use crate::event::Failure;
 use crate::plan::DeployPlan;
 use crate::worker::ExitStatus;
@@ -54,6 +55,8 @@ pub enum DeployPhase {
     Preparing,
     /// The first new worker boots, or has not stayed ready yet.
     Canary,
+    /// It takes requests, and is compared with the workers of before.
+    Holding,
     /// The new generation takes over.
     Rolling,
     /// It serves every slot; the last old workers leave.
@@ -71,6 +74,7 @@ impl DeployPhase {
         match self {
             Self::Preparing => "preparing",
             Self::Canary => "canary",
+            Self::Holding => "holding",
             Self::Rolling => "rolling",
             Self::Leaving => "leaving",
             Self::Reverting => "reverting",
@@ -87,6 +91,8 @@ pub enum Cause {
     Worker(Failure),
     /// What runs before its workers failed.
     PreStart(HookFailure),
+    /// Its first worker was worse than those of before.
+    Canary(Comparison),
 }
 
 impl Cause {
@@ -96,6 +102,7 @@ impl Cause {
         match self {
             Self::Worker(failure) => &failure.last_lines,
             Self::PreStart(failure) => &failure.last_lines,
+            Self::Canary(_) => &[],
         }
     }
 }
@@ -111,6 +118,7 @@ impl fmt::Display for Cause {
                 f.write_str("pre_start: ")?;
                 (failure.status, &failure.message)
             }
+            Self::Canary(comparison) => return write!(f, "canary: {comparison}"),
         };
         status.fmt(f)?;
         message.as_ref().map_or(Ok(()), |message| write!(f, ", {message}"))
@@ -185,6 +193,8 @@ pub struct DeployStatus {
     pub took: Option<Duration>,
     /// Boots of its workers that ended in one that was ready.
     pub boots: Option<Boots>,
+    /// The comparison of its first worker, where one was made.
+    pub comparison: Option<Comparison>,
     /// The longest that a worker needed to finish its requests before it left for it.
     pub longest_drain: Option<Duration>,
     /// Workers of the pool that ended meanwhile without being asked to.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::canary::Comparison;
 use crate::deploy::{Cause, DeployEnd, HookFailure};
 use crate::hook::HookId;
 use crate::plan::DeployPlan;
@@ -97,6 +98,32 @@ pub enum Event {
         generation: u64,
         /// What is decided.
         plan: DeployPlan,
+    },
+    /// The first worker of a new generation has proven itself and is held: for that long its requests and those of all other
+    /// workers of the pool are to be counted, until [`Event::CanaryOver`] or [`Event::DeployEnded`].
+    CanaryHeld {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Number of the new generation.
+        generation: u64,
+        /// How long.
+        time: Duration,
+    },
+    /// That time is over; answer with `Command::CanaryFigures`.
+    CanaryOver {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Number of the new generation.
+        generation: u64,
+    },
+    /// What the comparison came to. Where that is against the new generation, [`Event::GenerationFailed`] follows.
+    CanaryJudged {
+        /// Name of the pool.
+        pool: Arc<str>,
+        /// Number of the new generation.
+        generation: u64,
+        /// Both sides, and what follows.
+        comparison: Comparison,
     },
     /// A deploy is over: also one that a changed spec began. The first start of a pool is one too.
     DeployEnded(DeployEnd),

@@ -42,6 +42,7 @@
 //! command runs).
 
 mod backoff;
+mod canary;
 mod capacity;
 mod cgroup;
 mod command;
@@ -83,6 +84,7 @@ mod wire;
 mod worker;
 
 pub use backoff::RestartPolicy;
+pub use canary::{CanaryFigures, CanaryVerdict, Comparison};
 pub use capacity::Capacity;
 pub use cgroup::Roots;
 pub use command::{Command, PoolSpec};

@@ -303,6 +303,9 @@ impl State {
             Input::Command(Command::Deploy { pool, id }) => {
                 self.in_pool(now, &pool, out, |pool, turn| pool.deploy(id, turn));
             }
+            Input::Command(Command::CanaryFigures { pool, generation, old, new }) => {
+                self.in_pool(now, &pool, out, |pool, turn| pool.compare(generation, old, new, turn));
+            }
             Input::Command(Command::DrainWorker { pool, slot }) => {
                 self.in_pool(now, &pool, out, |pool, turn| pool.hold(slot, turn));
             }

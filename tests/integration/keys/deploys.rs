@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tidegate_tests::{
+    client::Ask,
     edge::{Edge, Home},
+    load::Load,
     process::Signal,
     site::Site,
     wait::wait_until,
@@ -52,6 +54,30 @@ const ROWS: &[Row<&str>] = &[
         expected: ["long", "short"],
     },
     Row {
+        key: "upstreams.<name>.workers.deploy.canary_hold",
+        values: ["deploy: { min_ready: 0 }", "deploy: { min_ready: 0, canary_hold: 2s }"],
+        observe: |value| Box::pin(how_long(value)),
+        expected: ["short", "long"],
+    },
+    Row {
+        key: "upstreams.<name>.workers.deploy.canary_max_delta.errors",
+        values: [
+            "deploy: { min_ready: 0, canary_hold: 1500ms, canary_max_delta: { errors: 1%, p95: off } }",
+            "deploy: { min_ready: 0, canary_hold: 1500ms, canary_max_delta: { errors: 60% } }",
+        ],
+        observe: |value| Box::pin(compared(value, "--fail 30")),
+        expected: ["more_errors", "fine"],
+    },
+    Row {
+        key: "upstreams.<name>.workers.deploy.canary_max_delta.p95",
+        values: [
+            "deploy: { min_ready: 0, canary_hold: 3s, canary_max_delta: { p95: 300% } }",
+            "deploy: { min_ready: 0, canary_hold: 3s, canary_max_delta: { p95: off } }",
+        ],
+        observe: |value| Box::pin(compared(value, "--delay 100")),
+        expected: ["slower", "fine"],
+    },
+    Row {
         key: "upstreams.<name>.workers.deploy.on_failure",
         values: ["deploy: { min_ready: 0 }", "deploy: { min_ready: 0, on_failure: rollback }"],
         observe: |value| Box::pin(after_a_failure(value)),
@@ -85,6 +111,39 @@ async fn before_the_first_worker(value: &str) -> String {
         failed.or_else(|| is_ready().then(printed)).map(str::to_owned)
     })
     .await
+}
+
+/// Whether the first new worker is alone among the new ones for longer than a boot takes.
+async fn how_long(value: &str) -> String {
+    let began = Instant::now();
+    let all = deploy(value, 3, is_done).await;
+    let held = all.iter().filter(|seen| seen.iter().filter(|(generation, _)| *generation == 2).count() == 1).count();
+    // A boot takes 0.3s, the hold 2s, and a look is taken all the time.
+    if began.elapsed() > Duration::from_secs(2) && held * 2 > all.len() { "long" } else { "short" }.to_owned()
+}
+
+/// What the comparison of a new release with these faults comes to.
+async fn compared(value: &str, faults: &str) -> String {
+    let script = "exec \\\"$0\\\" --uds \\\"$1\\\" $FAULTS";
+    let site = |faults: &str| {
+        Site::proxy(&format!(
+            "workers:\n  command: [sh, -c, \"{script}\", \"@demo@\", \"{{socket}}\"]\n  count: 1\n  \
+             env: {{ FAULTS: \"{faults}\" }}\n  {value}"
+        ))
+    };
+    let mut edge = Edge::start(site("--threads 1")).await;
+    edge.ready_workers("app", 1).await;
+    let load = Load::asking(&edge.clients(), 8, || Ask::get("/slow?ms=5"), |_| Ok(()));
+    let changed = edge.reload(&site(faults)).await;
+    assert!(changed.status.success(), "{}", changed.stderr);
+    let verdict = wait_until("the verdict", LIMIT, async || {
+        let answer = edge.admin().get("/workers/deploys").await.ok()?;
+        let known: Value = serde_json::from_slice(&answer.body).ok()?;
+        known["upstreams"][0]["deploys"][1]["canary"]["verdict"].as_str().map(str::to_owned)
+    })
+    .await;
+    load.stop().await;
+    verdict
 }
 
 /// What a SIGHUP with an unchanged file brings about. A deploy begins right after the reload.

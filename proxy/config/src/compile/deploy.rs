@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::canary::canary;
 use crate::fault::Code;
 use crate::model::{DeployPolicy, DeployStrategy, OnFailure, OnHup, Portion};
 use crate::raw;
@@ -19,7 +20,8 @@ pub(super) fn deploy(
     let usual = DeployPolicy::default();
     let min_ready = if is_watched { Duration::ZERO } else { usual.min_ready };
     let default = DeployPolicy { on_hup: on_hup.map_or(OnHup::Reload, OnHup::from), min_ready, ..usual };
-    let Some(raw::Deploy { strategy, surge, max_unavailable, min_ready, on_failure }) = raw else { return default };
+    let Some(raw) = raw else { return default };
+    let raw::Deploy { strategy, surge, max_unavailable, min_ready, on_failure, canary_hold, canary_max_delta } = raw;
     if let Some(raw::DeployStrategy::Green) = strategy {
         for (name, is_given) in [("surge", surge.is_some()), ("max_unavailable", max_unavailable.is_some())] {
             if is_given {
@@ -36,6 +38,7 @@ pub(super) fn deploy(
         min_ready: min_ready.map_or(default.min_ready, |time| time.0),
         on_failure: on_failure.map_or(default.on_failure, OnFailure::from),
         on_hup: default.on_hup,
+        canary: canary(canary_hold, canary_max_delta, spot, report),
     }
 }
 

@@ -19,11 +19,12 @@ pub(super) fn pre_start(old: Option<&PreStart>, new: Option<&PreStart>, settings
 }
 
 pub(super) fn deploy(old: &DeployPolicy, new: &DeployPolicy, settings: &mut Settings) {
-    let DeployPolicy { strategy, surge, max_unavailable, min_ready, on_failure, on_hup } = old;
+    let DeployPolicy { strategy, surge, max_unavailable, min_ready, on_failure, on_hup, canary } = old;
     settings.debug("deploy.strategy", strategy, &new.strategy);
     settings.compare("deploy.surge", surge, &new.surge, ToString::to_string);
     settings.compare("deploy.max_unavailable", max_unavailable, &new.max_unavailable, ToString::to_string);
     settings.time("deploy.min_ready", min_ready, &new.min_ready);
     settings.debug("deploy.on_failure", on_failure, &new.on_failure);
+    super::canary::canary(canary.as_ref(), new.canary.as_ref(), settings);
     settings.debug("on_hup", on_hup, &new.on_hup);
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::CanaryHold;
+
 /// A command that runs once for each generation, before its first worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreStart {
@@ -27,6 +29,8 @@ pub struct DeployPolicy {
     pub on_failure: OnFailure,
     /// What SIGHUP does about workers whose specification has not changed.
     pub on_hup: OnHup,
+    /// A comparison of the first new worker with those of before, if there is to be one.
+    pub canary: Option<CanaryHold>,
 }
 
 impl Default for DeployPolicy {
@@ -38,6 +42,7 @@ impl Default for DeployPolicy {
             min_ready: Duration::from_secs(2),
             on_failure: OnFailure::Freeze,
             on_hup: OnHup::Reload,
+            canary: None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize as DeriveDeserialize;
 
-use super::{Percent, Time};
+use super::{CanaryDelta, Percent, Time};
 
 /// How a new generation of workers takes over: after a change of what they are started with. One new worker comes first
 /// and must stay ready for `min_ready`. What fails before an old worker has left changes nothing.
@@ -32,6 +32,14 @@ pub(crate) struct Deploy {
     /// slots back. Default: freeze.
     #[schemars(extend("default" = "freeze"))]
     pub(crate) on_failure: Option<OnFailure>,
+    /// How long the first new worker, once it has stayed ready, goes on taking requests before anything follows: it is then
+    /// compared with the old workers over that time, and where it is worse by more than `canary_max_delta` the deploy is given
+    /// up, whatever `on_failure` says, and the old workers serve on. Where too few requests came to compare, the deploy goes on
+    /// and says so; it does not wait for more. 0 compares nothing. Default: 0. Unit: duration.
+    #[schemars(extend("default" = 0))]
+    pub(crate) canary_hold: Option<Time>,
+    /// What the first new worker may be worse by than the old ones over `canary_hold`. Default: 1% for errors, 50% for p95.
+    pub(crate) canary_max_delta: Option<CanaryDelta>,
 }
 
 /// When old workers begin to leave.

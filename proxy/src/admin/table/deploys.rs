@@ -18,6 +18,7 @@ pub fn deploy_progress(upstream: &str, deploy: &Deploy) -> Option<String> {
             None => "the first new worker boots".to_owned(),
             Some(ms) => format!("the first new worker was ready after {}, and has to stay so", seconds(*ms)),
         },
+        "holding" => "the first new worker takes requests, and is compared with the old ones".to_owned(),
         "rolling" => format!("generation {generation} serves {serving} of {slots} slots"),
         "leaving" => format!("generation {generation} serves every slot, old workers finish their requests"),
         "reverting" => {
@@ -73,6 +74,10 @@ pub fn print_deploy(upstream: &str, deploy: &Deploy, out: &mut dyn Write) -> io:
     writeln!(out, "{}", printable(&line))?;
     if let Some(receipt) = &deploy.receipt {
         receipt_lines(receipt).iter().try_for_each(|line| writeln!(out, "  {}", printable(line)))?;
+    }
+    // Where it was given up for that, that is the failure.
+    if let Some(canary) = deploy.canary.as_ref().filter(|_| failure.is_none()) {
+        writeln!(out, "  {}", printable(&format!("canary: {}", canary.what)))?;
     }
     let Some(DeployFailure { what, pid, lines, .. }) = failure else { return Ok(()) };
     let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();

@@ -34,7 +34,7 @@ pub struct Deploy {
     pub replaces: Option<u64>,
     /// When it began: `2000-10-10T13:55:36Z`.
     pub began: String,
-    /// `preparing`, `canary`, `rolling`, `leaving`, `reverting` or `over`.
+    /// `preparing`, `canary`, `holding`, `rolling`, `leaving`, `reverting` or `over`.
     pub phase: String,
     /// `done`, `reverted`, `frozen`, `failed` or `superseded`; `None` while that is open.
     pub outcome: Option<String>,
@@ -50,8 +50,37 @@ pub struct Deploy {
     pub slots: u32,
     /// What gave it up.
     pub failure: Option<DeployFailure>,
+    /// The first new worker held against the old ones, where that is over.
+    pub canary: Option<DeployCanary>,
     /// What became of requests while it went on.
     pub receipt: Option<DeployReceipt>,
+}
+
+/// The first new worker held against the old ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeployCanary {
+    /// `fine`, `more_errors`, `slower`, `too_few_requests`, `alone` or `unknown`. After the second and the third the deploy was
+    /// given up.
+    pub verdict: String,
+    /// The same in words, with the figures.
+    pub what: String,
+    /// All old workers together.
+    pub old: CanarySide,
+    /// The new one.
+    pub new: CanarySide,
+}
+
+/// What became of the requests of one side in that time.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CanarySide {
+    /// Requests that were answered or that failed.
+    pub requests: u64,
+    /// Those of them that failed: a status of 500 or more, no answer, or one that broke off.
+    pub failed: u64,
+    /// The time within which 95 of 100 answers began, in microseconds; `None` without any.
+    pub p95_us: Option<u64>,
 }
 
 /// What gave a deploy up.

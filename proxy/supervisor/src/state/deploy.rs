@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pool::Canary;
 use crate::deploy::{Boots, Cause, Outcome};
 use crate::plan::DeployPlan;
 
@@ -16,6 +17,8 @@ pub(super) struct Deploy {
     pub(super) plan: Option<DeployPlan>,
     pub(super) first_ready: Option<Duration>,
     pub(super) boots: Option<Boots>,
+    /// The comparison of its first worker, once it has begun.
+    pub(super) canary: Option<Canary>,
     pub(super) longest_drain: Option<Duration>,
     /// Workers that ended meanwhile without being asked to.
     pub(super) lost: u32,
@@ -37,6 +40,7 @@ impl Deploy {
             plan: None,
             first_ready: None,
             boots: None,
+            canary: None,
             longest_drain: None,
             lost: 0,
             has_drained: false,

@@ -5,6 +5,7 @@
 //! starts with one worker; when that has stayed ready, it takes slots over as far as the pool's policy lets it.
 
 mod auto_count;
+mod canary;
 mod deploys;
 mod failures;
 mod hang;
@@ -33,6 +34,7 @@ use crate::backoff::RestartPolicy;
 use crate::event::Event;
 use crate::status::PoolState;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
+pub(super) use canary::Canary;
 pub(super) use hang::Doubts;
 pub use hang::{Activity, Silence};
 use preparation::Preparation;
@@ -433,7 +435,8 @@ impl Pool {
         let recycle = self.recycle_deadline(now).filter(|_| bound.is_none());
         let crashloop = self.crashloop_over_at();
         let hang = self.hang_deadline(now).filter(|_| bound.is_none() && !self.removed);
-        let recycle = recycle.into_iter().chain(hang).chain(self.inquest_deadline()).min();
+        let recycle =
+            recycle.into_iter().chain(hang).chain(self.inquest_deadline()).chain(self.canary_deadline()).min();
         workers.chain(proofs).chain(self.hook_deadline(now, bound)).chain(crashloop).chain(recycle).min()
     }
 

@@ -1,6 +1,7 @@
 //! What the state machine must do, transition by transition, and what must hold under any sequence of inputs.
 
 mod any_sequence;
+mod canary;
 mod deploys;
 mod failures;
 mod generations;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::State;
 use super::deploy::Deploy;
-use super::pool::Pool;
+use super::pool::{Canary, Pool};
 use super::worker::Worker;
 use crate::deploy::DeployStatus;
 use crate::status::{GenerationStatus, HeldSlot, LastExit, PoolStatus, WorkerStatus};
@@ -53,6 +53,10 @@ fn deploy_status(pool: &Pool, deploy: &Deploy, epoch: SystemTime) -> DeployStatu
         ready_after: deploy.first_ready.map(since),
         took: deploy.ended.map(since),
         boots: deploy.boots,
+        comparison: match deploy.canary {
+            Some(Canary::Judged(comparison)) => Some(comparison),
+            Some(Canary::Held(_) | Canary::Asked(_)) | None => None,
+        },
         longest_drain: deploy.longest_drain,
         lost: deploy.lost,
         outcome: deploy.outcome,

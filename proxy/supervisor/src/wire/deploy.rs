@@ -37,6 +37,16 @@ pub(super) struct Policy {
     min_ready_ms: u64,
     on_failure: OnFailure,
     deploys_on_hup: bool,
+    canary: Option<Canary>,
+}
+
+/// A comparison of the first new worker; differences in thousandths.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Canary {
+    hold_ms: u64,
+    max_errors: Option<u16>,
+    max_p95: Option<u16>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -69,7 +79,7 @@ impl Default for Policy {
 
 impl From<model::DeployPolicy> for Policy {
     fn from(policy: model::DeployPolicy) -> Self {
-        let model::DeployPolicy { strategy, surge, max_unavailable, min_ready, on_failure, on_hup } = policy;
+        let model::DeployPolicy { strategy, surge, max_unavailable, min_ready, on_failure, on_hup, canary } = policy;
         Self {
             strategy: match strategy {
                 model::DeployStrategy::Rolling => Strategy::Rolling,
@@ -84,6 +94,7 @@ impl From<model::DeployPolicy> for Policy {
                 model::OnFailure::Rollback => OnFailure::Rollback,
             },
             deploys_on_hup: on_hup == model::OnHup::Deploy,
+            canary: canary.map(Into::into),
         }
     }
 }
@@ -104,7 +115,24 @@ impl From<Policy> for model::DeployPolicy {
                 OnFailure::Rollback => model::OnFailure::Rollback,
             },
             on_hup: if policy.deploys_on_hup { model::OnHup::Deploy } else { model::OnHup::Reload },
+            canary: policy.canary.map(Into::into),
         }
+    }
+}
+
+impl From<model::CanaryHold> for Canary {
+    fn from(hold: model::CanaryHold) -> Self {
+        let model::CanaryHold { time, max_delta: model::MaxDelta { errors, p95 } } = hold;
+        let thousandths = |share: Option<model::Share>| share.map(|share| share.0);
+        Self { hold_ms: milliseconds(time), max_errors: thousandths(errors), max_p95: thousandths(p95) }
+    }
+}
+
+impl From<Canary> for model::CanaryHold {
+    fn from(canary: Canary) -> Self {
+        let max_delta =
+            model::MaxDelta { errors: canary.max_errors.map(model::Share), p95: canary.max_p95.map(model::Share) };
+        Self { time: Duration::from_millis(canary.hold_ms), max_delta }
     }
 }
 

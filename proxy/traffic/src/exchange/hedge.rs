@@ -157,7 +157,7 @@ impl Exchange {
             return Action::Keep(leg);
         }
         let Some((mut lease, began)) = self.drop_leg(leg) else { return self.no_race() };
-        lease.answered(response.status);
+        lease.answered(response.status, now);
         lease.give_way();
         if self.is_timed() {
             lease.endpoint().observe(now.saturating_duration_since(began), now);

@@ -35,7 +35,7 @@ impl Exchange {
     pub(super) fn observe(&mut self, status: u16, now: Instant) {
         let timed = self.is_timed();
         let Hold::Lease(lease) = &mut self.hold else { return };
-        lease.answered(status);
+        lease.answered(status, now);
         if let (true, Some(began)) = (timed, self.timings.last_attempt) {
             lease.endpoint().observe(now.saturating_duration_since(began), now);
         }

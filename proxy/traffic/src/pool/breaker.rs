@@ -552,7 +552,7 @@ mod tests {
             let (bench, now) = (Bench { pool: Pool::new(EndpointIds::default(), &upstream), upstream }, Instant::now());
             let answer = |status| {
                 let mut lease = bench.ask(now).unwrap();
-                lease.answered(status);
+                lease.answered(status, now);
                 bench.pool.end(lease, Outcome::Ok, now);
             };
             [500, 500, 500, 503, 503, 200, 503, 503, 500].into_iter().for_each(answer);

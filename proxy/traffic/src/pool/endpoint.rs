@@ -4,8 +4,8 @@
 //! draining endpoint tells when its last exchange has ended, exactly once, whichever thread ends it.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
 use tidegate_config::model::{Address, StaticServer};
@@ -21,6 +21,7 @@ use super::overtaken::Silence;
 use super::pulse::Pulse;
 use super::served::Served;
 use super::symptom::Symptom;
+use super::trial::Trial;
 use super::tunnels::Tunnels;
 use super::usage::Usage;
 
@@ -83,6 +84,8 @@ pub struct Endpoint {
     down: AtomicBool,
     /// What its health comes to, for picks.
     unwell: AtomicBool,
+    /// Its requests are counted for a trial.
+    on_trial: AtomicBool,
     /// Where its tier lists it.
     place: AtomicUsize,
     lineage: Arc<Lineage>,
@@ -107,6 +110,8 @@ pub struct Endpoint {
     pulse: Pulse,
     /// Places in flight whose leases have ended.
     kept: AtomicU32,
+    /// Guards the pointer, for as long as it takes to copy or replace it.
+    trial: RwLock<Option<Arc<Trial>>>,
 }
 
 impl Endpoint {
@@ -128,6 +133,7 @@ impl Endpoint {
             max_conns: AtomicU32::new(0),
             down: AtomicBool::new(false),
             unwell: AtomicBool::new(false),
+            on_trial: AtomicBool::new(false),
             place: AtomicUsize::new(0),
             lineage,
             latency: Latency::default(),
@@ -146,6 +152,7 @@ impl Endpoint {
             leaving: Leaving::default(),
             pulse: Pulse::default(),
             kept: AtomicU32::new(0),
+            trial: RwLock::default(),
         }
     }
 
@@ -486,6 +493,18 @@ impl Endpoint {
     /// Exchanges in flight whose answers stream.
     pub(super) fn streams(&self) -> u32 {
         self.streams.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn trial(&self) -> &RwLock<Option<Arc<Trial>>> {
+        &self.trial
+    }
+
+    pub(super) fn mark_trial(&self, is_on: bool) {
+        self.on_trial.store(is_on, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.on_trial.load(Ordering::Relaxed)
     }
 
     pub(super) fn pulse(&self) -> &Pulse {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::breaker::Admitted;
 use super::endpoint::Endpoint;
 use super::symptom::Symptom;
+use super::trial::Sample;
 use crate::concurrency::Places;
 use crate::refusal::RefusalKind;
 
@@ -51,6 +52,8 @@ pub struct Lease {
     streams: bool,
     /// What the pool's breaker wants to know of its end, if there is one.
     admitted: Option<Admitted>,
+    /// What a trial of its endpoint counts of it, while there is one.
+    sample: Option<Sample>,
     outcome: Option<Outcome>,
 }
 
@@ -75,7 +78,9 @@ impl Lease {
         counts: Counts,
         admitted: Option<Admitted>,
     ) -> Self {
+        let sample = endpoint.sample(now);
         Self {
+            sample,
             endpoint,
             began: now,
             alternative,
@@ -106,9 +111,16 @@ impl Lease {
         self.began
     }
 
-    /// The endpoint has answered with this status.
-    pub fn answered(&mut self, status: u16) {
+    /// The head of an answer with this status has come.
+    pub fn answered(&mut self, status: u16, now: Instant) {
         self.status = Some(status);
+        self.note_answer(status, now);
+    }
+
+    fn note_answer(&mut self, status: u16, now: Instant) {
+        if let Some(sample) = &mut self.sample {
+            sample.answered(status, now.saturating_duration_since(self.began));
+        }
     }
 
     /// Another try takes the place of its answer; without one its connection had been closed while it was idle.
@@ -147,6 +159,7 @@ impl Lease {
             self.endpoint.force_tunnel();
         }
         self.counts = Counts::Both;
+        self.note_answer(101, now);
         self.leave_flight(now);
         self.outcome = Some(Outcome::Ok);
         TunnelLease { places: Places::default(), lease: self }
@@ -201,6 +214,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if let Some(sample) = self.sample.take() {
+            sample.ended(self.outcome);
+        }
         match self.outcome {
             Some(Outcome::Ok) => {}
             Some(Outcome::Cancelled) if self.gave_way => {}

@@ -21,6 +21,7 @@ pub mod servers;
 pub mod sticky;
 pub mod symptom;
 pub mod transition;
+pub mod trial;
 
 mod balance;
 mod broken_version;

@@ -1,6 +1,6 @@
 //! The record of changes of generation: when one begins, what it comes to, when it is over.
 
-use super::Pool;
+use super::{Canary, Pool};
 use crate::deploy::{Cause, DeployEnd, DeployPhase, Outcome};
 use crate::event::Event;
 use crate::state::Turn;
@@ -74,7 +74,10 @@ impl Pool {
             (None, Some(Outcome::Done), _) => DeployPhase::Leaving,
             (None, Some(Outcome::Reverted | Outcome::Frozen), _) => DeployPhase::Reverting,
             (None, None, Some(GenerationState::Preparing)) => DeployPhase::Preparing,
-            (None, None, Some(GenerationState::Canary)) => DeployPhase::Canary,
+            (None, None, Some(GenerationState::Canary)) => match deploy.canary {
+                Some(Canary::Held(_) | Canary::Asked(_)) => DeployPhase::Holding,
+                None | Some(Canary::Judged(_)) => DeployPhase::Canary,
+            },
             (None, None, _) => DeployPhase::Rolling,
         }
     }

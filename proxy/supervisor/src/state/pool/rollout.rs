@@ -103,7 +103,10 @@ impl Pool {
         // A deploy that was superseded half way has left a mix behind, which this one did not change either.
         let is_third = |worker: &Worker| ![self.target, fallback].contains(&worker.id.generation);
         let is_mixed = self.workers.iter().any(|worker| worker.ready_at.is_some() && is_third(worker));
-        self.frozen = (has_drained || is_mixed) && self.policy.on_failure == OnFailure::Freeze;
+        // What is worse than the others is not to stay among them.
+        let is_worse = matches!(cause, Cause::Canary(_));
+        let may_stay = self.policy.on_failure == OnFailure::Freeze && !(is_worse && has_drained);
+        self.frozen = (has_drained || is_mixed) && may_stay;
         if let Some(generation) = self.generation_mut(self.target) {
             generation.state = GenerationState::Failed;
         }
@@ -131,7 +134,8 @@ impl Pool {
     /// active when it has done so in every slot. Then nobody is kept to fall back to.
     pub(super) fn advance(&mut self, turn: &mut Turn<'_>) {
         let is_done = self.slots().all(|slot| self.is_taken(slot, turn.now));
-        let is_past_canary = is_done || self.has_proven_canary(turn.now);
+        let is_proven = is_done || self.has_proven_canary(turn.now);
+        let is_past_canary = self.pass_canary(is_proven, turn) && is_proven;
         let Some(target) = self.generations.iter_mut().find(|generation| generation.number == self.target) else {
             return;
         };

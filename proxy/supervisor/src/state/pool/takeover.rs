@@ -120,6 +120,9 @@ impl Pool {
 
     /// Whether workers that are not of the target may leave a slot that it has taken over.
     pub(super) fn may_leave(&self, slot: u32, now: Duration) -> bool {
+        if self.is_canary_due() {
+            return false;
+        }
         let is_held_back = self.fallback.is_some() && self.way() == Way::Green;
         let is_taken = |slot| self.is_taken(slot, now);
         if is_held_back { self.slots().all(is_taken) } else { is_taken(slot) }

@@ -7,9 +7,12 @@ use std::time::Duration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
-use tidegate_config::model::{DeployPolicy, DeployStrategy, Hang, OnFailure, Portion, PreStart, Recycle, WorkerSpec};
+use tidegate_config::model::{
+    CanaryHold, DeployPolicy, DeployStrategy, Hang, MaxDelta, OnFailure, Portion, PreStart, Recycle, WorkerSpec,
+};
 
 use super::world::{World, release, seconds, wanted_slots};
+use crate::canary::CanaryFigures;
 use crate::capacity::Capacity;
 use crate::command::{Command, PoolSpec};
 use crate::event::Event;
@@ -45,6 +48,8 @@ enum Step {
     Limit,
     /// Workers that end with this code are not started again.
     FinalCode(u8),
+    /// What a new worker and the old ones have failed of a hundred requests.
+    Figures(u8, u8),
     /// Requests that everybody has served by now.
     Progress(u64),
     /// Which workers, by their bits, have a request that nothing comes back for; all others have none.
@@ -69,8 +74,11 @@ fn policy() -> impl Strategy<Value = DeployPolicy> {
     let missing = prop_oneof![3 => Just(Portion::Count(0)), 1 => (1..3_u32).prop_map(Portion::Count)];
     let patience = prop_oneof![Just(0), Just(2_000_u64)].prop_map(Duration::from_millis);
     let on_failure = prop_oneof![Just(OnFailure::Freeze), Just(OnFailure::Rollback)];
-    (strategy, surge, missing, patience, on_failure).prop_map(
-        |(strategy, surge, max_unavailable, min_ready, on_failure)| DeployPolicy {
+    let hold = |time| CanaryHold { time: seconds(time), max_delta: MaxDelta::default() };
+    let canary = prop_oneof![2 => Just(None), 1 => (1..20_u64).prop_map(move |time| Some(hold(time)))];
+    (strategy, surge, missing, patience, on_failure, canary).prop_map(
+        |(strategy, surge, max_unavailable, min_ready, on_failure, canary)| DeployPolicy {
+            canary,
             strategy,
             surge,
             max_unavailable,
@@ -104,6 +112,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_u32).prop_map(Step::FailStarts),
         2 => Just(Step::Limit),
         1 => (0..3_u8).prop_map(Step::FinalCode),
+        3 => (0..101_u8, 0..101_u8).prop_map(|(old, new)| Step::Figures(old, new)),
         3 => (0..150_u64).prop_map(Step::Progress),
         3 => any::<u8>().prop_map(Step::Wait),
         3 => (any::<usize>(), 1..5_u32).prop_map(|(which, count)| Step::Silence(which, count)),
@@ -190,6 +199,10 @@ fn take(world: &mut World, step: &Step) {
         }
         Step::Limit => adjust(world, |spec| spec.recycle = limits()),
         Step::FinalCode(code) => adjust(world, |spec| spec.restart.no_restart_codes = vec![*code]),
+        Step::Figures(old, new) => {
+            let side = |failed: &u8| CanaryFigures { requests: 100, failed: u64::from(*failed), p95: Some(seconds(1)) };
+            world.figures = Some((side(old), side(new)));
+        }
         Step::Progress(requests) => {
             let busy =
                 |spawn: &u64| Progress { requests: *requests, in_flight: (*spawn % 3) as u32, ..Progress::default() };

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tidegate_config::model::{DeployPolicy, DeployStrategy, Portion, WorkerCount, WorkerSpec};
 
+use crate::canary::CanaryFigures;
 use crate::command::{Command, PoolSpec};
 use crate::event::{Event, Failure, Transition};
 use crate::hook::HookId;
@@ -48,6 +49,12 @@ pub(super) struct World {
     most: BTreeMap<Arc<str>, usize>,
     /// The deploy under way of each pool.
     deploying: BTreeMap<Arc<str>, u64>,
+    /// The generation whose first worker is held, and whether its figures were asked for.
+    pub(super) held: BTreeMap<Arc<str>, (u64, bool)>,
+    /// Generations that were worse than those of before.
+    worse: BTreeSet<(Arc<str>, u64)>,
+    /// What the data plane has counted of old workers and a new one, if it says anything.
+    pub(super) figures: Option<(CanaryFigures, CanaryFigures)>,
     /// Deploys that have ended.
     ended: BTreeSet<(Arc<str>, u64)>,
     /// Workers that leave to be recycled in peace.
@@ -89,6 +96,9 @@ impl World {
             wanted: BTreeMap::new(),
             most: BTreeMap::new(),
             deploying: BTreeMap::new(),
+            held: BTreeMap::new(),
+            figures: None,
+            worse: BTreeSet::new(),
             ended: BTreeSet::new(),
             recycled: BTreeSet::new(),
             asked: BTreeSet::new(),
@@ -360,9 +370,20 @@ impl World {
                 assert!(process.has_ended, "{id} is buried alive");
             }
             Action::Sweep => self.must_sweep = true,
-            Action::Emit(event) => self.note(event),
+            Action::Emit(event) => {
+                let answer = self.answer(&event);
+                self.note(event);
+                return answer.map(Input::Command);
+            }
         }
         None
+    }
+
+    /// What the data plane says to an event.
+    fn answer(&self, event: &Event) -> Option<Command> {
+        let Event::CanaryOver { pool, generation } = event else { return None };
+        let (old, new) = self.figures?;
+        Some(Command::CanaryFigures { pool: pool.to_string(), generation: *generation, old, new })
     }
 
     fn run_hook(&mut self, hook: HookId) -> Option<Input> {
@@ -427,6 +448,7 @@ impl World {
                 }
                 if transition.to == WorkerState::Draining && transition.reason == Some(ExitReason::Reload) {
                     self.check_service(&transition.worker);
+                    self.check_held(&transition.worker);
                 }
             }
             Event::Ready { worker, .. } => {
@@ -453,12 +475,32 @@ impl World {
                 let before = self.deploying.insert(pool.clone(), *generation);
                 assert_eq!(before, None, "{pool}: {generation} begins beside another one");
             }
+            Event::CanaryHeld { pool, generation, .. } => {
+                assert_eq!(self.deploying.get(pool), Some(generation), "{event:?}");
+                assert_eq!(self.held.insert(pool.clone(), (*generation, false)), None, "{event:?}");
+            }
+            Event::CanaryOver { pool, generation } => {
+                assert_eq!(self.held.insert(pool.clone(), (*generation, true)), Some((*generation, false)));
+            }
+            Event::CanaryJudged { pool, generation, comparison } => {
+                assert_eq!(self.held.remove(pool).map(|(held, _)| held), Some(*generation), "{event:?}");
+                if comparison.verdict.is_against() {
+                    self.worse.insert((pool.clone(), *generation));
+                }
+            }
+            Event::GenerationActive { pool, generation } => {
+                assert!(!self.worse.contains(&(pool.clone(), *generation)), "{event:?} although it was worse");
+            }
             Event::DeployEnded(end) => {
+                self.held.remove(&end.pool);
                 assert_eq!(self.deploying.remove(&end.pool), Some(end.generation), "{end:?} has not begun");
                 assert!(self.ended.insert((end.pool.clone(), end.generation)), "{end:?} comes twice");
             }
             // A pool that comes back under the name of one that was removed counts from 1.
-            Event::PoolState { pool, to: PoolState::Stopped, .. } => self.ended.retain(|(name, _)| name != pool),
+            Event::PoolState { pool, to: PoolState::Stopped, .. } => {
+                self.ended.retain(|(name, _)| name != pool);
+                self.worse.retain(|(name, _)| name != pool);
+            }
             _ => {}
         }
         self.events.push(event);
@@ -569,6 +611,15 @@ impl World {
         assert!(is_served(leaving.slot) || unserved <= may_miss, "{leaving} leaves an empty slot, {unserved} in all");
     }
 
+    /// While the first worker of a generation is held nobody leaves a slot to it.
+    fn check_held(&self, leaving: &WorkerId) {
+        let Some((held, _)) = self.held.get(&leaving.pool) else { return };
+        let is_ready = |one: &&Process| self.states.get(&one.id.spawn) == Some(&WorkerState::Ready);
+        let mut old = self.processes.values().filter(is_ready).filter(|one| one.id.generation != *held);
+        let stays = old.any(|one| one.id.pool == leaving.pool && one.id.slot == leaving.slot);
+        assert!(leaving.generation == *held || stays, "{leaving} leaves while generation {held} is held");
+    }
+
     /// Never more processes than the count and its surge, those that leave beside. Where a smaller count or surge has
     /// made it less than there are, none may come on top.
     fn check_processes(&mut self) {
@@ -584,6 +635,11 @@ impl World {
                     planned.map_or(1, |plan| plan.way.surge(count).max(1))
                 }
             });
+            if let Some((held, _)) = self.held.get(&pool.name) {
+                let of_held = pool.workers.iter().filter(|one| one.id.generation == *held);
+                let of_held = of_held.filter(|one| one.state.is_staying()).count();
+                assert!(of_held <= 1, "{of_held} workers of a generation that is held: {pool:#?}");
+            }
             let allowed = (count + surge) as usize;
             let most = self.most.entry(pool.name.clone()).or_insert(allowed);
             *most = allowed.max((*most).min(staying));

@@ -218,7 +218,7 @@ fn statuses_count_where_the_file_says_so() {
     let answer = |status, count| {
         (0..count).for_each(|_| {
             let mut lease = bench.lease(0).unwrap();
-            lease.answered(status);
+            lease.answered(status, bench.now);
             bench.pool.end(lease, Outcome::Ok, bench.now);
         });
     };
