@@ -227,3 +227,43 @@ async fn a_python_worker_in_an_endless_loop_says_where_it_is() {
     let after = edge.ready_workers("app", 2).await;
     assert_eq!(after.iter().filter(|worker| before.contains(worker)).count(), 1, "the other one stays");
 }
+
+// Once: it is about processes.
+#[tokio::test]
+async fn a_worker_that_stops_saying_that_it_lives_is_replaced() {
+    let site = Site::proxy(
+        "workers:\n  command: [\"@python@\", \"@apps@/watchdog.py\", \"{socket}\"]\n  count: 2\n  ready: notify\n  \
+         env: { PYTHONDONTWRITEBYTECODE: \"1\" }\n  hang: { suspect_after: 1h, watchdog: 1500ms, tries: 2, try_timeout: 300ms, path: /alive }",
+    );
+    let site = site.with("python", python::program("python").display()).with("apps", python::preset_apps().display());
+    let edge = Edge::start(site).await;
+    let before = edge.ready_workers("app", 2).await;
+    let client = edge.client(Kind::Http1);
+    let asked = || edge.output().both().matches("GET /alive").count();
+    // Twice as long as they may say nothing: that nobody is asked has no sign.
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(asked(), 0, "{}", edge.output().both());
+
+    // Nobody has a request under way, so nothing but this tells.
+    let frozen: i32 = client.get("/freeze").await.text().parse().expect("a number");
+    let replaced = |workers: &[Worker]| {
+        let ready = workers.iter().filter(|worker| worker.is_ready());
+        ready.clone().count() == 2 && ready.clone().all(|worker| worker.pid != frozen)
+    };
+    let after = edge.workers_until("app", LIMIT, replaced).await;
+    assert_eq!(after.iter().filter(|worker| before.contains(worker)).count(), 1, "the other one stays");
+    let told = edge.output().both();
+    assert!(
+        told.contains("it has not said that it lives (WATCHDOG=1) for ") && told.contains("\"reason\":\"hang\""),
+        "{told}"
+    );
+    assert_eq!(asked(), 0, "it took no question");
+
+    // One that says nothing and answers is left alone.
+    assert_eq!(client.get("/mute").await.status, 200);
+    wait_until("the question", LIMIT, async || (asked() > 0).then_some(())).await;
+    // Time for a verdict, had one been drawn.
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(edge.workers("app").await, after, "nobody was replaced");
+    assert_eq!(asked(), 1, "it is trusted");
+}

@@ -161,9 +161,11 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("StaticServer", "host" | "name" | "url" | "server" | "addr") => Called("address"),
         ("Workers", "backoff" | "pre_start" | "hooks" | "min" | "max" | "autoscale" | "shell") => NotAvailable(LATER),
         ("Workers", "concurrency" | "max_in_flight" | "max_conns" | "max_in_flight_per_endpoint") => Called("cap"),
-        ("Workers", "liveness" | "watchdog" | "health_check") => {
+        ("Workers", "liveness" | "health_check") => {
             NotAvailable("workers that do not answer are found by hang: hang: { suspect_after: 10s }")
         }
+        ("Workers", "watchdog" | "watchdog_sec") => NotAvailable("it stands in hang: hang: { watchdog: 10s }"),
+        ("Hang", "watchdog_sec" | "WatchdogSec" | "heartbeat") => Called("watchdog"),
         ("Hang", "timeout" | "after" | "silence") => Called("suspect_after"),
         ("Hang", "probes" | "retries" | "attempts") => Called("tries"),
         ("Workers", "timeout" | "harakiri" | "worker_timeout") => Called("request_timeout"),

@@ -66,6 +66,7 @@ impl Surroundings {
     ) -> Result<Vec<u8>, String> {
         let spec = &generation.spec;
         let launch = Launch {
+            watchdog_usec: None,
             argv,
             environment: environment.into_iter().collect(),
             cwd: generation.cwd.clone().map(PathBuf::into_os_string),

@@ -21,6 +21,8 @@ pub(crate) struct Launch {
     pub(crate) listener: Option<OsString>,
     /// Whether it is told so in the way of systemd. Not where the command says it: gunicorn takes the socket twice then.
     pub(crate) listen_fds: bool,
+    /// How long it may not have said that it lives, in microseconds as systemd has it.
+    pub(crate) watchdog_usec: Option<u64>,
     pub(crate) limits: Limits,
     pub(crate) umask: u32,
     /// The process that must still be the shim's parent.

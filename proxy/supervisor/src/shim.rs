@@ -75,6 +75,11 @@ fn run(link: &mut File) -> Result<(), String> {
         environment.push(("LISTEN_FDS".into(), "1".into()));
         environment.push(("LISTEN_PID".into(), std::process::id().to_string().into()));
     }
+    if let Some(time) = launch.watchdog_usec {
+        environment.retain(|(name, _)| name != "WATCHDOG_USEC" && name != "WATCHDOG_PID");
+        environment.push(("WATCHDOG_USEC".into(), time.to_string().into()));
+        environment.push(("WATCHDOG_PID".into(), std::process::id().to_string().into()));
+    }
     let name = launch.argv.first().ok_or_else(|| "command: empty".to_owned())?;
     let command = find_command(name, &environment)?;
     die_with_parent(launch.parent)?;

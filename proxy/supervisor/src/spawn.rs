@@ -68,7 +68,8 @@ impl Surroundings {
             }
             WorkerTransport::Port => endpoint::port(is_taken)?,
         };
-        let notify = if spec.ready.is_notified() {
+        let watchdog = spec.hang.as_ref().and_then(|hang| hang.watchdog);
+        let notify = if spec.ready.is_notified() || watchdog.is_some() {
             endpoint::make_folder(&folder, generation.owner)?;
             Some(NotifySocket::bind(&endpoint::notify(&folder, worker)?, generation.owner)?)
         } else {
@@ -101,6 +102,7 @@ impl Surroundings {
             socket_folder: has_folder.then(|| folder.into_os_string()),
             listen_fds: listener.is_some() && !is_told,
             listener,
+            watchdog_usec: watchdog.map(|time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
             limits: Limits::new(&spec.launch.limits, self.open_files),
             umask: spec.launch.umask,
             parent: own_pid(),
@@ -318,6 +320,8 @@ impl Spawn {
                     Notice::Rotation(Some("it says that it is stopping".to_owned()))
                 }
                 Message::Watchdog => Notice::Alive,
+                Message::Trigger => Notice::Unwell,
+                Message::WatchdogTime(time) => Notice::WatchdogTime(time),
                 Message::Status(text) => Notice::Status(text),
                 Message::Extend(time) => Notice::ExtendBoot(time),
             };

@@ -70,6 +70,13 @@ const ROWS: &[Row<&str>] = &[
         expected: ["1 killed", "2 killed"],
     },
     Row {
+        // The demo never says that it lives.
+        key: "upstreams.<name>.workers.hang.watchdog",
+        values: ["", "watchdog: 400ms"],
+        observe: |value| Box::pin(stopped_in_peace(value)),
+        expected: ["0 killed", "1 killed"],
+    },
+    Row {
         key: "upstreams.<name>.workers.hang.on_hang",
         values: ["", "on_hang: [sh, -c, \"echo looked at $WORKER_PID $0\", \"{pid}/{slot}\"]"],
         observe: |value| Box::pin(looked_at(value)),
@@ -158,6 +165,21 @@ async fn stopped(value: &str, count: usize, stopped: usize) -> String {
     // Long enough for all that is to happen; what is not to happen has no sign.
     sleep(PATIENCE).await;
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
+    killed(&edge).await
+}
+
+/// Whether a worker is killed that is stopped while no request is under way.
+async fn stopped_in_peace(value: &str) -> String {
+    let hang = mapping(value, FAST);
+    let edge =
+        Edge::start(Site::demo_workers(1, &[]).replace("count: 1", &format!("count: 1\n      hang: {hang}"))).await;
+    send_signal(edge.ready_workers("app", 1).await[0].pid, Signal::SIGSTOP);
+    // As in `stopped`.
+    sleep(PATIENCE).await;
+    killed(&edge).await
+}
+
+async fn killed(edge: &Edge) -> String {
     let status = edge.status().await;
     let exits = status["upstreams"][0]["workers"].as_array().expect("workers").iter();
     let killed = exits.filter(|worker| worker["last_exit"].as_str().is_some_and(|exit| exit.starts_with("hang")));

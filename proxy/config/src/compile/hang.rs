@@ -29,7 +29,7 @@ pub(super) fn hang(
         Some(raw::HangChoice::Hang(raw)) => raw,
         None => raw::Hang::default(),
     };
-    let raw::Hang { suspect_after, tries, try_timeout, path, guard, kill_interval, on_hang } = raw;
+    let raw::Hang { suspect_after, watchdog, tries, try_timeout, path, guard, kill_interval, on_hang } = raw;
     let default = Hang::default();
     let asked = known.ready.parts().find_map(|part| match part {
         Readiness::Http(path) => Some(path.clone()),
@@ -39,6 +39,7 @@ pub(super) fn hang(
     let on_hang = on_hang.map(|command| words(command, spot.key("on_hang"), report));
     Some(Hang {
         suspect_after: suspect_after.map_or(default.suspect_after, |time| time.0),
+        watchdog: watchdog.map(|time| time.0),
         tries: tries.unwrap_or(default.tries),
         try_timeout: try_timeout.map_or(default.try_timeout, |time| time.0),
         path: path.or(asked).unwrap_or(default.path),

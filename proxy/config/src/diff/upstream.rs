@@ -266,6 +266,7 @@ fn workers(old: &WorkerSpec, new: &WorkerSpec) -> Option<WorkersChange> {
     super::recycle::recycle(recycle, &new.recycle, &mut live);
     super::restart::restart(restart, &new.restart, &mut live);
     super::hang::hang(hang.as_ref(), new.hang.as_ref(), &mut live);
+    super::hang::watchdog(hang.as_ref(), new.hang.as_ref(), &mut replace);
     let change = WorkersChange { needs_new_workers: replace.0, live: live.0 };
     (!change.needs_new_workers.is_empty() || !change.live.is_empty()).then_some(change)
 }

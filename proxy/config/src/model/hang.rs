@@ -7,6 +7,8 @@ use std::time::Duration;
 pub struct Hang {
     /// Requests are under way and nothing comes back for so long: the worker is in doubt.
     pub suspect_after: Duration,
+    /// How long a worker may not have said that it lives; `None` expects nothing. Workers learn of it at their start.
+    pub watchdog: Option<Duration>,
     /// Questions without an answer that make it hung; at least 1.
     pub tries: u32,
     /// How long the answer to one may take.
@@ -39,6 +41,7 @@ impl Default for Hang {
     fn default() -> Self {
         Self {
             suspect_after: Duration::from_secs(10),
+            watchdog: None,
             tries: 3,
             try_timeout: Duration::from_secs(5),
             path: Self::PATH.to_owned(),

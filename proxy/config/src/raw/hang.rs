@@ -28,7 +28,7 @@ pub(crate) enum HangWord {
 /// HTTP answer clears it, so a slow request or a long poll costs nobody anything, and it is not doubted again for three times
 /// `suspect_after`. From the first question without an answer on it gets no requests; after the last one another worker is
 /// started, it gets SIGABRT (Python writes its stacks to the log then), and after 2s its process group is killed. WebSockets
-/// alone raise no doubt. A worker that serves each request with a thread (`gunicorn` with sync workers or threads, `puma`, or
+/// alone raise no doubt. One that does not say in time that it lives is in doubt too (`watchdog`). A worker that serves each request with a thread (`gunicorn` with sync workers or threads, `puma`, or
 /// `cap: 1`) is not doubted while all its places are taken: it has no thread to answer with.
 #[derive(Debug, Default, DeriveDeserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -36,6 +36,12 @@ pub(crate) struct Hang {
     /// Time without a byte of an answer, while requests are under way, that raises a doubt. Default: 10s. Unit: duration.
     #[schemars(extend("default" = "10s"))]
     pub(crate) suspect_after: Option<PositiveTime>,
+    /// How long a worker may not have said that it lives, as with systemd's `WatchdogSec`: it finds `WATCHDOG_USEC`,
+    /// `WATCHDOG_PID` and `NOTIFY_SOCKET` in its environment, whatever makes it ready, and sends `WATCHDOG=1` (sd_notify) at least
+    /// every half of that time. Without it from the moment on at which it is ready, or with `WATCHDOG=trigger`, it is in doubt:
+    /// asked like any other, and cleared by an answer. `WATCHDOG_USEC=...` sets another time for the worker that says it, 0 none.
+    /// A change replaces the workers. Default: none, nothing is expected. Unit: duration.
+    pub(crate) watchdog: Option<PositiveTime>,
     /// Questions without an answer after which it is hung. Default: 3. Unit: questions.
     #[schemars(range(min = 1, max = 100), extend("default" = 3))]
     pub(crate) tries: Option<u32>,

@@ -31,6 +31,10 @@ pub(crate) enum Message {
     Stopping,
     /// `WATCHDOG=1`: it lives.
     Watchdog,
+    /// `WATCHDOG=trigger`: something is wrong with it.
+    Trigger,
+    /// `WATCHDOG_USEC=...`: how long it may not say that it lives, from now on; 0 is as long as it likes.
+    WatchdogTime(Duration),
     /// `STATUS=...`, for people.
     Status(String),
     /// `EXTEND_TIMEOUT_USEC=...`: what it is about takes so much longer, from now.
@@ -121,12 +125,17 @@ fn message(line: &[u8]) -> Option<Message> {
         b"READY=1" => Message::Ready,
         b"STOPPING=1" => Message::Stopping,
         b"WATCHDOG=1" => Message::Watchdog,
+        b"WATCHDOG=trigger" => Message::Trigger,
         _ => {
             if let Some(text) = line.strip_prefix(b"STATUS=") {
                 return Some(Message::Status(printable(text).chars().take(LONGEST_STATUS).collect()));
             }
-            let microseconds = std::str::from_utf8(line.strip_prefix(b"EXTEND_TIMEOUT_USEC=")?).ok()?;
-            Message::Extend(Duration::from_micros(microseconds.parse().ok()?))
+            let time = |name: &[u8]| {
+                let microseconds = std::str::from_utf8(line.strip_prefix(name)?).ok()?;
+                Some(Duration::from_micros(microseconds.parse().ok()?))
+            };
+            let extension = time(b"EXTEND_TIMEOUT_USEC=").map(Message::Extend);
+            return extension.or_else(|| time(b"WATCHDOG_USEC=").map(Message::WatchdogTime));
         }
     })
 }
@@ -143,12 +152,14 @@ mod tests {
 
     #[test]
     fn datagrams_are_read_line_by_line() {
-        let rows: [(&[u8], &[Message]); 8] = [
+        let rows: [(&[u8], &[Message]); 10] = [
             (b"READY=1", &[Message::Ready]),
             (b"READY=1\nSTATUS=up, 3 jobs\nMAINPID=7\n", &[Message::Ready, Message::Status("up, 3 jobs".to_owned())]),
             (b"STOPPING=1\nWATCHDOG=1", &[Message::Stopping, Message::Watchdog]),
             (b"EXTEND_TIMEOUT_USEC=2500000", &[Message::Extend(Duration::from_millis(2_500))]),
-            (b"EXTEND_TIMEOUT_USEC=-1\nREADY=0\nWATCHDOG=trigger\nREADY", &[]),
+            (b"EXTEND_TIMEOUT_USEC=-1\nREADY=0\nWATCHDOG=2\nWATCHDOG_USEC=\nREADY", &[]),
+            (b"WATCHDOG=trigger", &[Message::Trigger]),
+            (b"WATCHDOG_USEC=0\nWATCHDOG=1", &[Message::WatchdogTime(Duration::ZERO), Message::Watchdog]),
             (b"STATUS=a\x1b[31mb\xff", &[Message::Status("a\\x1b[31mb\\xff".to_owned())]),
             (b"", &[]),
             (b"BARRIER=1", &[]),

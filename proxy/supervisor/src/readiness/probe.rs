@@ -104,7 +104,8 @@ impl Probe {
 
     /// Why the last try failed.
     pub(crate) fn last_failure(&self) -> String {
-        format!("{}: {}", self.address, self.last_failure.as_deref().unwrap_or("not tried"))
+        let untold = if self.attempt.is_some() { "no answer so far" } else { "not tried" };
+        format!("{}: {}", self.address, self.last_failure.as_deref().unwrap_or(untold))
     }
 
     /// Whether a try has failed.

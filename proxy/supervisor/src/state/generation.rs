@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_config::model::WorkerSpec;
+use tidegate_config::model::{Hang, WorkerSpec};
 
 use crate::status::GenerationState;
 
@@ -49,10 +49,11 @@ impl Generation {
             program: _,
             recycle: _,
             restart: _,
-            hang: _,
+            hang,
             launch,
         } = spec;
         let own = &self.spec;
+        let watchdog = |hang: &Option<Hang>| hang.as_ref().and_then(|hang| hang.watchdog);
         own.command == *command
             && own.transport == *transport
             && own.cwd == *cwd
@@ -64,5 +65,6 @@ impl Generation {
             && own.ready_interval == *ready_interval
             && own.launch == *launch
             && own.warmup == *warmup
+            && watchdog(&own.hang) == watchdog(hang)
     }
 }

@@ -14,6 +14,10 @@ pub enum Notice {
     Status(String),
     /// It says that it lives.
     Alive,
+    /// It says that something is wrong with it.
+    Unwell,
+    /// It says how long it may not say that it lives, from now on, if that is asked of it at all; zero is as long as it likes.
+    WatchdogTime(Duration),
     /// It shall get no requests for the time being, and why; or it may again. Its process goes on either way.
     Rotation(Option<String>),
     /// It has shown that it is ready, and is asked for what warms it up.
@@ -35,7 +39,12 @@ impl Pool {
         let Some(worker) = self.worker(id).filter(|worker| worker.state.has_process()) else { return };
         match notice {
             Notice::Status(text) => worker.says = Some(text),
-            Notice::Alive => worker.alive_at = Some(turn.now),
+            Notice::Alive => {
+                worker.alive_at = Some(turn.now);
+                worker.doubts.watchdog.hear(turn.now);
+            }
+            Notice::Unwell => worker.doubts.watchdog.trigger(),
+            Notice::WatchdogTime(time) => worker.doubts.watchdog.change(time, turn.now),
             Notice::ExtendBoot(time) => {
                 let until = turn.now.saturating_add(time);
                 worker.boot_until = worker.boot_until.max(Some(until));

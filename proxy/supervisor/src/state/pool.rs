@@ -19,6 +19,7 @@ mod replacement;
 mod rollout;
 mod sizing;
 mod takeover;
+mod watchdog;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -39,6 +40,7 @@ pub(super) use hang::Doubts;
 pub use hang::{Activity, Silence};
 use preparation::Preparation;
 pub(super) use recycle::Wear;
+use watchdog::Watchdog;
 
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -353,7 +355,11 @@ impl Pool {
     fn add(&mut self, slot: u32, generation: u64, start_at: Duration, turn: &mut Turn<'_>) {
         *turn.last_spawn += 1;
         let id = WorkerId { pool: self.name.clone(), slot, generation, spawn: *turn.last_spawn };
-        self.workers.push(Worker::new(id, turn.now, start_at, Wear::new(turn.jitter)));
+        let hang = self.generation(generation).and_then(|generation| generation.spec.hang.as_ref());
+        let watchdog = Watchdog::new(hang.and_then(|hang| hang.watchdog));
+        let mut worker = Worker::new(id, turn.now, start_at, Wear::new(turn.jitter));
+        worker.doubts.watchdog = watchdog;
+        self.workers.push(worker);
     }
 
     pub(super) fn booting(&self) -> usize {

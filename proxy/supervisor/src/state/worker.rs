@@ -120,6 +120,7 @@ impl Worker {
     pub(super) fn become_ready(&mut self, address: WorkerAddress, turn: &mut Turn<'_>) {
         self.go(WorkerState::Ready, turn);
         self.ready_at = Some(turn.now);
+        self.doubts.watchdog.hear(turn.now);
         self.address = Some(address.clone());
         turn.tell(Event::Ready { worker: self.id.clone(), address });
     }

@@ -10,6 +10,7 @@ use tidegate_config::model;
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Hang {
     suspect_after_ms: u64,
+    watchdog_ms: Option<u64>,
     tries: u32,
     try_timeout_ms: u64,
     path: String,
@@ -27,9 +28,20 @@ impl Default for Hang {
 
 impl From<model::Hang> for Hang {
     fn from(hang: model::Hang) -> Self {
-        let model::Hang { suspect_after, tries, try_timeout, path, guard, kill_interval, on_hang, spares_full } = hang;
+        let model::Hang {
+            suspect_after,
+            watchdog,
+            tries,
+            try_timeout,
+            path,
+            guard,
+            kill_interval,
+            on_hang,
+            spares_full,
+        } = hang;
         Self {
             suspect_after_ms: super::milliseconds(suspect_after),
+            watchdog_ms: watchdog.map(super::milliseconds),
             tries,
             try_timeout_ms: super::milliseconds(try_timeout),
             path,
@@ -43,10 +55,20 @@ impl From<model::Hang> for Hang {
 
 impl From<Hang> for model::Hang {
     fn from(hang: Hang) -> Self {
-        let Hang { suspect_after_ms, tries, try_timeout_ms, path, guard, kill_interval_ms, on_hang, spares_full } =
-            hang;
+        let Hang {
+            suspect_after_ms,
+            watchdog_ms,
+            tries,
+            try_timeout_ms,
+            path,
+            guard,
+            kill_interval_ms,
+            on_hang,
+            spares_full,
+        } = hang;
         Self {
             suspect_after: Duration::from_millis(suspect_after_ms),
+            watchdog: watchdog_ms.map(Duration::from_millis),
             tries,
             try_timeout: Duration::from_millis(try_timeout_ms),
             path,

@@ -271,8 +271,8 @@ fn the_folder_of_a_generation_does_not_change_with_its_link() {
     std::fs::remove_file(&link).expect("link");
     std::os::unix::fs::symlink(&new, &link).expect("link");
     crate::bed::kill_nine(worker.pid);
-    bed.ready(1);
-    let folders = bed.all(|line| line.pointer("/output/line")?.as_str()?.strip_prefix("in ").map(str::to_owned));
+    let folder = |line: &Value| line.pointer("/output/line")?.as_str()?.strip_prefix("in ").map(str::to_owned);
+    let folders = [0, 1].map(|nth| bed.wait_nth(nth, "its folder", folder));
     assert_eq!(folders, [old.to_string_lossy(), old.to_string_lossy()]);
 }
 

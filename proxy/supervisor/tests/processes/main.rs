@@ -3,6 +3,7 @@
 mod bed;
 mod deploy;
 mod failure;
+mod hang;
 mod launch;
 mod life;
 mod output;

@@ -1,6 +1,7 @@
 //! Workers that do not answer: who is in doubt, what is made of their silence, and when one of them is killed.
 //!
-//! A doubt costs nothing but a question, so it may be wrong: requests wait and nothing comes, or a connection was refused. What
+//! A doubt costs nothing but a question, so it may be wrong: requests wait and nothing comes, a connection was refused, or the
+//! worker does not say that it lives ([`Watchdog`]). What
 //! decides is the answer to a question of our own. The first one without an answer takes the worker out of rotation, the last
 //! one makes it hung, and it is asked on until it is killed: whoever answers is back. A worker that is hung is killed once
 //! its successor has been started, one at a time; none is killed while so many are silent that the cause lies elsewhere.
@@ -11,6 +12,7 @@ use tidegate_config::model::Hang;
 
 use super::Pool;
 use super::inquest::Inquest;
+use super::watchdog::{Complaint, Watchdog};
 use crate::event::Event;
 use crate::progress::Progress;
 use crate::state::worker::Worker;
@@ -63,6 +65,8 @@ enum Cause {
     Unreachable,
     /// It took longer for a request than it may, on the thread that it serves with.
     Overdue,
+    /// It said so, or said nothing.
+    Watchdog(Complaint),
 }
 
 /// A doubt, and what came of it so far.
@@ -89,6 +93,8 @@ pub(in crate::state) struct Doubts {
     /// At the last look; all counts of a new worker begin at none.
     last: Progress,
     quiet_since: Option<Duration>,
+    /// What it says of itself.
+    pub(in crate::state) watchdog: Watchdog,
     is_unreachable: bool,
     /// It took longer for a request than it may.
     is_overdue: bool,
@@ -139,7 +145,9 @@ impl Doubts {
             return None;
         }
         let quiet = self.quiet_since.filter(|since| now >= since.saturating_add(policy.suspect_after));
-        quiet.map(Cause::Quiet).or_else(|| self.is_unreachable.then_some(Cause::Unreachable))
+        let unreachable = || self.is_unreachable.then_some(Cause::Unreachable);
+        let complaint = || self.watchdog.complaint(now).map(Cause::Watchdog);
+        quiet.map(Cause::Quiet).or_else(unreachable).or_else(complaint)
     }
 
     fn begin(&mut self, cause: Cause, now: Duration) {
@@ -150,7 +158,8 @@ impl Doubts {
     }
 
     fn end(&mut self, trusted_until: Duration) {
-        *self = Self { last: self.last, trusted_until, ..Self::default() };
+        let watchdog = self.watchdog.calmed();
+        *self = Self { last: self.last, watchdog, trusted_until, ..Self::default() };
     }
 
     pub(in crate::state) fn learn(&mut self, lines: impl IntoIterator<Item = String>) {
@@ -177,6 +186,7 @@ impl Doubts {
                 format!("requests were under way and nothing came back for {:?}", doubt.since.saturating_sub(since))
             }
             Cause::Unreachable => "it did not take a connection".to_owned(),
+            Cause::Watchdog(complaint) => complaint.text(),
             Cause::Overdue => {
                 return "a request took longer than request_timeout, on a thread that serves others".to_owned();
             }
@@ -353,8 +363,9 @@ impl Pool {
         let executions = self.workers.iter().filter_map(execution);
         let doubts = self.workers.iter().filter(|worker| is_watched(worker)).filter_map(|worker| {
             let doubts = &worker.doubts;
-            let quiet = doubts.quiet_since.filter(|_| doubts.doubt.is_none())?;
-            Some(quiet.saturating_add(policy.suspect_after).max(doubts.trusted_until))
+            let quiet = doubts.quiet_since.map(|since| since.saturating_add(policy.suspect_after));
+            let due = quiet.into_iter().chain(doubts.watchdog.due()).min().filter(|_| doubts.doubt.is_none())?;
+            Some(due.max(doubts.trusted_until))
         });
         let asked = self.workers.iter().filter(|worker| is_watched(worker)).filter_map(|worker| {
             let doubt = worker.doubts.doubt.as_ref().filter(|doubt| doubt.condemned.is_none())?;

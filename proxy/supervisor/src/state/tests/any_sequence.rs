@@ -40,6 +40,8 @@ enum Step {
     InquestEnd(usize),
     /// Such commands are run from now on.
     OnHang,
+    /// Workers are to say within so many seconds that they live.
+    Watchdog(u64),
     /// Workers of threads, of which one has taken too long.
     Overdue(usize),
     Notice(usize, Notice),
@@ -106,6 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<usize>().prop_map(Step::RequestsOver),
         2 => any::<usize>().prop_map(Step::InquestEnd),
         1 => Just(Step::OnHang),
+        1 => (0..20_u64).prop_map(Step::Watchdog),
         1 => any::<usize>().prop_map(Step::Overdue),
         3 => any::<usize>().prop_map(Step::Drained),
         2 => (any::<usize>(), notice()).prop_map(|(which, notice)| Step::Notice(which, notice)),
@@ -129,6 +132,8 @@ fn notice() -> impl Strategy<Value = Notice> {
         (0..90_u64).prop_map(|time| Notice::ExtendBoot(seconds(time))),
         Just(Notice::Status("fine".to_owned())),
         Just(Notice::Alive),
+        Just(Notice::Unwell),
+        (0..20_u64).prop_map(|time| Notice::WatchdogTime(seconds(time))),
         Just(Notice::Answered),
         Just(Notice::Warming),
         Just(Notice::NotWarm("status 500".to_owned())),
@@ -189,6 +194,9 @@ fn take(world: &mut World, step: &Step) {
         Step::OnHang => adjust(world, |spec| {
             let on_hang = Some(vec!["dump".to_owned()]);
             spec.hang = Some(Hang { on_hang, ..Hang::default() });
+        }),
+        Step::Watchdog(time) => adjust(world, |spec| {
+            spec.hang = Some(Hang { watchdog: Some(seconds(*time)), ..Hang::default() });
         }),
         Step::Overdue(which) => {
             adjust(world, |spec| spec.hang = Some(Hang { spares_full: true, ..Hang::default() }));

@@ -416,3 +416,127 @@ fn elsewhere_it_costs_the_request_alone() {
     world.pass(seconds(60));
     assert_eq!((world.ready(), world.asked.len()), (2, 0));
 }
+
+fn with_watchdog(count: u32) -> World {
+    let mut world = World::new();
+    let hang = Hang { watchdog: Some(seconds(10)), ..Hang::default() };
+    world.set(&[("app", WorkerSpec { hang: Some(hang), ..spec(count) })]);
+    world.boot_all();
+    world.events.clear();
+    world
+}
+
+fn is_asked(world: &World, id: &WorkerId) -> bool {
+    world.asked.contains(&id.spawn)
+}
+
+/// These say every five seconds that they live, for that time.
+fn pet(world: &mut World, ids: &[&WorkerId], time: u64) {
+    for _ in 0..time / 5 {
+        world.pass(seconds(5));
+        ids.iter().for_each(|id| world.notice(id, Notice::Alive));
+    }
+}
+
+#[test]
+fn who_does_not_say_that_it_lives_is_asked_and_an_answer_clears_it() {
+    let mut world = with_watchdog(2);
+    let (silent, other) = (ready(&world, 0), ready(&world, 1));
+    pet(&mut world, &[&silent, &other], 60);
+    assert!(world.asked.is_empty());
+    pet(&mut world, &[&other], 5);
+    assert!(world.asked.is_empty(), "not before its time");
+    pet(&mut world, &[&other], 5);
+    assert_eq!((is_asked(&world, &silent), is_asked(&world, &other)), (true, false));
+    world.notice(&silent, Notice::Answered);
+    assert!(world.events.is_empty(), "{:?}", world.events);
+    pet(&mut world, &[&other], 25);
+    assert!(world.asked.is_empty(), "it is trusted for a while");
+    pet(&mut world, &[&other], 5);
+    assert!(is_asked(&world, &silent), "it still says nothing");
+    world.notice(&silent, Notice::Answered);
+    pet(&mut world, &[&silent, &other], 60);
+    assert!(world.asked.is_empty());
+}
+
+#[test]
+fn who_says_nothing_from_the_start_is_asked_too() {
+    let mut world = with_watchdog(1);
+    let id = ready(&world, 0);
+    world.pass(seconds(9));
+    assert!(!is_asked(&world, &id));
+    world.pass(seconds(1));
+    assert!(is_asked(&world, &id));
+}
+
+#[test]
+fn who_is_silent_in_both_ways_is_killed_for_it() {
+    let mut world = with_watchdog(3);
+    let (silent, others) = (ready(&world, 0), [ready(&world, 1), ready(&world, 2)]);
+    pet(&mut world, &[&others[0], &others[1]], 10);
+    for _ in 0..3 {
+        assert!(aborted(&world).is_empty());
+        miss(&mut world, &silent);
+        others.iter().for_each(|id| world.notice(id, Notice::Alive));
+    }
+    assert_eq!(aborted(&world), [0]);
+    world.end_leaving();
+    let why = world.failures()[0].message.clone().expect("a reason");
+    assert!(why.starts_with("it has not said that it lives (WATCHDOG=1) for 10s; then no answer to 3"), "{why}");
+}
+
+#[test]
+fn who_says_that_something_is_wrong_is_asked_at_once() {
+    let mut world = World::serving(2);
+    let id = ready(&world, 0);
+    world.notice(&id, Notice::Unwell);
+    assert!(is_asked(&world, &id), "whether a watchdog is set or not");
+    world.notice(&id, Notice::Answered);
+    world.pass(seconds(10));
+    world.notice(&id, Notice::Unwell);
+    assert!(!is_asked(&world, &id), "it is trusted for a while");
+    world.pass(seconds(20));
+    assert!(is_asked(&world, &id));
+    world.notice(&id, Notice::Answered);
+    world.notice(&id, Notice::Unwell);
+    world.notice(&id, Notice::Alive);
+    world.pass(seconds(60));
+    assert!(!is_asked(&world, &id), "it has recovered");
+}
+
+#[test]
+fn a_worker_may_choose_another_time_where_one_is_set() {
+    let mut world = with_watchdog(1);
+    let id = ready(&world, 0);
+    world.pass(seconds(5));
+    world.notice(&id, Notice::WatchdogTime(seconds(20)));
+    world.pass(seconds(19));
+    assert!(!is_asked(&world, &id));
+    world.pass(seconds(1));
+    assert!(is_asked(&world, &id));
+    world.notice(&id, Notice::Answered);
+    world.notice(&id, Notice::WatchdogTime(seconds(0)));
+    world.pass(seconds(100));
+    assert!(!is_asked(&world, &id), "zero is none");
+    let mut world = World::serving(1);
+    let id = ready(&world, 0);
+    world.notice(&id, Notice::WatchdogTime(seconds(1)));
+    world.pass(seconds(100));
+    assert!(!is_asked(&world, &id), "nobody asked for it");
+}
+
+#[test]
+fn another_time_of_the_file_is_another_generation() {
+    let mut world = with_watchdog(1);
+    let id = ready(&world, 0);
+    let hang = |watchdog| Some(Hang { watchdog, tries: 2, ..Hang::default() });
+    world.set(&[("app", WorkerSpec { hang: hang(Some(seconds(10))), ..spec(1) })]);
+    assert_eq!(world.pool().generations.len(), 1, "the rest of it applies live");
+    world.set(&[("app", WorkerSpec { hang: hang(None), ..spec(1) })]);
+    assert_eq!(world.pool().generations.len(), 2);
+    world.pass(seconds(10));
+    assert!(is_asked(&world, &id), "the old one was told otherwise");
+    world.calm();
+    world.pass(seconds(100));
+    assert!(world.asked.is_empty());
+}
