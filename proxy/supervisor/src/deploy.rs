@@ -19,7 +19,7 @@ pub enum Outcome {
     Done,
     /// It failed, and its workers are gone: what served before serves.
     Reverted,
-    /// It failed after old workers had left: the mix stays as it was then.
+    /// It failed after old workers had left, and new ones serve in their place: the mix stays as it was then.
     Frozen,
     /// It failed, and there was nothing to go back to: its workers are tried again.
     Failed,

@@ -12,7 +12,7 @@ use crate::state::generation::Generation;
 use crate::state::worker::Worker;
 use crate::state::{Action, Turn};
 use crate::status::GenerationState;
-use crate::worker::{ExitReason, WorkerState};
+use crate::worker::ExitReason;
 
 impl Pool {
     /// The generation whose spec was asked for last: after a failure that is the one that failed, not the target.
@@ -96,8 +96,8 @@ impl Pool {
         worker.id.generation == self.target && !(reason == ExitReason::CleanExit && served)
     }
 
-    /// The new generation is no good. Where no worker has left for it yet everything is as it was; else the policy says
-    /// whether the mix stays or the old generation takes its slots back.
+    /// The new generation is no good. Where it has no slot to itself everything goes back to what it was, also where workers
+    /// had already left for it; else the policy says whether the mix stays or the old generation takes its slots back.
     pub(super) fn give_up(&mut self, fallback: u64, cause: Cause, turn: &mut Turn<'_>) {
         let has_drained = self.open_deploy().is_some_and(|deploy| deploy.has_drained);
         // A deploy that was superseded half way has left a mix behind, which this one did not change either.
@@ -106,13 +106,13 @@ impl Pool {
         // What is worse than the others is not to stay among them.
         let is_worse = matches!(cause, Cause::Canary(_));
         let may_stay = self.policy.on_failure == OnFailure::Freeze && !(is_worse && has_drained);
-        self.frozen = (has_drained || is_mixed) && may_stay;
+        let keeps = self.slots().any(|slot| self.is_held_by_target_alone(slot));
+        self.frozen = ((has_drained && keeps) || is_mixed) && may_stay;
         if let Some(generation) = self.generation_mut(self.target) {
             generation.state = GenerationState::Failed;
         }
         let (pool, generation) = (self.name.clone(), self.target);
         turn.tell(Event::GenerationFailed { pool, generation, cause: cause.clone() });
-        let keeps = has_drained || self.slots().any(|slot| self.is_served_by_target_alone(slot));
         let outcome = if self.frozen && keeps { Outcome::Frozen } else { Outcome::Reverted };
         self.decide(outcome, Some(cause));
         self.forget_vacated();
@@ -125,9 +125,11 @@ impl Pool {
         }
     }
 
-    fn is_served_by_target_alone(&self, slot: u32) -> bool {
-        let mut serving = self.in_slot(slot).filter(|worker| worker.state == WorkerState::Ready).peekable();
-        serving.peek().is_some() && serving.all(|worker| worker.id.generation == self.target)
+    /// Whether the target has a slot to itself, so that something of it would stay.
+    fn is_held_by_target_alone(&self, slot: u32) -> bool {
+        let holds = |worker: &&Worker| worker.state.is_staying() && worker.ready_at.is_some();
+        let mut holding = self.in_slot(slot).filter(holds).peekable();
+        holding.peek().is_some() && holding.all(|worker| worker.id.generation == self.target)
     }
 
     /// The target has proven that it works when its first worker has stayed ready, or is ready where nobody else is; it is

@@ -5,9 +5,12 @@ use std::time::Duration;
 use tidegate_config::model::{DeployPolicy, DeployStrategy, OnFailure, Portion, WorkerSpec};
 
 use super::world::{World, release, seconds};
+use crate::capacity::Capacity;
 use crate::command::Command;
 use crate::deploy::{Boots, Cause, DeployEnd, Outcome};
 use crate::event::Event;
+use crate::memory::{Bound, Memory};
+use crate::state::Input;
 use crate::status::GenerationState;
 use crate::worker::{ExitReason, ExitStatus, WorkerState};
 
@@ -327,7 +330,7 @@ fn old_workers_that_crash_or_are_restarted_fail_no_deploy() {
 
 #[test]
 fn a_new_worker_that_served_and_ended_of_its_own_accord_fails_no_deploy() {
-    for (status, outcome) in [(ExitStatus::Code(0), Outcome::Done), (ExitStatus::Code(1), Outcome::Frozen)] {
+    for (status, outcome) in [(ExitStatus::Code(0), Outcome::Done), (ExitStatus::Code(1), Outcome::Reverted)] {
         let mut world = deploying(2, rolling(1));
         world.past_canary();
         let canary = world.only(0);
@@ -335,6 +338,53 @@ fn a_new_worker_that_served_and_ended_of_its_own_accord_fails_no_deploy() {
         world.calm();
         assert_eq!(world.outcomes(), [(2, outcome)], "{status}");
     }
+}
+
+#[test]
+fn one_by_one_a_first_worker_that_fails_leaves_nothing_of_its_release() {
+    for on_failure in [OnFailure::Freeze, OnFailure::Rollback] {
+        let mut world = one_by_one(2, on_failure);
+        assert_eq!((world.generations(), world.booting_slots()), (vec![1], vec![0]), "one has left for it");
+        let first = world.booting().remove(0);
+        world.exit(&first, ExitStatus::Code(1));
+        assert_eq!(world.outcomes(), [], "the old one comes back first");
+        world.calm();
+        assert_eq!((world.generations(), world.outcomes()), (vec![1, 1], vec![(2, Outcome::Reverted)]));
+        // The next one is as free as this one was.
+        world.deploy(1);
+        world.calm();
+        assert_eq!((world.generations(), world.outcomes()[1]), (vec![3, 3], (3, Outcome::Done)));
+    }
+}
+
+#[test]
+fn one_by_one_a_later_worker_that_fails_leaves_the_first_one() {
+    for (on_failure, generations, outcome) in
+        [(OnFailure::Freeze, [2, 1], Outcome::Frozen), (OnFailure::Rollback, [1, 1], Outcome::Reverted)]
+    {
+        let mut world = one_by_one(2, on_failure);
+        world.past_canary();
+        world.let_go();
+        let second = world.booting().remove(0);
+        world.exit(&second, ExitStatus::Code(1));
+        world.calm();
+        assert_eq!((world.generations(), world.outcomes()), (generations.to_vec(), vec![(2, outcome)]));
+    }
+}
+
+/// A deploy of that many workers without memory for one more: the first old one has left, and the first new one boots.
+fn one_by_one(count: u32, on_failure: OnFailure) -> World {
+    let policy = DeployPolicy { strategy: DeployStrategy::Auto, on_failure, ..rolling(1) };
+    let mut world = World::new();
+    world.set(&[("app", careful(count, "v1", policy))]);
+    world.boot_all();
+    let pss = world.processes.keys().map(|spawn| (*spawn, 500)).collect();
+    let memory = Memory { bounds: vec![Bound::of_group(1_000, 900)] };
+    world.feed(Input::Capacity(Capacity { cpus: 2.0, memory, pss: Some(pss) }));
+    world.events.clear();
+    world.set(&[("app", careful(count, "v2", policy))]);
+    world.let_go();
+    world
 }
 
 #[test]
