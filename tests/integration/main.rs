@@ -20,6 +20,7 @@ mod discovery;
 mod drill;
 mod early_answers;
 mod effects;
+mod error_pages;
 mod errors;
 mod fastapi;
 mod forwarding;

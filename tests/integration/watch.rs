@@ -20,7 +20,9 @@ fn site(count: u32) -> Site {
         "workers: {{ preset: uvicorn, command: [\"@uvicorn@\"], app: \"main:app\", count: {count}, cwd: \"@dir@/app\", watch: [app], \
          env: {{ PYTHONDONTWRITEBYTECODE: \"1\" }} }}"
     );
-    Site::proxy(&workers).with("uvicorn", python::program("uvicorn").display())
+    // A page for the operator's users: what developers wait for goes before it.
+    let pages = "    error_pages: { 5xx: \"@dir@/sorry.html\" }\n    routes:";
+    Site::proxy(&workers).replace("    routes:", pages).with("uvicorn", python::program("uvicorn").display())
 }
 
 /// The module of one version: `/version` says its name, everything else the same always.
@@ -48,6 +50,7 @@ impl Project {
         let home = Home::new(&site(count));
         let folder = home.path().join("app");
         fs::create_dir(&folder).expect("the directory is ours");
+        fs::write(home.path().join("sorry.html"), "<h1>sorry</h1>\n").expect("the directory is ours");
         let module = folder.join("main.py");
         fs::write(&module, text).expect("the directory is ours");
         Self { edge: Edge::launch(home), module }

@@ -12,6 +12,7 @@ mod concurrency;
 mod deploy;
 mod dns;
 mod ejection;
+mod error_pages;
 mod hang;
 mod health_check;
 mod hedge;
@@ -44,6 +45,7 @@ mod worker_logs;
 
 use std::path::{Path, PathBuf};
 
+use crate::environment::Environment;
 use crate::fault::Code;
 use crate::model::{Address, EndpointSource, Model, ServerAddress, Upstream};
 use crate::raw;
@@ -59,6 +61,8 @@ pub(crate) struct Scene<'a> {
     pub(crate) runtime_folder: &'a Path,
     /// Names of the environment variables the file refers to.
     pub(crate) variables: &'a [String],
+    /// Where files come from.
+    pub(crate) environment: &'a dyn Environment,
 }
 
 /// Compiles a whole file. The model counts only when the report is clean afterwards.
@@ -97,7 +101,7 @@ pub(crate) fn compile(raw: raw::SiteFile, spot: Spot<'_>, scene: &Scene<'_>, rep
     let access = logging.as_ref().and_then(|logging| logging.access.as_ref());
     worker_logs::check_sharing(&upstreams, access, spot.key("upstreams"), report);
     let tls_policies = tls_policy::tls_policies(tls_policies, spot.key("tls_policies"), report);
-    let sites = site::sites(sites, spot.key("sites"), &mut names, report);
+    let sites = site::sites(sites, spot.key("sites"), scene, &mut names, report);
     let listeners = listener::listeners(listeners, spot.key("listeners"), &mut names, report);
     watch::check_listeners(&upstreams, &listeners, spot.key("upstreams"), report);
     tls_policy::check_client_certificates(&sites, &listeners, &tls_policies, |site| names.site_span(site), report);

@@ -10,6 +10,7 @@ mod concurrency;
 mod deploy;
 mod dns;
 mod ejection;
+mod error_pages;
 mod hang;
 mod health_check;
 mod launch;
@@ -342,7 +343,7 @@ fn limits(old: &HeadLimits, new: &HeadLimits, settings: &mut Settings) {
 }
 
 fn site(old: &Site, new: &Site) -> Vec<Setting> {
-    let Site { name: _, hosts, listeners, tls, tls_policy, routes } = old;
+    let Site { name: _, hosts, listeners, tls, tls_policy, error_pages, routes } = old;
     let mut settings = Settings::default();
     settings.compare("hosts", hosts, &new.hosts, |hosts| {
         settings::list(hosts.iter().map(crate::model::HostPattern::to_text))
@@ -350,6 +351,7 @@ fn site(old: &Site, new: &Site) -> Vec<Setting> {
     settings.compare("listeners", listeners, &new.listeners, |names| settings::list(names.iter().cloned()));
     settings.debug("tls", tls, &new.tls);
     settings.compare("tls_policy", tls_policy, &new.tls_policy, settings::optional);
+    error_pages::error_pages("error_pages", error_pages, &new.error_pages, &mut settings);
     self::routes("routes", routes, &new.routes, &mut settings);
     settings.0
 }
@@ -393,6 +395,7 @@ fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
         retry,
         deadline,
         forward_path,
+        error_pages,
     } = old;
     settings.debug(&format!("{path}.path"), pattern, &new.path);
     settings.debug(&format!("{path}.conditions"), conditions, &new.conditions);
@@ -410,6 +413,7 @@ fn route(path: &str, old: &Route, new: &Route, settings: &mut Settings) {
     retry::retry(&format!("{path}.retry"), retry, &new.retry, settings);
     settings.compare(&format!("{path}.deadline"), deadline, &new.deadline, retry::time_or_off);
     settings.debug(&format!("{path}.forward_path"), forward_path, &new.forward_path);
+    error_pages::error_pages(&format!("{path}.error_pages"), error_pages, &new.error_pages, settings);
 }
 
 fn describe_limits(uses: &[RateLimitUse]) -> String {

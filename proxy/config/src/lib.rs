@@ -67,8 +67,8 @@ pub struct Loaded {
 /// Loads a site file with everything it includes.
 ///
 /// # Errors
-/// Everything that is wrong with it, in one go. Files that the configuration names (certificates, commands) are not
-/// looked at.
+/// Everything that is wrong with it, in one go. Of the files that the configuration names pages are read; others
+/// (certificates, commands) are not looked at.
 pub fn load(path: &Path, environment: &dyn Environment) -> Result<Loaded, Faults> {
     let mut report = Report::default();
     let gathered = gather(path, environment, &mut report);
@@ -93,7 +93,7 @@ fn build(gathered: Gathered, environment: &dyn Environment, mut report: Report) 
     let schema = schema();
     let sound = walk::walk(root, &schema, &mut report);
     let runtime_folder = environment.runtime_folder();
-    let scene = Scene { runtime_folder: &runtime_folder, variables: &variables };
+    let scene = Scene { runtime_folder: &runtime_folder, variables: &variables, environment };
     let model = match raw::SiteFile::deserialize(sound.value) {
         Ok(raw) => compile::compile(raw, Spot::root(&sound.node), &scene, &mut report),
         Err(error) => {

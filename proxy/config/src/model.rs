@@ -8,6 +8,7 @@ mod breaker;
 mod canary;
 mod discovery;
 mod ejection;
+mod error_pages;
 mod health_check;
 mod launch;
 mod preset;
@@ -35,6 +36,7 @@ mod restart;
 mod retry;
 pub use discovery::{Dns, Families, ServerAddress};
 pub use ejection::{Ejection, SuccessRate};
+pub use error_pages::{ErrorPage, ErrorPages, PageKind, PageStatus, PageValue, Piece};
 pub use grpc_codes::GrpcCodes;
 pub use hang::Hang;
 pub use health_check::{CheckKind, HealthCheck, HttpCheck};
@@ -373,6 +375,8 @@ pub struct Site {
     pub tls: Option<SiteTls>,
     /// Name of the TLS policy that its clients must have used; `None` is that of the listener.
     pub tls_policy: Option<String>,
+    /// For requests that are none of its routes'.
+    pub error_pages: Arc<ErrorPages>,
     /// Never empty.
     pub routes: Vec<Route>,
 }
@@ -427,6 +431,8 @@ pub struct Route {
     pub deadline: Option<Duration>,
     /// In which form the path is forwarded.
     pub forward_path: ForwardPath,
+    /// For its requests that are refused.
+    pub error_pages: Arc<ErrorPages>,
 }
 
 /// A limit as a route goes by it.

@@ -237,7 +237,7 @@ impl Builder<'_, '_> {
         let meaning = crate::scalar::meaning(text);
         if plain && text == "<<" {
             self.refuse_key(span, "merge keys (\"<<\") are not used in site files");
-        } else if plain && meaning != crate::scalar::Meaning::Text {
+        } else if plain && meaning != crate::scalar::Meaning::Text && !is_status(text) {
             self.refuse_key(span, &format!("a key must be text, found {}", meaning.describe()));
         } else if text.contains("${") {
             self.refuse_key(span, "variables are replaced in values only, not in keys");
@@ -276,4 +276,9 @@ impl Builder<'_, '_> {
             finding.hint("put the key in quotes");
         }
     }
+}
+
+/// A number that is a key wherever statuses are: it can be written in one way only.
+fn is_status(text: &str) -> bool {
+    matches!(text.as_bytes(), [b'1'..=b'9', b'0'..=b'9', b'0'..=b'9'])
 }

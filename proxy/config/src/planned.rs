@@ -71,9 +71,10 @@ pub(crate) fn key(mapping: &str, key: &str) -> Option<Refusal> {
         ("Site", "acme") => NotAvailable(
             "automatic certificates are not available in this version: use tls: internal or tls: { certificate: f, key: f }",
         ),
-        ("Site", "files" | "redirect" | "auth" | "error_pages" | "headers" | "cors" | "filters") => NotAvailable(LATER),
+        ("Site", "files" | "redirect" | "auth" | "headers" | "cors" | "filters") => NotAvailable(LATER),
         ("Site", "server_name" | "server_names" | "host" | "domains" | "domain" | "names") => Called("hosts"),
         ("Site", "locations" | "location") => Called("routes"),
+        ("Site" | "Route", "error_page" | "errors") => Called("error_pages"),
         ("Site" | "Route", "client_max_body_size") => Called("max_body"),
         ("Route", "files" | "root" | "alias" | "try_files") => {
             NotAvailable("not available in this version: let the app serve its files, or proxy to a server that does")

@@ -11,6 +11,7 @@ mod concurrency;
 mod deploy;
 mod dns;
 mod ejection;
+mod error_pages;
 mod health_check;
 mod launch;
 mod limit_choice;
@@ -42,6 +43,7 @@ pub(crate) use concurrency::ConcurrencyLimit;
 pub(crate) use deploy::{Deploy, DeployStrategy, OnFailure, OnHup, Surge, Unavailable};
 pub(crate) use dns::{Dns, Families};
 pub(crate) use ejection::{Ejection, EjectionRule, EjectionWord, SuccessRate};
+pub(crate) use error_pages::ErrorPageChoice;
 pub(crate) use health_check::{GrpcCheck, HealthCheck, HttpCheck};
 pub(crate) use launch::{EnvFiles, StopSignal, WorkerLimits};
 pub(crate) use limit_choice::LimitChoice;
@@ -431,7 +433,7 @@ pub(crate) struct Site {
     pub(crate) tls: Option<Box<SiteTls>>,
     /// Name of the TLS policy that its clients must have used. Default: that of the listener.
     #[schemars(length(min = 1))]
-    pub(crate) tls_policy: Option<String>,
+    pub(crate) tls_policy: Option<Box<str>>,
     /// Longest request body of its routes. Default: 1MiB. Unit: size.
     #[schemars(extend("default" = "1MiB"))]
     pub(crate) max_body: Option<PositiveSize>,
@@ -449,6 +451,10 @@ pub(crate) struct Site {
     /// begun, a visible break after; or `off`. WebSockets are exempt once they are open. Default: off. Unit: duration.
     #[schemars(extend("default" = "off"))]
     pub(crate) deadline: Option<Text>,
+    /// Files that stand for our own answers to refused requests, by status (`503`) or class (`4xx`, `5xx`): a file that ends
+    /// in `.html`, `.json` or `.txt`, relative to this one, up to 256KiB; a list of different kinds, of which clients get what
+    /// they accept; or `off`. Answers of endpoints are never replaced. Default: our own form.
+    pub(crate) error_pages: Option<Box<Named<ErrorPageChoice>>>,
     /// In which form its routes forward the path. Default: canonical.
     #[schemars(extend("default" = "canonical"))]
     pub(crate) forward_path: Option<ForwardPath>,
@@ -524,6 +530,9 @@ pub(crate) struct Route {
     /// The longest time from a request's head to the end of its answer, or `off`. Default: that of the outer route or site.
     /// Unit: duration.
     pub(crate) deadline: Option<Text>,
+    /// Files that stand for our own answers to refused requests, as in a site. Default: those of the outer route or site, for
+    /// each status and class that is not given here.
+    pub(crate) error_pages: Option<Box<Named<ErrorPageChoice>>>,
     /// In which form the path is forwarded. Default: that of the outer route or site.
     pub(crate) forward_path: Option<ForwardPath>,
     /// Forward to the upstream of this name.

@@ -15,7 +15,8 @@ pub(super) fn page(title: &str, text: &str, id: &str) -> Bytes {
     ))
 }
 
-fn escaped(text: &str) -> String {
+/// As it stands in a text of HTML, and in the value of an attribute.
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + text.len() / 8);
     for character in text.chars() {
         match character {

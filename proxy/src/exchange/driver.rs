@@ -557,7 +557,8 @@ impl<'a, D: Downstream> Driver<'a, D> {
                     self.down.end_connection();
                 }
                 let form = Form::of(self.request.version, self.request.fields);
-                failure::response(refusal, form, id, now)
+                let pages = self.view.traffic.router.error_pages(self.exchange.route(), &self.request);
+                failure::response(refusal, form, pages, id, now)
             }
         };
         own.tell(self.exchange.limit_fields());

@@ -722,7 +722,9 @@ impl ProxyHttp for Bridge {
             }
             let refusal = state.refusal.take().unwrap_or_else(|| Refusal::new(kind, error.to_string()));
             state.account.reason = Some(refusal.reason());
-            let mut own = failure::response(&refusal, job.form, state.exchange.id(), SystemTime::now());
+            let route = state.exchange.route().and_then(|route| job.view.traffic.router.info(route));
+            let pages = route.map(|route| &*route.error_pages);
+            let mut own = failure::response(&refusal, job.form, pages, state.exchange.id(), SystemTime::now());
             own.tell(state.exchange.limit_fields());
             state.account.status = own.status;
             own
@@ -775,12 +777,14 @@ async fn write_own(session: &mut Session, own: &failure::OwnResponse) -> Result<
         head.append_header(name.clone(), value.as_str())?;
     }
     head.insert_header(http::header::CONTENT_LENGTH, own.body.len())?;
-    let end = own.body.is_empty();
-    session.write_response_header(Box::new(head), end).await?;
-    if end {
+    let empty = own.body.is_empty() || session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(head), empty).await?;
+    if empty && !session.as_downstream().is_http2() {
         return Ok(());
     }
-    session.write_response_body(Some(own.body.clone()), true).await
+    // An HTTP/2 stream is ended by a body only, an empty one too: the session forgets what its head said of that.
+    let body = if empty { Bytes::new() } else { own.body.clone() };
+    session.write_response_body(Some(body), true).await
 }
 
 /// What ended an attempt, in the words of decisions.

@@ -1,10 +1,11 @@
 //! The only place where a refusal becomes a status, a reason header and a body.
 
 use super::broken_page;
+use super::error_page::{self, Values};
 use super::fields::FieldList;
 use bytes::Bytes;
 use std::time::SystemTime;
-use tidegate_config::model::FixedResponse;
+use tidegate_config::model::{ErrorPage, ErrorPages, FixedResponse};
 use tidegate_http1::{RequestError, canonical_reason};
 use tidegate_traffic::limit::LimitFields;
 use tidegate_traffic::{Fields, HttpVersion, Refusal, RefusalKind, RequestId};
@@ -129,16 +130,23 @@ impl Form {
     }
 }
 
-/// The answer to a refused request.
-pub(crate) fn response(refusal: &Refusal, form: Form, id: RequestId, now: SystemTime) -> OwnResponse {
+/// The answer to a refused request; `pages` are those of its route or site.
+pub(crate) fn response(
+    refusal: &Refusal,
+    form: Form,
+    pages: Option<&ErrorPages>,
+    id: RequestId,
+    now: SystemTime,
+) -> OwnResponse {
     let status = refusal.status.unwrap_or(status(refusal.kind));
     let digits = id.digits();
     let id = String::from_utf8_lossy(&digits).into_owned();
-    let (kind, body) = match form {
-        Form::Text => text_body(status, refusal, &id),
-        Form::Html => ("text/html; charset=utf-8", html_body(status, refusal, &id)),
-        Form::Json => ("application/json", json_body(status, refusal, &id)),
-        Form::Grpc => return trailers_only(refusal, id, now),
+    let (kind, body) = match (page(refusal, status, form, pages), form) {
+        (_, Form::Grpc) => return trailers_only(refusal, id, now),
+        (Some(page), _) => page_body(page, status, refusal, &id),
+        (None, Form::Text) => text_body(status, refusal, &id),
+        (None, Form::Html) => ("text/html; charset=utf-8", html_body(status, refusal, &id)),
+        (None, Form::Json) => ("application/json", json_body(status, refusal, &id)),
     };
     let mut fields = vec![
         ("date".to_owned(), date(now)),
@@ -154,6 +162,18 @@ pub(crate) fn response(refusal: &Refusal, form: Form, id: RequestId, now: System
         fields.push(("allow".to_owned(), "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned()));
     }
     OwnResponse { status, fields, body }
+}
+
+/// The operator's page, where there is one. What is shown to developers goes before it: it is what they wait for.
+fn page<'a>(refusal: &Refusal, status: u16, form: Form, pages: Option<&'a ErrorPages>) -> Option<&'a ErrorPage> {
+    let pages = pages.filter(|_| refusal.shown.is_none())?;
+    error_page::chosen(pages.of(status), form)
+}
+
+fn page_body(page: &ErrorPage, status: u16, refusal: &Refusal, request_id: &str) -> (&'static str, Bytes) {
+    let (error, reason, message) = (canonical_reason(status), refusal.reason(), refusal.client_text());
+    let values = Values { status, error, reason, message, request_id };
+    (error_page::content_type(page.kind), error_page::body(page, &values))
 }
 
 /// Seconds after which a client may come again, where that is known or soon; never 0, which would be at once.
@@ -305,7 +325,9 @@ pub(crate) fn fixed(answer: &FixedResponse, id: RequestId, now: SystemTime) -> O
 #[cfg(test)]
 mod tests {
     use super::{Form, grpc_status, is_grpc, percent_encoded, response, status};
+    use std::collections::BTreeSet;
     use std::time::SystemTime;
+    use tidegate_config::model::ErrorPages;
     use tidegate_traffic::{Fields, Refusal, RefusalKind, RequestId};
 
     #[test]
@@ -313,6 +335,14 @@ mod tests {
         for kind in RefusalKind::ALL {
             assert!((400..600).contains(&status(*kind)), "{kind:?}");
         }
+    }
+
+    /// Those of which a file may ask for a page without being told that no answer has it.
+    #[test]
+    fn the_statuses_of_pages_are_those_of_refusals() {
+        let ours: BTreeSet<u16> = RefusalKind::ALL.iter().map(|kind| status(*kind)).collect();
+        let nobodys = status(RefusalKind::ClientClosed);
+        assert!(ours.into_iter().filter(|status| *status != nobodys).eq(ErrorPages::STATUSES));
     }
 
     #[test]
@@ -363,7 +393,8 @@ mod tests {
     #[test]
     fn grpc_clients_get_their_own_status_and_no_body() {
         for kind in RefusalKind::ALL {
-            let answer = response(&Refusal::new(*kind, "10.1.2.3"), Form::Grpc, RequestId(7), SystemTime::UNIX_EPOCH);
+            let answer =
+                response(&Refusal::new(*kind, "10.1.2.3"), Form::Grpc, None, RequestId(7), SystemTime::UNIX_EPOCH);
             assert_eq!((answer.status, answer.body.len()), (200, 0), "{kind:?}");
             let status = grpc_status(*kind).to_string();
             assert_eq!(answer.fields().first("grpc-status"), Some(status.as_bytes()), "{kind:?}");
@@ -389,7 +420,7 @@ mod tests {
     fn the_operators_text_never_reaches_the_client() {
         let refusal = Refusal::new(RefusalKind::ConnectFailed, "10.1.2.3:8000 refused");
         for form in [Form::Text, Form::Html, Form::Json] {
-            let answer = response(&refusal, form, RequestId(7), SystemTime::UNIX_EPOCH);
+            let answer = response(&refusal, form, None, RequestId(7), SystemTime::UNIX_EPOCH);
             let body = String::from_utf8_lossy(&answer.body).into_owned();
             assert_eq!(answer.status, 502);
             assert!(!body.contains("10.1.2.3"), "{body}");

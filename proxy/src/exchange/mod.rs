@@ -13,6 +13,7 @@ pub(crate) mod downstream;
 pub(crate) mod driver;
 pub(crate) mod engine;
 mod engine_socket;
+mod error_page;
 pub(crate) mod failure;
 mod fields;
 mod finish;

@@ -217,7 +217,7 @@ impl Session {
     async fn refuse(&mut self, conn: &mut Conn, refusal: &Refusal, seen: (&str, &str)) -> After {
         let view = self.shard.view();
         let id = self.shard.ids.next();
-        let own = failure::response(refusal, failure::Form::Text, id, SystemTime::now());
+        let own = failure::response(refusal, failure::Form::Text, None, id, SystemTime::now());
         let traits = RequestTraits { version: Version::Http11, keep_alive: false, expect_continue: false };
         let decoder = BodyDecoder::new(BodyFraming::None);
         let out = std::mem::take(&mut self.out);

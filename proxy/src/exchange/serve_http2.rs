@@ -444,7 +444,7 @@ impl Streams {
     async fn refuse(&self, session: HttpSession, view: &View, refusal: &Refusal, head: &Head) {
         let id = self.shard.ids.next();
         let form = Form::of(HttpVersion::Http2, &head.fields);
-        let own = failure::response(refusal, form, id, std::time::SystemTime::now());
+        let own = failure::response(refusal, form, None, id, std::time::SystemTime::now());
         let mut down = self.downstream(session);
         // A client that does not take the answer has left.
         let sending = super::driver::send_own(&mut down, &own, head.method == "HEAD");

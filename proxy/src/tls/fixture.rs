@@ -17,6 +17,7 @@ pub(crate) fn site(name: &str, hosts: &[&str], tls: SiteTls) -> Site {
         listeners: vec!["tls".to_owned()],
         tls: Some(tls),
         tls_policy: None,
+        error_pages: Arc::default(),
         routes: vec![Route {
             name: "/".to_owned(),
             path: PathPattern::Prefix("/".to_owned()),
@@ -29,6 +30,7 @@ pub(crate) fn site(name: &str, hosts: &[&str], tls: SiteTls) -> Site {
             retry: Retry::OFF,
             deadline: None,
             forward_path: ForwardPath::Canonical,
+            error_pages: Arc::default(),
         }],
     }
 }

@@ -170,6 +170,7 @@ pub(crate) fn site(name: &str, hosts: &[&str], routes: Vec<Route>) -> Site {
         listeners: vec!["main".to_owned()],
         tls: None,
         tls_policy: None,
+        error_pages: Arc::default(),
         routes,
     }
 }
@@ -194,6 +195,7 @@ pub(crate) fn route(pattern: &str, action: RouteAction) -> Route {
         retry: RETRY,
         deadline: None,
         forward_path: ForwardPath::Canonical,
+        error_pages: Arc::default(),
     }
 }
 

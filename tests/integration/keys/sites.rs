@@ -67,6 +67,18 @@ const ROWS: &[Row<Place>] = &[
         expected: ["/x/c", "/x//%62/../c"],
     },
     Row {
+        key: "sites[].error_pages",
+        values: ["max_body: 1KiB", "max_body: 1KiB, error_pages: { 413: \"@dir@/page.txt\" }"],
+        observe: |place| Box::pin(refusal(place, Ask::post("/", vec![b'x'; 2_000]))),
+        expected: ["413", "a page"],
+    },
+    Row {
+        key: "sites[].routes[].error_pages",
+        values: ["max_body: 1KiB", "max_body: 1KiB, error_pages: { 4xx: [\"@dir@/page.txt\"] }"],
+        observe: |place| Box::pin(refusal(place, Ask::post("/x", vec![b'x'; 2_000]))),
+        expected: ["413", "a page"],
+    },
+    Row {
         key: "sites[].routes[].path",
         values: ["path: /x", "path: \"= /x\""],
         observe: |place| Box::pin(status_of(place, Ask::get("/x/y"))),
@@ -168,6 +180,7 @@ async fn keys_of_sites_act() {
     let home = Home::new(&site(&origin, &other));
     let read = |name: &str| fs::read_to_string(certificates::file(name)).expect("the repository has certs/");
     fs::write(home.path().join("chain.pem"), read("server.pem") + &read("ca.pem")).expect("the directory is ours");
+    fs::write(home.path().join("page.txt"), "a page\n").expect("the directory is ours");
     let edge = Arc::new(Edge::launch(home).ready().await);
     check(ROWS, 8, Place::of(&edge)).await;
     check(KEY_FILE, 1, |index, side| KEY_FILE[index].values[side]).await;
@@ -222,6 +235,13 @@ async fn status_of(place: Place, ask: Ask) -> String {
 
 async fn forwarded(place: Place, target: &str) -> String {
     place.ask(Ask::get(target)).await.header("x-target").unwrap_or("none").to_owned()
+}
+
+/// The first word of our own form, or the page.
+async fn refusal(place: Place, ask: Ask) -> String {
+    let text = place.ask(ask).await.text();
+    let line = text.lines().next().unwrap_or_default();
+    if line.starts_with("4") { line[..3].to_owned() } else { line.to_owned() }
 }
 
 async fn host_below(place: Place) -> String {

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::buffer::Wishes;
 use super::named_limits::Place;
 use super::names::{Names, Unique};
-use super::{keep, retry};
+use super::{Scene, error_pages, keep, retry};
 use crate::fault::Code;
 use crate::model::{
-    Condition, FixedResponse, ForwardPath, PathPattern, RateLimitUse, Route, RouteAction, ValuePattern,
+    Condition, ErrorPages, FixedResponse, ForwardPath, PathPattern, RateLimitUse, Route, RouteAction, ValuePattern,
 };
 use crate::pattern::{lies_under, parse_path, parse_value};
 use crate::raw;
@@ -20,12 +20,14 @@ use crate::units::Reason;
 
 /// What a route takes over where it says nothing.
 pub(crate) struct Inherited<'a> {
+    pub(crate) scene: &'a Scene<'a>,
     pub(crate) max_body: u64,
     pub(crate) buffer: Wishes,
     pub(crate) rate_limits: Vec<RateLimitUse>,
     pub(crate) concurrency: Vec<String>,
     pub(crate) retry: retry::Wishes,
     pub(crate) deadline: Option<Duration>,
+    pub(crate) error_pages: Arc<ErrorPages>,
     pub(crate) forward_path: ForwardPath,
     /// Name of the site.
     pub(crate) site: &'a str,
@@ -94,6 +96,7 @@ fn route(
         concurrency,
         retry,
         deadline,
+        error_pages,
         forward_path,
         proxy,
         respond,
@@ -114,6 +117,9 @@ fn route(
     let retry = retries.settle(proxy.as_deref().and_then(|name| names.retries.get(name)), kind, spot, report);
     let deadline = retry::deadline(deadline, inherited.deadline, spot.key("deadline"), report);
     retry::check_use(spot, report);
+    let pages_spot = spot.key("error_pages");
+    let error_pages =
+        error_pages::error_pages(&inherited.error_pages, error_pages, pages_spot, inherited.scene, report);
     let name =
         name.or_else(|| path.as_deref().map(|path| default_name(path, conditions.as_deref().unwrap_or_default())));
     let way = way(inherited.way.as_deref(), name.as_deref().unwrap_or_default());
@@ -123,12 +129,14 @@ fn route(
     let concurrency = names.concurrency.chosen(concurrency, &place, spot.key("concurrency"), report);
     let concurrency = concurrency.unwrap_or_else(|| inherited.concurrency.clone());
     let inner = Inherited {
+        scene: inherited.scene,
         max_body,
         buffer: wishes,
         rate_limits: rate_limits.clone(),
         concurrency: concurrency.clone(),
         retry: retries,
         deadline,
+        error_pages: Arc::clone(&error_pages),
         forward_path,
         site: inherited.site,
         way: Some(way),
@@ -148,6 +156,7 @@ fn route(
         retry,
         deadline,
         forward_path,
+        error_pages,
     })
 }
 

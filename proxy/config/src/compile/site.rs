@@ -1,10 +1,12 @@
 //! Sites: hosts, the listeners they are on, and certificates.
 
+use std::sync::Arc;
+
 use super::buffer::Wishes;
 use super::named_limits::Place;
 use super::names::{Names, Unique};
 use super::route::{self, Inherited};
-use super::{file_path, keep, retry};
+use super::{Scene, error_pages, file_path, keep, retry};
 use crate::fault::Code;
 use crate::host::parse_host;
 use crate::model::{ForwardPath, HostPattern, Site, SiteTls};
@@ -16,12 +18,25 @@ use crate::tree::Spot;
 const DEFAULT_MAX_BODY: u64 = 1 << 20;
 
 /// Compiles the sites; no two may have the same host on the same listener.
-pub(crate) fn sites(raw: Vec<raw::Site>, spot: Spot<'_>, names: &mut Names, report: &mut Report) -> Vec<Site> {
+pub(crate) fn sites(
+    raw: Vec<raw::Site>,
+    spot: Spot<'_>,
+    scene: &Scene<'_>,
+    names: &mut Names,
+    report: &mut Report,
+) -> Vec<Site> {
     let mut hosts = Unique::default();
-    super::each(raw, spot, report, |raw, spot, report| site(raw, spot, names, &mut hosts, report))
+    super::each(raw, spot, report, |raw, spot, report| site(raw, spot, scene, names, &mut hosts, report))
 }
 
-fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, report: &mut Report) -> Option<Site> {
+fn site(
+    raw: raw::Site,
+    spot: Spot<'_>,
+    scene: &Scene<'_>,
+    names: &mut Names,
+    known: &mut Unique,
+    report: &mut Report,
+) -> Option<Site> {
     let raw::Site {
         name,
         hosts,
@@ -34,6 +49,7 @@ fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, r
         concurrency,
         retry,
         deadline,
+        error_pages,
         forward_path,
         routes,
     } = raw;
@@ -55,7 +71,10 @@ fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, r
     let place = Place::Site(name.as_deref().unwrap_or_default());
     let rate_limits = names.limits.chosen(rate_limit, &place, spot.key("rate_limit"), report);
     let concurrency = names.concurrency.chosen(concurrency, &place, spot.key("concurrency"), report);
+    let pages_spot = spot.key("error_pages");
+    let error_pages = error_pages::error_pages(&Arc::default(), error_pages, pages_spot, scene, report);
     let inherited = Inherited {
+        scene,
         site: name.as_deref().unwrap_or_default(),
         way: None,
         rate_limits: rate_limits.unwrap_or_default(),
@@ -64,11 +83,20 @@ fn site(raw: raw::Site, spot: Spot<'_>, names: &mut Names, known: &mut Unique, r
         buffer: Wishes::default().with(buffer, spot.key("buffer")),
         retry: retry::Wishes::default().with(retry, spot.key("retry"), report),
         deadline: retry::deadline(deadline, None, spot.key("deadline"), report),
+        error_pages: Arc::clone(&error_pages),
         forward_path: forward_path.map_or(ForwardPath::Canonical, ForwardPath::from),
         outer: None,
     };
     let routes = routes.map(|routes| route::routes(routes, spot.key("routes"), &inherited, names, report));
-    Some(Site { name: name?, hosts: hosts?, listeners, tls, tls_policy, routes: routes? })
+    Some(Site {
+        name: name?,
+        hosts: hosts?,
+        listeners,
+        tls,
+        tls_policy: tls_policy.map(String::from),
+        error_pages,
+        routes: routes?,
+    })
 }
 
 /// The names of the listeners the site is on; all of them when it names none.

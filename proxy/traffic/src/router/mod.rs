@@ -12,7 +12,7 @@ mod table;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidegate_config::model::{self, Buffer, FixedResponse, ForwardPath, Model, Retry, SiteTls};
+use tidegate_config::model::{self, Buffer, ErrorPages, FixedResponse, ForwardPath, Model, Retry, SiteTls};
 
 use crate::concurrency::{ConcurrencyLimitId, ConcurrencyLimits};
 use crate::head::{HeadView, HttpVersion};
@@ -56,6 +56,8 @@ pub struct RouteInfo {
     pub deadline: Option<Duration>,
     /// In which form the path is forwarded.
     pub forward_path: ForwardPath,
+    /// For its requests that are refused.
+    pub error_pages: Arc<ErrorPages>,
     /// What becomes of a request.
     pub action: RouteAction,
     /// `Host` of a forwarded request that came without one (HTTP/1.0): the first exact host of the site.
@@ -84,6 +86,7 @@ pub struct Router {
 struct Site {
     name: Arc<str>,
     tls: Option<SiteTls>,
+    error_pages: Arc<ErrorPages>,
     table: Table,
 }
 
@@ -118,6 +121,16 @@ impl Router {
         site.table.find(head).and_then(|id| self.info(id)).ok_or_else(|| {
             Refusal::new(RefusalKind::NoRoute, format!("site: {}, path: {}", site.name, head.target.path()))
         })
+    }
+
+    /// The pages for a request that is refused: those of its route, or of its site where it has none. A request that is no
+    /// site's has none.
+    #[must_use]
+    pub fn error_pages(&self, route: Option<RouteId>, head: &HeadView<'_>) -> Option<&ErrorPages> {
+        match route {
+            Some(route) => self.info(route).map(|route| &*route.error_pages),
+            None => self.site(head).ok().map(|site| &*site.error_pages),
+        }
     }
 
     fn site(&self, head: &HeadView<'_>) -> Result<&Site, Refusal> {
@@ -198,7 +211,7 @@ impl Layout<'_> {
         });
         let context = SiteContext { name: Arc::from(site.name.as_str()), default_host };
         let table = self.table(&context, "", &site.routes);
-        Site { name: context.name, tls: site.tls.clone(), table }
+        Site { name: context.name, tls: site.tls.clone(), error_pages: Arc::clone(&site.error_pages), table }
     }
 
     fn table(&mut self, site: &SiteContext, outer: &str, routes: &[model::Route]) -> Table {
@@ -238,6 +251,7 @@ impl Layout<'_> {
             retry: route.retry,
             deadline: route.deadline,
             forward_path: route.forward_path,
+            error_pages: Arc::clone(&route.error_pages),
             action,
             default_host: site.default_host.clone(),
         });
