@@ -625,13 +625,19 @@ impl World {
         assert!(is_served(leaving.slot) || unserved <= may_miss, "{leaving} leaves an empty slot, {unserved} in all");
     }
 
-    /// While the first worker of a generation is held nobody leaves a slot to it.
+    /// While the first worker of a generation is held nobody leaves a slot to it. Should it be gone itself, one may leave to
+    /// make room for it.
     fn check_held(&self, leaving: &WorkerId) {
         let Some((held, _)) = self.held.get(&leaving.pool) else { return };
-        let is_ready = |one: &&Process| self.states.get(&one.id.spawn) == Some(&WorkerState::Ready);
-        let mut old = self.processes.values().filter(is_ready).filter(|one| one.id.generation != *held);
-        let stays = old.any(|one| one.id.pool == leaving.pool && one.id.slot == leaving.slot);
-        assert!(leaving.generation == *held || stays, "{leaving} leaves while generation {held} is held");
+        let of_pool = self.processes.values().filter(|one| one.id.pool == leaving.pool);
+        let serves = |one: &&Process| {
+            let state = self.states.get(&one.id.spawn);
+            state.is_some_and(|state| matches!(state, WorkerState::Ready | WorkerState::Suspect))
+        };
+        let (new, old): (Vec<_>, Vec<_>) = of_pool.filter(serves).partition(|one| one.id.generation == *held);
+        let stays = old.iter().any(|one| one.id.slot == leaving.slot);
+        let is_fine = leaving.generation == *held || stays || new.is_empty();
+        assert!(is_fine, "{leaving} leaves while generation {held} is held: {:#?}", self.status());
     }
 
     /// Never more processes than the count and its surge, those that leave beside. Where a smaller count or surge has
@@ -670,7 +676,12 @@ pub(super) fn wanted_slots(pool: &PoolStatus) -> Vec<u32> {
 pub(super) fn spec(count: u32) -> WorkerSpec {
     WorkerSpec {
         count: WorkerCount::Fixed(count),
-        deploy: DeployPolicy { surge: Portion::Count(1), min_ready: Duration::ZERO, ..DeployPolicy::default() },
+        deploy: DeployPolicy {
+            strategy: DeployStrategy::Rolling,
+            surge: Portion::Count(1),
+            min_ready: Duration::ZERO,
+            ..DeployPolicy::default()
+        },
         ..WorkerSpec::new(vec!["app".to_owned()])
     }
 }
