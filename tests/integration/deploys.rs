@@ -156,7 +156,8 @@ async fn a_release_that_crashes_before_it_has_proven_itself_is_reverted() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_that_fails_half_way_freezes_or_rolls_back() {
     for (on_failure, code, expected) in [("freeze", 4, ["2", "1", "1"]), ("rollback", 1, ["1", "1", "1"])] {
-        let edge = running(3, &format!("deploy: {{ min_ready: 300ms, on_failure: {on_failure} }}")).await;
+        let edge =
+            running(3, &format!("deploy: {{ strategy: rolling, min_ready: 300ms, on_failure: {on_failure} }}")).await;
         edge.release("2", "test $WORKER_SLOT = 0 || { echo no room in slot $WORKER_SLOT >&2; exit 9; }\n");
         let load = load(&edge);
         let finished = deploy(&edge, &[]).await;

@@ -36,7 +36,8 @@ impl Supervisor {
             let rss = self.rss();
             let memory = Memory::read(&self.options.roots);
             self.feed(Input::Memory { room: memory.room(), rss });
-            let is_due = self.sampling.shares_at <= now || self.state.misses_shares();
+            let is_old = self.sampling.shares_at <= now;
+            let is_due = (is_old && self.state.follows_shares()) || self.state.misses_shares();
             self.look_at_machine(memory, is_due);
         }
     }

@@ -268,7 +268,13 @@ impl State {
         self.pools.values().any(Pool::goes_by_shares)
     }
 
-    /// Whether it is not known of one that serves.
+    /// Whether what changes of that matters at any time, and not only when a deploy begins.
+    #[must_use]
+    pub fn follows_shares(&self) -> bool {
+        self.pools.values().any(Pool::follows_shares)
+    }
+
+    /// Whether it is not known of one that serves, and matters.
     #[must_use]
     pub fn misses_shares(&self) -> bool {
         self.pools.values().any(Pool::misses_shares)

@@ -31,8 +31,11 @@ pub(super) fn deploy(
             }
         }
     }
+    // Who says how many at a time wants a few at a time.
+    let is_stepwise = surge.is_some() || max_unavailable.is_some();
+    let usual = if is_stepwise { DeployStrategy::Rolling } else { default.strategy };
     DeployPolicy {
-        strategy: strategy.map_or(default.strategy, DeployStrategy::from),
+        strategy: strategy.map_or(usual, DeployStrategy::from),
         surge: surge.map_or(default.surge, Portion::from),
         max_unavailable: max_unavailable.map_or(default.max_unavailable, Portion::from),
         min_ready: min_ready.map_or(default.min_ready, |time| time.0),

@@ -36,7 +36,7 @@ pub struct DeployPolicy {
 impl Default for DeployPolicy {
     fn default() -> Self {
         Self {
-            strategy: DeployStrategy::Rolling,
+            strategy: DeployStrategy::Auto,
             surge: Portion::Share(25),
             max_unavailable: Portion::Count(0),
             min_ready: Duration::from_secs(2),

@@ -13,8 +13,8 @@ pub(crate) struct Deploy {
     /// When old workers begin to leave: `rolling`, slot by slot, each once its new worker has stayed ready; `green`, none
     /// before the whole new set has, which takes twice the processes; or `auto`, what memory allows: green if it has room for
     /// twice the workers, else rolling with as many beyond `count` as fit, `surge` at the most, else each old worker leaves
-    /// before its successor starts, and requests wait. Default: rolling.
-    #[schemars(extend("default" = "rolling"))]
+    /// before its successor starts, and requests wait; rolling with `surge` where memory cannot be read. Default: auto, but rolling
+    /// where `surge` or `max_unavailable` is given.
     pub(crate) strategy: Option<DeployStrategy>,
     /// Processes that a rolling deploy may run beyond `count`, those that still leave included: a number, or a share of
     /// `count`, rounded up. Default: 25%. Unit: workers.

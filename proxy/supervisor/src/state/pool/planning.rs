@@ -20,12 +20,17 @@ impl Pool {
 
     /// Whether anything is decided by that.
     pub(in crate::state) fn goes_by_shares(&self) -> bool {
-        self.policy.strategy == DeployStrategy::Auto || self.spec_count == Some(WorkerCount::Auto)
+        self.policy.strategy == DeployStrategy::Auto || self.follows_shares()
+    }
+
+    /// Whether what changes of that matters at any time, and not only when a deploy begins.
+    pub(in crate::state) fn follows_shares(&self) -> bool {
+        self.spec_count == Some(WorkerCount::Auto)
     }
 
     /// Whether it is not known of one that serves.
     pub(in crate::state) fn misses_shares(&self) -> bool {
-        self.goes_by_shares() && self.workers.iter().any(|worker| worker.ready_at.is_some() && worker.pss.is_none())
+        self.follows_shares() && self.workers.iter().any(|worker| worker.ready_at.is_some() && worker.pss.is_none())
     }
 
     /// Plans the deploy under way, once its first worker may come. Where nobody serves there is nothing to weigh.

@@ -20,7 +20,7 @@ fn careful(count: u32, command: &str, policy: DeployPolicy) -> WorkerSpec {
 }
 
 fn rolling(surge: u32) -> DeployPolicy {
-    DeployPolicy { surge: Portion::Count(surge), ..DeployPolicy::default() }
+    DeployPolicy { strategy: DeployStrategy::Rolling, surge: Portion::Count(surge), ..DeployPolicy::default() }
 }
 
 fn green() -> DeployPolicy {
