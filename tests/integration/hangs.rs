@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use anyhow::ensure;
+use serde_json::Value;
 use tidegate_tests::{
     client::{Answer, Ask, Client, Kind},
     drill::say,
@@ -224,6 +225,11 @@ async fn a_python_worker_in_an_endless_loop_says_where_it_is() {
     .await;
     let answer = spinning.await.expect("no panic").expect("an answer");
     assert_eq!(answer.status, 502, "a post is not sent again");
+    let events = edge.home().tidegate(&["events", "--format", "json"]).await.stdout;
+    let hung = events.lines().map(|line| serde_json::from_str(line).expect("an object"));
+    let hung: Value = hung.into_iter().find(|event: &Value| event["event"] == "hung").expect("it was told");
+    let (used, within) = (hung["cpu_ms"].as_u64().expect("a time"), hung["ms"].as_u64().expect("a time"));
+    assert!(within >= 1_000 && used * 10 >= within, "{hung}");
     let after = edge.ready_workers("app", 2).await;
     assert_eq!(after.iter().filter(|worker| before.contains(worker)).count(), 1, "the other one stays");
 }

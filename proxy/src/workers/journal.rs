@@ -162,6 +162,8 @@ fn entry(event: &Event) -> Option<view::Event> {
         },
         Event::Hung(hung) => view::Event {
             pid: hung.pid,
+            ms: hung.cpu.map(|cpu| millis(cpu.within)),
+            cpu_ms: hung.cpu.map(|cpu| millis(cpu.used)),
             message: Some(hung.problem.clone()),
             lines: last_lines(&hung.evidence),
             ..about(&hung.worker, "hung")

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::canary::Comparison;
+use crate::cpu_use::CpuUse;
 use crate::deploy::{Cause, DeployEnd, HookFailure};
 use crate::hook::HookId;
 use crate::plan::DeployPlan;
@@ -253,6 +254,8 @@ pub struct Hung {
     pub pid: Option<u32>,
     /// What there is against it.
     pub problem: String,
+    /// What its processes used of CPU from the first question on that it did not answer; `None` if it was asked none.
+    pub cpu: Option<CpuUse>,
     /// What its processes do, and what a command of the operator's has said of them.
     pub evidence: Vec<String>,
 }

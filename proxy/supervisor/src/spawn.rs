@@ -12,6 +12,7 @@ use rustix::io::{Errno, read};
 use tidegate_config::model::{Template, WorkerTransport};
 use tidegate_config::template::{Piece, pieces};
 
+use crate::cpu_use::{CpuMark, CpuUse};
 use crate::endpoint;
 use crate::environment::{Found, worker_environment};
 use crate::generation::Frozen;
@@ -154,6 +155,8 @@ pub(crate) struct Spawn {
     recheck: Option<Recheck>,
     /// While it is in doubt.
     question: Option<Question>,
+    /// When its present doubt began, or the last one.
+    doubted: Option<CpuMark>,
     notify: Option<NotifySocket>,
     /// What was heard since the last look.
     news: Vec<News>,
@@ -176,6 +179,7 @@ impl Spawn {
             warmup: None,
             recheck: None,
             question: None,
+            doubted: None,
             notify: prepared.notify,
             news: Vec::new(),
             killed: false,
@@ -192,6 +196,16 @@ impl Spawn {
     pub(crate) fn abort(&mut self) {
         self.killed = true;
         self.process.abort_group();
+    }
+
+    /// Takes down what it has used when a doubt about it begins.
+    pub(crate) fn begin_doubt(&mut self, now: Duration) {
+        self.doubted = CpuMark::now(self.process.pid(), now);
+    }
+
+    /// What it has used since.
+    pub(crate) fn cpu_in_doubt(&self, now: Duration) -> Option<CpuUse> {
+        Some(self.doubted?.until(CpuMark::now(self.process.pid(), now)?))
     }
 
     /// Puts a question to it, in place of one that is not answered yet.

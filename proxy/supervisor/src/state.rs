@@ -28,7 +28,7 @@ use crate::event::Event;
 use crate::hook::HookId;
 use crate::progress::ProgressBySpawn;
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId};
-pub use notice::Notice;
+pub use notice::{Evidence, Notice};
 use pool::Pool;
 pub use pool::{Activity, Silence};
 
@@ -143,6 +143,8 @@ pub enum Action {
         path: String,
         /// How long that may take.
         timeout: Duration,
+        /// Of this doubt.
+        is_first: bool,
     },
     /// Look at what a worker's processes do; answered with [`Notice::Evidence`].
     Inspect(WorkerId),

@@ -24,7 +24,7 @@ use crate::oom::OomKills;
 use crate::process::{self, PipeRoom, Process, Shim};
 use crate::sampling::Sampling;
 use crate::spawn::{News, Readable, Spawn, Surroundings};
-use crate::state::{Action, Exit, Input, Notice, State};
+use crate::state::{Action, Evidence, Exit, Input, Notice, State};
 use crate::stray;
 use crate::worker::{ExitStatus, WorkerId};
 
@@ -349,15 +349,20 @@ impl Supervisor {
                     running.kill();
                 }
             }
-            Action::Ask { worker, path, timeout } => {
+            Action::Ask { worker, path, timeout, is_first } => {
                 let now = self.now();
                 if let Some(running) = self.spawns.get_mut(&worker.spawn) {
+                    if is_first {
+                        running.begin_doubt(now);
+                    }
                     running.ask(&path, timeout, now);
                 }
             }
             Action::Inspect(worker) => {
-                let pid = self.spawns.get(&worker.spawn)?.process().pid();
-                return Some(Input::Notice { worker, notice: Notice::Evidence(evidence::of_tree(pid)) });
+                let running = self.spawns.get(&worker.spawn)?;
+                let lines = evidence::of_tree(running.process().pid());
+                let evidence = Evidence { lines, cpu: running.cpu_in_doubt(self.now()) };
+                return Some(Input::Notice { worker, notice: Notice::Evidence(evidence) });
             }
             Action::RunOnHang { hook, worker, command } => return self.run_on_hang(hook, &worker, &command),
             Action::Abort(worker) => {

@@ -25,6 +25,11 @@ pub fn usage_of_trees(roots: &[u32]) -> BTreeMap<u32, Usage> {
     members(roots).into_iter().map(|(root, members)| (root, usage_of(&members))).collect()
 }
 
+/// CPU time of a process and everything below it, as [`Usage::cpu`].
+pub(crate) fn cpu_of_tree(root: u32) -> Option<Duration> {
+    members(&[root]).remove(&root).map(|members| cpu_of(&members))
+}
+
 /// Processes of each tree with their resident bytes, of those roots that exist.
 pub(crate) fn trees(roots: &[u32]) -> BTreeMap<u32, Vec<(u32, u64)>> {
     let sized = |stat: Stat| (stat.pid, stat.rss_pages * rustix::param::page_size() as u64);
@@ -54,14 +59,17 @@ fn members(roots: &[u32]) -> BTreeMap<u32, Vec<Stat>> {
 }
 
 fn usage_of(members: &[Stat]) -> Usage {
-    let mut usage = Usage { open_fds: Some(0), ..Usage::default() };
+    let mut usage = Usage { open_fds: Some(0), cpu: cpu_of(members), ..Usage::default() };
     for stat in members {
         usage.rss_bytes += stat.rss_pages * rustix::param::page_size() as u64;
-        usage.cpu += Duration::from_millis(stat.cpu_ticks * MILLIS_PER_TICK);
         usage.threads += stat.threads;
         usage.open_fds = usage.open_fds.zip(open_fds(stat.pid)).map(|(sum, own)| sum + own);
     }
     usage
+}
+
+fn cpu_of(members: &[Stat]) -> Duration {
+    Duration::from_millis(members.iter().map(|stat| stat.cpu_ticks * MILLIS_PER_TICK).sum())
 }
 
 fn all() -> BTreeMap<u32, Stat> {

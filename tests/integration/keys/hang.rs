@@ -135,6 +135,7 @@ async fn looked_at(value: &str) -> String {
     let hung = hung.await;
     waiting.abort();
     assert!(hung.contains(&format!("process {pid} (")) && hung.contains("T (stopped)"), "{hung}");
+    assert!(hung.contains("its processes used 0.00 s of CPU in "), "{hung}");
     let found = hung.contains(&format!("on_hang: looked at {pid} {pid}/0"));
     if found { "looked at".to_owned() } else { "-".to_owned() }
 }

@@ -149,9 +149,12 @@ pub struct Event {
     /// Why, as a word of a closed set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Time spent in the state left, of a failure the life time of the process.
+    /// Time spent in the state left, of a failure the life time of the process, of a hang the time since its first question.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ms: Option<u64>,
+    /// Of a hang: CPU time that its processes used in that time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_ms: Option<u64>,
     /// How the process ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Turn;
 use super::pool::Pool;
 use super::pool::Silence;
+use crate::cpu_use::CpuUse;
 use crate::worker::{ExitReason, WorkerId, WorkerState};
 
 /// One thing that is heard of a worker.
@@ -27,11 +28,20 @@ pub enum Notice {
     /// Its boot takes so much longer, from now, than it would otherwise.
     ExtendBoot(Duration),
     /// What its processes do; answers [`super::Action::Inspect`].
-    Evidence(Vec<String>),
+    Evidence(Evidence),
     /// Asked in doubt, it has answered.
     Answered,
     /// Asked in doubt, it has not.
     Silent(Silence),
+}
+
+/// What is seen of a worker's processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// What they do, for people.
+    pub lines: Vec<String>,
+    /// What they have used since the first question of the last doubt.
+    pub cpu: Option<CpuUse>,
 }
 
 impl Pool {
@@ -54,7 +64,7 @@ impl Pool {
                 worker.rotate(turn);
             }
             Notice::Rotation(_) => {}
-            Notice::Evidence(lines) => worker.doubts.learn(lines),
+            Notice::Evidence(evidence) => worker.doubts.learn_evidence(evidence),
             Notice::Answered => worker.doubts.answered(),
             Notice::Silent(silence) => worker.doubts.missed(silence),
             Notice::Warming if worker.state == WorkerState::Starting => worker.go(WorkerState::Warming, turn),

@@ -50,3 +50,32 @@ fn one_that_neither_says_so_nor_answers_is_replaced() {
     let second = bed.ready(1);
     assert_ne!(second.pid, first.pid);
 }
+
+/// CPU time of one that is stopped before it serves, beside what `script` leaves running, and in which time; in milliseconds.
+fn used(script: &str) -> (u64, u64) {
+    let mut bed = Bed::new();
+    let hang = json!({ "suspect_after_ms": 3_600_000, "watchdog_ms": 300, "tries": 3, "try_timeout_ms": 400 });
+    bed.set(&[with(pool(1, script), &json!({ "hang": hang }))]);
+    signal(bed.ready(0).pid, Signal::STOP);
+    let hung = bed.wait("hung", |line| line.pointer("/event/hung").cloned());
+    let milliseconds = |field: &str| {
+        let time = &hung["cpu"][field];
+        time["secs"].as_u64().expect("seconds") * 1_000 + time["nanos"].as_u64().expect("nanoseconds") / 1_000_000
+    };
+    let (used, within) = (milliseconds("used"), milliseconds("within"));
+    let told = hung["evidence"][0].as_str().expect("a line");
+    let expected = format!("used {}.{:02} s of CPU in {}.", used / 1_000, used % 1_000 / 10, within / 1_000);
+    assert!(told.contains(&expected), "{told}, not {expected}");
+    (used, within)
+}
+
+#[test]
+fn what_its_processes_used_tells_one_that_computes_from_one_that_waits() {
+    // What it used before is not what it uses in doubt.
+    let (used_by_none, within) = used("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done");
+    assert_eq!(used_by_none, 0, "a stopped process uses nothing");
+    assert!((1_200..5_000).contains(&within), "three questions of 400 ms took {within} ms");
+    // Not the main process, but one below it.
+    let (used_by_loop, within) = used("(while :; do :; done) &");
+    assert!(used_by_loop * 10 >= within && used_by_loop <= within + 20, "{used_by_loop} ms in {within} ms");
+}

@@ -13,10 +13,11 @@ use tidegate_config::model::Hang;
 use super::Pool;
 use super::inquest::Inquest;
 use super::watchdog::{Complaint, Watchdog};
+use crate::cpu_use::CpuUse;
 use crate::event::Event;
 use crate::progress::Progress;
 use crate::state::worker::Worker;
-use crate::state::{Action, Turn};
+use crate::state::{Action, Evidence, Turn};
 use crate::worker::{ExitReason, WorkerId, WorkerState};
 
 /// A question that was not answered.
@@ -105,6 +106,8 @@ pub(in crate::state) struct Doubts {
     has_answered: bool,
     /// What was found out about it.
     findings: Vec<String>,
+    /// What it used while it was in doubt.
+    cpu: Option<CpuUse>,
 }
 
 impl Doubts {
@@ -164,6 +167,18 @@ impl Doubts {
 
     pub(in crate::state) fn learn(&mut self, lines: impl IntoIterator<Item = String>) {
         self.findings.extend(lines);
+    }
+
+    /// What it used counts from the first question on, and who is condemned unasked was asked none.
+    pub(in crate::state) fn learn_evidence(&mut self, evidence: Evidence) {
+        let Evidence { lines, cpu } = evidence;
+        self.cpu = cpu.filter(|_| self.doubt.as_ref().is_some_and(|doubt| doubt.cause != Cause::Overdue));
+        let used = self.cpu.map(|cpu| format!("since it is in doubt its processes {cpu}"));
+        self.learn(used.into_iter().chain(lines));
+    }
+
+    pub(super) fn cpu(&self) -> Option<CpuUse> {
+        self.cpu
     }
 
     fn is_looked_at(&self) -> bool {
@@ -382,12 +397,13 @@ fn interrogate(worker: &mut Worker, policy: &Hang, turn: &mut Turn<'_>) {
     if doubt.asked.is_some_and(|at| turn.now < at.saturating_add(lost_after(policy))) {
         return;
     }
+    let is_first = doubt.missed == 0 && doubt.asked.is_none();
     doubt.asked = Some(turn.now);
     if doubt.missed > 0 && worker.state == WorkerState::Ready {
         worker.doubt(WorkerState::Suspect, turn);
     }
     let (path, timeout) = (policy.path.clone(), policy.try_timeout);
-    turn.act(Action::Ask { worker: worker.id.clone(), path, timeout });
+    turn.act(Action::Ask { worker: worker.id.clone(), path, timeout, is_first });
 }
 
 /// It is to be killed, and followed by another one.

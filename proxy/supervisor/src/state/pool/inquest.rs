@@ -71,7 +71,8 @@ impl Pool {
     pub(super) fn tell_findings(&mut self, at: usize, turn: &mut Turn<'_>) {
         let worker = &mut self.workers[at];
         let (problem, evidence) = (worker.doubts.text(), worker.doubts.findings());
-        turn.tell(Event::Hung(Hung { worker: worker.id.clone(), pid: worker.pid, problem, evidence }));
+        let cpu = worker.doubts.cpu();
+        turn.tell(Event::Hung(Hung { worker: worker.id.clone(), pid: worker.pid, problem, cpu, evidence }));
     }
 }
 

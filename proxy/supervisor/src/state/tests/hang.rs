@@ -329,6 +329,8 @@ fn a_question_that_is_never_heard_of_is_put_again() {
     assert_eq!(world.ready(), 2, "it has missed nothing");
 }
 
+const USED: &str = "since it is in doubt its processes used 0.00 s of CPU in 15.0 s";
+
 fn findings(world: &World) -> Vec<String> {
     let told = world.events.iter().filter_map(|event| match event {
         Event::Hung(hung) => Some(hung.evidence.clone()),
@@ -353,7 +355,13 @@ fn what_was_seen_is_told_before_the_kill() {
     let mut world = doubted(3, &[0]);
     let id = ready(&world, 0);
     (0..3).for_each(|_| miss(&mut world, &id));
-    assert_eq!(findings(&world), ["it waits"]);
+    // Three questions of five seconds.
+    assert_eq!(findings(&world), [USED, "it waits"]);
+    let used = world.events.iter().find_map(|event| match event {
+        Event::Hung(hung) => hung.cpu,
+        _ => None,
+    });
+    assert_eq!(used.map(|used| used.within), Some(seconds(15)));
 }
 
 #[test]
@@ -365,7 +373,7 @@ fn a_command_is_waited_for_and_its_lines_are_told() {
     let hook = world.inquests.keys().next().expect("it runs").clone();
     world.end_inquest(&hook, crate::worker::ExitStatus::Code(1));
     assert_eq!(aborted(&world), [0]);
-    assert_eq!(findings(&world), ["it waits", "on_hang: exit code 1", "on_hang: dumped"]);
+    assert_eq!(findings(&world), [USED, "it waits", "on_hang: exit code 1", "on_hang: dumped"]);
 }
 
 #[test]
@@ -373,7 +381,7 @@ fn a_command_that_hangs_is_killed_after_ten_seconds() {
     let mut world = hung_with_command();
     world.pass(seconds(10));
     assert_eq!(aborted(&world), [0]);
-    assert_eq!(findings(&world), ["it waits", "on_hang: not over within 10s"]);
+    assert_eq!(findings(&world), [USED, "it waits", "on_hang: not over within 10s"]);
     assert_eq!(world.inquests.values().copied().collect::<Vec<_>>(), [true]);
 }
 
@@ -397,6 +405,9 @@ fn a_thread_that_takes_too_long_is_the_end_of_its_worker() {
     let mut world = World::new();
     world.set(&[("app", WorkerSpec { hang: Some(hang), ..spec(4) })]);
     world.boot_all();
+    let before = ready(&world, 0);
+    world.notice(&before, Notice::Unwell);
+    world.notice(&before, Notice::Answered);
     // More than the guard would allow, and at once.
     overdue(&mut world, &[0, 1, 2]);
     assert!(world.asked.is_empty(), "nobody is asked");
@@ -407,6 +418,7 @@ fn a_thread_that_takes_too_long_is_the_end_of_its_worker() {
     assert_eq!(world.ready(), 4);
     let why = world.failures()[0].message.clone().expect("a reason");
     assert!(why.contains("longer than request_timeout"), "{why}");
+    assert_eq!(findings(&world), ["it waits"; 3], "what they used since nobody knows when is not told");
 }
 
 #[test]

@@ -9,10 +9,11 @@ use tidegate_config::model::{DeployPolicy, DeployStrategy, Portion, WorkerCount,
 
 use crate::canary::CanaryFigures;
 use crate::command::{Command, PoolSpec};
+use crate::cpu_use::CpuUse;
 use crate::event::{Event, Failure, Transition};
 use crate::hook::HookId;
 use crate::plan::Way;
-use crate::state::{Action, Exit, Input, Limits, Notice, State};
+use crate::state::{Action, Evidence, Exit, Input, Limits, Notice, State};
 use crate::status::{PoolState, PoolStatus, WorkerStatus};
 use crate::worker::{ExitReason, ExitStatus, WorkerAddress, WorkerId, WorkerState};
 
@@ -61,6 +62,8 @@ pub(super) struct World {
     recycled: BTreeSet<u64>,
     /// Who was asked and has neither answered nor missed it.
     pub(super) asked: BTreeSet<u64>,
+    /// When the first question of its last doubt was put to one.
+    doubted: BTreeMap<u64, Duration>,
     /// Questions in a row without an answer.
     missed: BTreeMap<u64, u32>,
     /// Who was told that it need not say that it lives.
@@ -104,6 +107,7 @@ impl World {
             ended: BTreeSet::new(),
             recycled: BTreeSet::new(),
             asked: BTreeSet::new(),
+            doubted: BTreeMap::new(),
             missed: BTreeMap::new(),
             excused: BTreeSet::new(),
             overdue: BTreeSet::new(),
@@ -353,7 +357,10 @@ impl World {
                     process.stopped = true;
                 }
             }
-            Action::Ask { worker, .. } => {
+            Action::Ask { worker, is_first, .. } => {
+                if is_first {
+                    self.doubted.insert(worker.spawn, self.now);
+                }
                 let process = self.processes.get(&worker.spawn).expect("only what lives is asked");
                 assert!(!process.has_ended && !process.killed && !process.stopped);
                 if self.states.get(&worker.spawn) == Some(&WorkerState::Ready) {
@@ -363,7 +370,12 @@ impl World {
             }
             Action::Inspect(worker) => {
                 assert!(self.processes.contains_key(&worker.spawn), "{worker} is looked at");
-                return Some(Input::Notice { worker, notice: Notice::Evidence(vec!["it waits".to_owned()]) });
+                let cpu = self
+                    .doubted
+                    .get(&worker.spawn)
+                    .map(|since| CpuUse { used: Duration::ZERO, within: self.now - *since });
+                let evidence = Evidence { lines: vec!["it waits".to_owned()], cpu };
+                return Some(Input::Notice { worker, notice: Notice::Evidence(evidence) });
             }
             Action::RunOnHang { hook, .. } => {
                 assert!(self.inquests.insert(hook, false).is_none());
