@@ -6,10 +6,12 @@ use crate::bed::{Bed, kill_nine, lives, pool, with};
 
 #[test]
 fn a_changed_spec_replaces_every_worker_after_its_successor_is_ready() {
+    // As it is by default depends on the memory of the machine.
+    let rolling = |pool| with(pool, &json!({ "deploy": { "strategy": "rolling" } }));
     let mut bed = Bed::new();
-    bed.set(&[pool(2, "")]);
+    bed.set(&[rolling(pool(2, ""))]);
     let old = [bed.ready(0), bed.ready(1)];
-    bed.set(&[pool(2, "echo v2")]);
+    bed.set(&[rolling(pool(2, "echo v2"))]);
     bed.wait("active", |line| (line.pointer("/event/generation_active/generation")? == 2).then_some(()));
     for worker in &old {
         bed.gone(worker);
