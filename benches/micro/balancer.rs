@@ -15,11 +15,12 @@ use std::{
 };
 
 use divan::{Bencher, black_box};
-use tidegate_config::{System, load_str};
+use tidegate_config::{System, load_str, model::Address};
 use tidegate_traffic::{
     Traffic,
     pool::{
         Acquired, Pool, Wanted,
+        endpoint::WorkerKey,
         key::Key,
         lease::{Lease, Outcome},
     },
@@ -50,6 +51,13 @@ fn clock() -> Instant {
 #[divan::bench(args = POLICIES, consts = [2, 10, 1000], sample_count = 100, sample_size = 10_000)]
 fn lease<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>, policy: &str) {
     let bed = Bed::new(policy, ENDPOINTS);
+    bencher.bench_local(|| bed.turn(Instant::now()));
+}
+
+/// The same at workers, whose leases note when they began.
+#[divan::bench(consts = [2, 10], sample_count = 100, sample_size = 10_000)]
+fn lease_of_worker<const ENDPOINTS: u16>(bencher: Bencher<'_, '_>) {
+    let bed = Bed::with_workers(ENDPOINTS);
     bencher.bench_local(|| bed.turn(Instant::now()));
 }
 
@@ -94,6 +102,18 @@ impl Bed {
         Self { pool: pool(policy, endpoints), keys: (0..1024).map(key).collect(), number: AtomicU64::new(0) }
     }
 
+    fn with_workers(count: u16) -> Self {
+        let text = format!(
+            "{BEFORE_UPSTREAMS}upstreams:\n  app:\n    balance: least_conn\n    workers: {{ command: [none] }}\n"
+        );
+        let pool = pool_of(&text);
+        for slot in 0..u32::from(count) {
+            let socket = Address::Unix(format!("/run/{slot}.sock").into());
+            let _ = pool.add_worker(WorkerKey { slot, spawn: u64::from(slot) + 1 }, slot + 1, socket);
+        }
+        Self { pool, keys: vec![Key::None], number: AtomicU64::new(0) }
+    }
+
     fn turn(&self, now: Instant) {
         self.take(now).finish(Outcome::Ok, now);
     }
@@ -115,7 +135,11 @@ fn pool(policy: &str, endpoints: u16) -> Arc<Pool> {
         let weight = 1 + endpoint % 3;
         let _ = writeln!(text, "      - {{ address: '127.0.0.1:{}', weight: {weight} }}", 9000 + endpoint);
     }
-    let loaded = load_str("bench", &text, &System::detect()).unwrap_or_else(|faults| panic!("{faults:?}"));
+    pool_of(&text)
+}
+
+fn pool_of(text: &str) -> Arc<Pool> {
+    let loaded = load_str("bench", text, &System::detect()).unwrap_or_else(|faults| panic!("{faults:?}"));
     let traffic = Traffic::build(&loaded.model, None, &tidegate_traffic::Identities::default());
     Arc::clone(traffic.pool_named("app").expect("the site file names it"))
 }

@@ -60,6 +60,7 @@ mod times;
 mod tls;
 mod truncation;
 mod tunnels;
+mod under_way;
 mod upstream_tls;
 mod vectors;
 mod warmup;

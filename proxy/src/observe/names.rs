@@ -158,6 +158,16 @@ pub const WORKER_START_TIME: Metric =
 /// `{upstream, slot}`
 pub const WORKER_IN_FLIGHT: Metric = metric("tidegate_worker_in_flight", "Requests at workers of the slot right now");
 /// `{upstream, slot}`
+pub const WORKER_OLDEST: Metric = metric(
+    "tidegate_worker_oldest_request_seconds",
+    "Age of the oldest request at workers of the slot right now, 0 without any; tunnels are none",
+);
+/// `{upstream, slot}`
+pub const WORKER_ABANDONED: Metric = metric(
+    "tidegate_worker_abandoned_places",
+    "Places of requests that took too long and were given up, whose handlers may still be at them, right now",
+);
+/// `{upstream, slot}`
 pub const WORKER_MAX_IN_FLIGHT: Metric =
     metric("tidegate_worker_max_in_flight", "Most requests at the worker at a time, where there is a limit");
 /// `{upstream, slot}`

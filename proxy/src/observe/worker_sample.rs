@@ -1,5 +1,7 @@
 //! What workers look like when somebody asks, by upstream and slot.
 
+use std::time::Duration;
+
 use prometheus::{GaugeVec, IntCounterVec, Registry};
 
 use super::metrics::{counters, gauges, registered, whole};
@@ -34,6 +36,10 @@ pub struct SlotSample {
     pub start_time: Option<f64>,
     /// Requests under way.
     pub in_flight: u64,
+    /// How long the oldest of them has been under way; zero without any.
+    pub oldest: Duration,
+    /// Places of requests that were given up.
+    pub abandoned_places: u64,
     /// Most of these at a time, if there is a limit.
     pub max_in_flight: Option<u64>,
     /// Upgraded connections and long streams.
@@ -87,6 +93,8 @@ struct Slots {
     generation: prometheus::IntGaugeVec,
     start_time: GaugeVec,
     in_flight: prometheus::IntGaugeVec,
+    oldest: GaugeVec,
+    abandoned: prometheus::IntGaugeVec,
     max_in_flight: prometheus::IntGaugeVec,
     tunnels: prometheus::IntGaugeVec,
     connections: prometheus::IntGaugeVec,
@@ -106,6 +114,8 @@ impl Slots {
             generation: gauges(registry, names::WORKER_GENERATION, &BY_SLOT)?,
             start_time: registered(registry, start_time)?,
             in_flight: gauges(registry, names::WORKER_IN_FLIGHT, &BY_SLOT)?,
+            oldest: registered(registry, GaugeVec::new(names::WORKER_OLDEST.opts(), &BY_SLOT)?)?,
+            abandoned: gauges(registry, names::WORKER_ABANDONED, &BY_SLOT)?,
             max_in_flight: gauges(registry, names::WORKER_MAX_IN_FLIGHT, &BY_SLOT)?,
             tunnels: gauges(registry, names::WORKER_TUNNELS, &BY_SLOT)?,
             connections: gauges(registry, names::WORKER_CONNECTIONS, &BY_SLOT_AND_STATE)?,
@@ -126,6 +136,8 @@ impl Slots {
             self.generation.with_label_values(labels).set(whole(slot.generation));
         }
         self.in_flight.with_label_values(labels).set(whole(slot.in_flight));
+        self.oldest.with_label_values(labels).set(slot.oldest.as_secs_f64());
+        self.abandoned.with_label_values(labels).set(whole(slot.abandoned_places));
         self.tunnels.with_label_values(labels).set(whole(slot.tunnels));
         // Each request and each tunnel has a socket of its own; figures are read one after the other.
         let active = (slot.in_flight + slot.tunnels).min(slot.connections);

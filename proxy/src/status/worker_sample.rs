@@ -3,7 +3,7 @@
 use crate::observe::worker_sample::{GroupSample, SlotSample};
 use crate::workers::WorkerBridge;
 use std::collections::{BTreeMap, HashMap};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 use tidegate_supervisor::{PoolStatus, WorkerState, WorkerStatus};
 use tidegate_traffic::pool::endpoint::EndpointStatus;
 use tidegate_traffic::pool::served::Served;
@@ -67,6 +67,8 @@ fn slot(
         add(&mut sample.pss_bytes, bridge.figures.share_of(worker.id.spawn));
         if let Some(endpoint) = endpoints.get(&worker.id.spawn) {
             sample.in_flight += u64::from(endpoint.in_flight);
+            sample.abandoned_places += u64::from(endpoint.kept);
+            sample.oldest = sample.oldest.max(endpoint.oldest.map_or(Duration::ZERO, |began| began.elapsed()));
             sample.tunnels += u64::from(endpoint.tunnels);
             sample.connections += u64::from(endpoint.connections);
         }

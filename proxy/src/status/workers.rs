@@ -8,6 +8,7 @@ use crate::app::Program;
 use crate::workers::WorkerBridge;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 use tidegate_supervisor::{HeldSlot, LastExit, PoolStatus, WorkerStatus};
 use tidegate_traffic::pool::endpoint::EndpointStatus;
 use tokio::sync::watch;
@@ -91,6 +92,8 @@ fn detail(bridge: &WorkerBridge, worker: &WorkerStatus, endpoint: Option<&Endpoi
         requests: endpoint.map_or(0, |endpoint| endpoint.requests),
         failures: endpoint.map_or(0, |endpoint| endpoint.failures),
         in_flight: endpoint.map_or(0, |endpoint| endpoint.in_flight.into()),
+        oldest_ms: endpoint.and_then(|endpoint| endpoint.oldest).map(milliseconds_since),
+        abandoned: endpoint.map_or(0, |endpoint| endpoint.kept.into()),
         max_in_flight: endpoint.and_then(|endpoint| endpoint.max_conns),
         connections: endpoint.map_or(0, |endpoint| endpoint.connections.into()),
         tunnels: endpoint.map_or(0, |endpoint| endpoint.tunnels.into()),
@@ -102,6 +105,10 @@ fn detail(bridge: &WorkerBridge, worker: &WorkerStatus, endpoint: Option<&Endpoi
         restarts: worker.restarts,
         last_exit: worker.last_exit.as_ref().map(exit),
     }
+}
+
+fn milliseconds_since(began: Instant) -> u64 {
+    u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
 fn exit(exit: &LastExit) -> WorkerExit {

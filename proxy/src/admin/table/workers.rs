@@ -45,8 +45,10 @@ fn table(workers: &[WorkerDetail]) -> Table {
             age_seconds,
             requests,
             failures,
-            in_flight,
-            max_in_flight,
+            in_flight: _,
+            oldest_ms: _,
+            abandoned: _,
+            max_in_flight: _,
             connections,
             tunnels,
             rss_bytes,
@@ -68,7 +70,7 @@ fn table(workers: &[WorkerDetail]) -> Table {
             Cell::state(&state),
             Cell::number(generation),
             or_dash(age_seconds.map(|seconds| span(Duration::from_secs(seconds)))),
-            Cell::right(&max_in_flight.map_or_else(|| in_flight.to_string(), |most| format!("{in_flight}/{most}"))),
+            Cell::right(&under_way(worker)),
             Cell::number(requests),
             Cell::number(failures),
             Cell::number(connections),
@@ -101,6 +103,19 @@ fn table(workers: &[WorkerDetail]) -> Table {
     ];
     Table::new("  ", &heads, rows.collect())
 }
+
+/// What deserves a look is told only where there is some: a column for it would be empty nearly always.
+fn under_way(worker: &WorkerDetail) -> String {
+    let WorkerDetail { in_flight, max_in_flight, oldest_ms, abandoned, .. } = worker;
+    let most = max_in_flight.map(|most| format!("/{most}")).unwrap_or_default();
+    let oldest = oldest_ms.map(Duration::from_millis).filter(|age| *age >= NOTABLE_AGE);
+    let oldest = oldest.map(|age| format!(", oldest {}", span(age))).unwrap_or_default();
+    let abandoned = if *abandoned > 0 { format!(", {abandoned} abandoned") } else { String::new() };
+    format!("{in_flight}{most}{oldest}{abandoned}")
+}
+
+/// A request that is older is told of.
+const NOTABLE_AGE: Duration = Duration::from_secs(1);
 
 fn last_exit_text(exit: &WorkerExit) -> String {
     let WorkerExit { reason, status, age_seconds } = exit;
@@ -198,6 +213,8 @@ mod tests {
             requests: 1_234,
             failures: 5,
             in_flight: 3,
+            oldest_ms: Some(12_345),
+            abandoned: 1,
             max_in_flight: Some(8),
             connections: 4,
             tunnels: 1,
@@ -227,9 +244,9 @@ mod tests {
             printed,
             "\
 UPSTREAM app: healthy, 1 of 2 workers ready, 1 drained, number chosen by an operator
-  WORKER   PID  STATE                 GENERATION     UP  IN FLIGHT  REQUESTS  FAILURES  CONNECTIONS  TUNNELS  CPU    MEMORY  THREADS  FILES  RESTARTS  LAST EXIT
-       0  4242  ready, operator next           2  1m 5s        3/8      1234         5            4        1  53%  51.0 MiB        9     33         1  crash_signal: signal 9, 1m 10s ago
-       1     -  drained                        0      -          0         0         0            0        0    -         -        -      -         0  -
+  WORKER   PID  STATE                 GENERATION     UP                     IN FLIGHT  REQUESTS  FAILURES  CONNECTIONS  TUNNELS  CPU    MEMORY  THREADS  FILES  RESTARTS  LAST EXIT
+       0  4242  ready, operator next           2  1m 5s  3/8, oldest 12s, 1 abandoned      1234         5            4        1  53%  51.0 MiB        9     33         1  crash_signal: signal 9, 1m 10s ago
+       1     -  drained                        0      -                             0         0         0            0        0    -         -        -      -         0  -
 "
         );
     }

@@ -52,6 +52,10 @@ pub struct WorkerDetail {
     pub failures: u64,
     /// Requests right now.
     pub in_flight: u64,
+    /// How long the oldest of them has been under way.
+    pub oldest_ms: Option<u64>,
+    /// Places among them of requests that took too long and were given up: handlers may still be at them.
+    pub abandoned: u64,
     /// Most requests at a time, if there is a limit.
     pub max_in_flight: Option<u32>,
     /// Connections right now, idle ones among them.

@@ -60,14 +60,17 @@ mod tests {
             }
         };
         let first = lease().expect("it is free");
+        assert_eq!((endpoint.status().kept, endpoint.status().oldest), (0, Some(now)));
         let place = endpoint.abandon();
         pool.end(first, Outcome::UpstreamFault(Symptom::RequestTimeout), now);
         assert!(lease().is_none());
         let vitals = endpoint.vitals();
         assert_eq!((vitals.in_flight, vitals.overdue, vitals.requests), (1, 1, 1));
+        let status = endpoint.status();
+        assert_eq!((status.in_flight, status.kept, status.oldest), (1, 1, None));
         assert_eq!((endpoint.served().answered, endpoint.served().faults.total()), (0, 1));
         drop(place);
-        assert_eq!(endpoint.vitals().in_flight, 0);
+        assert_eq!((endpoint.vitals().in_flight, endpoint.status().kept), (0, 0));
         assert!(lease().is_some());
     }
 }

@@ -20,6 +20,7 @@ use super::lineage::Lineage;
 use super::overtaken::Silence;
 use super::pulse::Pulse;
 use super::served::Served;
+use super::starts::{Entry, Starts};
 use super::symptom::Symptom;
 use super::trial::Trial;
 use super::tunnels::Tunnels;
@@ -112,6 +113,8 @@ pub struct Endpoint {
     kept: AtomicU32,
     /// Guards the pointer, for as long as it takes to copy or replace it.
     trial: RwLock<Option<Arc<Trial>>>,
+    /// Of a worker: nobody asks how old requests at servers are.
+    starts: Option<Starts>,
 }
 
 impl Endpoint {
@@ -153,6 +156,7 @@ impl Endpoint {
             pulse: Pulse::default(),
             kept: AtomicU32::new(0),
             trial: RwLock::default(),
+            starts: matches!(origin, Origin::Worker { .. }).then(Starts::default),
         }
     }
 
@@ -282,6 +286,8 @@ impl Endpoint {
             ejected: self.health.out(),
             check: self.health.check(),
             in_flight,
+            kept: self.kept.load(Ordering::Relaxed),
+            oldest: self.starts.as_ref().and_then(Starts::oldest),
             tunnels: self.tunnels.count(),
             max_tunnels: self.tunnels.most(),
             connections: self.connections.load(Ordering::Relaxed),
@@ -368,6 +374,18 @@ impl Endpoint {
             self.mark_load();
         }
         begins
+    }
+
+    /// Notes when a lease began, for a worker.
+    pub(super) fn note_start(&self, now: Instant) -> Option<Entry> {
+        self.starts.as_ref()?.begin(self.usage.both().1, now)
+    }
+
+    /// That lease is not under way any more.
+    pub(super) fn forget_start(&self, entry: Entry) {
+        if let Some(starts) = &self.starts {
+            starts.end(entry);
+        }
     }
 
     /// A lease was given to nobody.
@@ -613,8 +631,12 @@ pub struct EndpointStatus {
     pub ejected: Option<Ejected>,
     /// How its checks go, where there are some and one has ended.
     pub check: Option<CheckStatus>,
-    /// Exchanges that hold a lease on it.
+    /// Exchanges that hold a lease on it, and places of those that were given up.
     pub in_flight: u32,
+    /// Places among them whose requests were given up while a handler may still be at them.
+    pub kept: u32,
+    /// Of a worker: when the oldest of the others began.
+    pub oldest: Option<Instant>,
     /// Upgraded connections and long streams through it.
     pub tunnels: u32,
     /// Most of these, if there is a limit.

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::breaker::Admitted;
 use super::endpoint::Endpoint;
+use super::starts::Entry;
 use super::symptom::Symptom;
 use super::trial::Sample;
 use crate::concurrency::Places;
@@ -40,6 +41,8 @@ impl Outcome {
 pub struct Lease {
     endpoint: Arc<Endpoint>,
     began: Instant,
+    /// Where its beginning is noted, while it is in flight.
+    start: Option<Entry>,
     /// Of the answer's head, once there is one.
     status: Option<u16>,
     alternative: bool,
@@ -79,10 +82,12 @@ impl Lease {
         admitted: Option<Admitted>,
     ) -> Self {
         let sample = endpoint.sample(now);
+        let start = endpoint.note_start(now);
         Self {
             sample,
             endpoint,
             began: now,
+            start,
             alternative,
             gave_way: false,
             ended: None,
@@ -200,6 +205,9 @@ impl Lease {
     }
 
     fn end_exchange(&mut self, times: Option<(Instant, Instant)>) {
+        if let Some(entry) = self.start.take() {
+            self.endpoint.forget_start(entry);
+        }
         if std::mem::take(&mut self.streams) {
             self.endpoint.end_stream();
         }

@@ -18,6 +18,7 @@ pub mod queue;
 mod rotation;
 pub mod served;
 pub mod servers;
+mod starts;
 pub mod sticky;
 pub mod symptom;
 pub mod transition;
