@@ -10,7 +10,7 @@ use tidegate_tests::{
     site::Site,
     wait::wait_until,
 };
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use super::{Row, check, mapping};
 
@@ -25,30 +25,10 @@ const FAST: &[&str] = &[
 ];
 
 const ROWS: &[Row<&str>] = &[
-    Row {
-        key: "upstreams.<name>.workers.hang",
-        values: ["hang: off", "hang: {}"],
-        observe: |value| Box::pin(stopped(value, 5, 1)),
-        expected: ["0 killed", "1 killed"],
-    },
-    Row {
-        key: "upstreams.<name>.workers.hang.suspect_after",
-        values: ["suspect_after: 1h", "suspect_after: 400ms"],
-        observe: |value| Box::pin(stopped(value, 5, 1)),
-        expected: ["0 killed", "1 killed"],
-    },
-    Row {
-        key: "upstreams.<name>.workers.hang.tries",
-        values: ["tries: 100", "tries: 1"],
-        observe: |value| Box::pin(stopped(value, 5, 1)),
-        expected: ["0 killed", "1 killed"],
-    },
-    Row {
-        key: "upstreams.<name>.workers.hang.try_timeout",
-        values: ["try_timeout: 1h", "try_timeout: 200ms"],
-        observe: |value| Box::pin(stopped(value, 5, 1)),
-        expected: ["0 killed", "1 killed"],
-    },
+    one_of_five("upstreams.<name>.workers.hang", ["hang: off", "hang: {}"]),
+    one_of_five("upstreams.<name>.workers.hang.suspect_after", ["suspect_after: 1h", "suspect_after: 400ms"]),
+    one_of_five("upstreams.<name>.workers.hang.tries", ["tries: 100", "tries: 1"]),
+    one_of_five("upstreams.<name>.workers.hang.try_timeout", ["try_timeout: 1h", "try_timeout: 200ms"]),
     Row {
         // What is asked for there never comes.
         key: "upstreams.<name>.workers.hang.path",
@@ -95,6 +75,11 @@ const ROWS: &[Row<&str>] = &[
         expected: ["504, at once", "504, later"],
     },
 ];
+
+/// One of five workers is stopped, and killed for it with the second value alone.
+const fn one_of_five(key: &'static str, values: [&'static str; 2]) -> Row<&'static str> {
+    Row { key, values, observe: |value| Box::pin(stopped(value, 5, 1)), expected: ["0 killed", "1 killed"] }
+}
 
 pub(super) fn keys() -> Vec<&'static str> {
     ROWS.iter().map(|row| row.key).collect()
@@ -163,10 +148,9 @@ async fn stopped(value: &str, count: usize, stopped: usize) -> String {
     for worker in &workers[..stopped] {
         send_signal(worker.pid, Signal::SIGSTOP);
     }
-    // Long enough for all that is to happen; what is not to happen has no sign.
-    sleep(PATIENCE).await;
+    let killed = killed_of(&edge, stopped.max(1)).await;
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
-    killed(&edge).await
+    killed
 }
 
 /// Whether a worker is killed that is stopped while no request is under way.
@@ -175,18 +159,24 @@ async fn stopped_in_peace(value: &str) -> String {
     let edge =
         Edge::start(Site::demo_workers(1, &[]).replace("count: 1", &format!("count: 1\n      hang: {hang}"))).await;
     send_signal(edge.ready_workers("app", 1).await[0].pid, Signal::SIGSTOP);
-    // As in `stopped`.
-    sleep(PATIENCE).await;
-    killed(&edge).await
+    killed_of(&edge, 1).await
 }
 
-async fn killed(edge: &Edge) -> String {
+/// How many are killed, once that is `most`; else after a time that is long enough for all that is to happen, because what
+/// is not to happen has no sign.
+async fn killed_of(edge: &Edge, most: usize) -> String {
+    let all = wait_until("the last of them", 2 * PATIENCE, async || (killed(edge).await == most).then_some(()));
+    let _ = timeout(PATIENCE, all).await;
+    format!("{} killed", killed(edge).await)
+}
+
+async fn killed(edge: &Edge) -> usize {
     let status = edge.status().await;
     let exits = status["upstreams"][0]["workers"].as_array().expect("workers").iter();
     let killed = exits.filter(|worker| worker["last_exit"].as_str().is_some_and(|exit| exit.starts_with("hang")));
     // By slot, where a successor may stand beside the one it follows.
     let slots: std::collections::BTreeSet<_> = killed.map(|worker| worker["slot"].as_u64()).collect();
-    format!("{} killed", slots.len())
+    slots.len()
 }
 
 /// The data plane is asked once a second.
