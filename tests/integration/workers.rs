@@ -17,6 +17,7 @@ every_client! {
     a_crashing_request_costs_one_worker,
     a_worker_gets_no_request_before_it_is_ready,
     workers_on_ports_serve_too,
+    workers_on_sockets_that_they_inherit_serve_too,
 }
 
 const BACK: Duration = Duration::from_secs(10);
@@ -87,6 +88,19 @@ async fn workers_on_ports_serve_too(kind: Kind) {
     let edge = Edge::start(site).await;
     edge.ready_workers("app", 2).await;
     let client = edge.client(kind);
+    client.get("/tiny").await.assert(200, b"hello, world\n");
+}
+
+async fn workers_on_sockets_that_they_inherit_serve_too(kind: Kind) {
+    // The program can only listen on what it was given.
+    let site = Site::proxy("workers: { command: [\"@demo@\", --fd, \"{fd}\"], count: 2, transport: fd }");
+    let edge = Edge::start(site).await;
+    let workers = edge.ready_workers("app", 2).await;
+    let client = edge.client(kind);
+    client.get("/tiny").await.assert(200, b"hello, world\n");
+    send_signal(workers[0].pid, Signal::SIGKILL);
+    let is_back = |found: &[Worker]| all_ready(2)(found) && found.iter().all(|worker| worker.pid != workers[0].pid);
+    edge.workers_until("app", BACK, is_back).await;
     client.get("/tiny").await.assert(200, b"hello, world\n");
 }
 
