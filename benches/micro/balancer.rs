@@ -104,7 +104,7 @@ impl Bed {
 
     fn with_workers(count: u16) -> Self {
         let text = format!(
-            "{BEFORE_UPSTREAMS}upstreams:\n  app:\n    balance: least_conn\n    workers: {{ command: [none] }}\n"
+            "{BEFORE_UPSTREAMS}upstreams:\n  app:\n    balance: least_conn\n    workers: {{ command: [none, '{{socket}}'] }}\n"
         );
         let pool = pool_of(&text);
         for slot in 0..u32::from(count) {
