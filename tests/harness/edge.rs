@@ -121,9 +121,14 @@ impl Edge {
 
     /// Starts the program without waiting for anything.
     pub fn launch(home: Home) -> Self {
+        Self::launch_with_environment(home, &[])
+    }
+
+    /// As [`Edge::launch`], with these variables in its environment.
+    pub fn launch_with_environment(home: Home, variables: &[(&str, &str)]) -> Self {
         certificates::install_crypto();
         let mut command = Binary::Tidegate.command();
-        command.arg("run").arg("-c").arg(home.site_file()).current_dir(home.path());
+        command.arg("run").arg("-c").arg(home.site_file()).current_dir(home.path()).envs(variables.iter().copied());
         let admin = Admin::new(&home.path().join("admin.sock"));
         Self { process: Process::start(command), home, admin }
     }

@@ -14,7 +14,7 @@ use tidegate_tests::{
     python,
     random::Random,
     site::Site,
-    wait::wait_until,
+    wait::{wait_blocking, wait_for, wait_until},
 };
 use tokio::{
     task::{JoinSet, LocalSet},
@@ -274,6 +274,32 @@ async fn look(edge: &Edge, form: &Form) -> Result<(), String> {
 }
 
 // Once: it is about idle connections to workers.
+// Once: it is about processes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_program_forks_a_pool_of_its_own() {
+    let bin = python::program("python").parent().expect("a file has a folder").display().to_string();
+    let gunicorn = "command: [\"@bin@/gunicorn\", --no-control-socket, --bind, \"unix:{socket}\", \"wsgi:app\"]";
+    let site = Site::usual(
+        "- { path: /, proxy: uvicorn }",
+        &format!(
+            "uvicorn: {{ workers: {{ preset: uvicorn, command: [\"@bin@/uvicorn\"], app: \"asgi:app\", count: 3, cwd: \"@apps@\" }} }}\n\
+             gunicorn: {{ workers: {{ {gunicorn}, count: 2, cwd: \"@apps@\" }} }}\n"
+        ),
+    );
+    let home = Home::new(&site.with("bin", bin).with("apps", python::preset_apps().display()));
+    let edge = Edge::launch_with_environment(home, &[("WEB_CONCURRENCY", "8")]).ready().await;
+    edge.ready_workers("uvicorn", 3).await;
+    edge.ready_workers("gunicorn", 2).await;
+    // gunicorn has a parent for its one worker, and forks when it already takes connections.
+    let count = || {
+        let living = edge.living();
+        ["/uvicorn ", "/gunicorn "].map(|name| living.values().filter(|command| command.contains(name)).count())
+    };
+    wait_for("a worker of each gunicorn", LIMIT, || (count() == [3, 4]).then_some(())).await;
+    let more = wait_blocking(Duration::from_secs(1), || Some(count()).filter(|now| *now != [3, 4]));
+    assert_eq!(more, None, "{:#?}", edge.living());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn idle_connections_lose_no_request() {
     let around = [500, 950, 1_050, 1_500, 1_990, 2_000, 2_010, 2_500, 3_500];
