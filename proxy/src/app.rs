@@ -227,6 +227,7 @@ impl Assembly {
         tokio::spawn(reloader.discovery.clone().run());
         tokio::spawn(reloader.checker.clone().run());
         tokio::spawn(reloader.bridge.figures.clone().run(reloader.supervisor.clone()));
+        tokio::spawn(reloader.bridge.clone().follow_costs(reloader.supervisor.clone()));
         tokio::spawn(reloader.bridge.clone().watch_files());
         announce::print(&program);
         tokio::spawn(tell_ready(program.clone()));

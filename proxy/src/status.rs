@@ -93,6 +93,12 @@ impl Control for Program {
         workers::workers(self, upstream)
     }
 
+    async fn costs(&self, upstream: Option<&str>) -> Result<view::Costs, NotTaken> {
+        let reloader = self.reloader();
+        reloader.bridge.clone().look_at_costs(&reloader.supervisor).await;
+        reloader.bridge.costs(upstream)
+    }
+
     async fn order(&self, order: Order) -> Result<view::Ordered, NotTaken> {
         if self.is_stopping() {
             return Err(NotTaken::Stopping);

@@ -3,6 +3,7 @@
 //! The supervisor's event sink runs on its thread and must not wait; everything here is a short lock or a send that
 //! cannot block.
 
+mod costs;
 mod deploys;
 mod fail_fast;
 mod figures;
@@ -15,6 +16,7 @@ mod tally;
 mod trials;
 mod watch;
 
+use self::costs::Ledger;
 use self::fail_fast::FailFast;
 use self::figures::Figures;
 use self::journal::Journal;
@@ -71,6 +73,8 @@ pub(crate) struct WorkerBridge {
     trials: Mutex<Trials>,
     /// What is watched for those who develop.
     watch: Watch,
+    /// What requests cost, where somebody wants to know.
+    ledger: Ledger,
     /// Deploys ordered so far.
     ordered_deploys: AtomicU64,
 }

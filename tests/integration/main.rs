@@ -11,6 +11,7 @@ mod checks;
 mod client_certificates;
 mod clients;
 mod concurrency;
+mod costs;
 mod cuts;
 mod dead_workers;
 mod deploy_memory;

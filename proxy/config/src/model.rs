@@ -652,6 +652,8 @@ pub struct Upstream {
     pub worker_log: Option<WorkerLogFile>,
     /// Files and folders whose change replaces the workers, and shows clients why new ones fail; absolute.
     pub watch: Vec<PathBuf>,
+    /// Whether it is worked out what requests of each route cost its workers.
+    pub cost: bool,
 }
 
 /// A version of the PROXY protocol.

@@ -998,6 +998,10 @@ pub(crate) struct Workers {
     /// again. `deploy.min_ready` is 0 then, if nothing else is said. Default: none.
     #[schemars(length(min = 1, max = 64), extend("default" = []))]
     pub(crate) watch: Option<Vec<String>>,
+    /// Whether it is worked out what requests of each route cost these workers: CPU time, and memory that they grow by
+    /// (`tidegate workers --cost`). Default: false.
+    #[schemars(extend("default" = false))]
+    pub(crate) cost: Option<bool>,
     /// When a worker that ended unasked is started again. Default: at once, then after growing waits.
     pub(crate) restart: Option<Restart>,
     /// When a worker that does not answer any more is replaced; `off` is never. Default: after about 25s.

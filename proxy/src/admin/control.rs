@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::follow::Feed;
 use super::order::{NotTaken, Order};
-use super::view::{Deploys, Ordered, Plans, Readiness, ReloadReport, Status, Workers};
+use super::view::{Costs, Deploys, Ordered, Plans, Readiness, ReloadReport, Status, Workers};
 
 /// The program, as the admin endpoint sees it. Called on the control runtime; a method may be dropped at any await when
 /// the client leaves, so a reload must go on by itself.
@@ -24,6 +24,8 @@ pub trait Control: Send + Sync + 'static {
     async fn stop(&self);
     /// The workers of one upstream, or of all.
     async fn workers(&self, upstream: Option<&str>) -> Result<Workers, NotTaken>;
+    /// What requests cost the workers of one upstream, or of all that want to know.
+    async fn costs(&self, upstream: Option<&str>) -> Result<Costs, NotTaken>;
     /// Gives an order about workers, and returns once it is taken.
     async fn order(&self, order: Order) -> Result<Ordered, NotTaken>;
     /// The last deploys of one upstream, or of all.

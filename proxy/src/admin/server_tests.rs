@@ -97,6 +97,11 @@ impl Control for Fake {
         Ok(view::Workers { upstreams: vec![group] })
     }
 
+    async fn costs(&self, upstream: Option<&str>) -> Result<view::Costs, NotTaken> {
+        known(upstream)?;
+        Ok(view::Costs::default())
+    }
+
     async fn order(&self, order: Order) -> Result<view::Ordered, NotTaken> {
         let (Order::Restart { upstream, .. }
         | Order::Drain { upstream, .. }

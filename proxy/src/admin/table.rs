@@ -1,5 +1,6 @@
 //! `tidegate status` for people: aligned columns, colours where the reader is a terminal.
 
+mod costs;
 mod deploys;
 mod health;
 mod workers;
@@ -11,6 +12,7 @@ use super::view::{
     ConcurrencyLimit, Endpoint, LastReload, Listener, Name, Queue, RateLimit, Site, Status, Upstream, Worker, span,
 };
 
+pub use costs::print_costs;
 pub use deploys::{deploy_plan, deploy_progress, print_deploy};
 pub use workers::{print_event, print_log_line, print_workers};
 

@@ -2,6 +2,7 @@
 //!
 //! States are text in lower case with underscores, so that an older client prints a state it does not know.
 
+mod costs;
 mod deploys;
 mod health;
 mod workers;
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+pub use costs::{CostGroup, Costs, Figure, RouteCost};
 pub use deploys::{
     CanarySide, Deploy, DeployBoots, DeployCanary, DeployFailure, DeployGroup, DeployPlan, DeployQueue, DeployReceipt,
     Deploys, GenerationReceipt, PlanGroup, Plans,

@@ -24,6 +24,7 @@ const MOST_FOLLOWERS: usize = 16;
 pub(super) fn router() -> Router<Arc<dyn Control>> {
     Router::new()
         .route("/workers", get(workers))
+        .route("/workers/cost", get(costs))
         .route("/workers/restart", post(restart))
         .route("/workers/drain", post(drain))
         .route("/workers/scale", post(scale))
@@ -96,6 +97,13 @@ struct Logs {
 async fn workers(State(program): Program, Query(Which { upstream }): Query<Which>) -> Response {
     match program.workers(upstream.as_deref()).await {
         Ok(workers) => Json(workers).into_response(),
+        Err(not_taken) => refused(&not_taken),
+    }
+}
+
+async fn costs(State(program): Program, Query(Which { upstream }): Query<Which>) -> Response {
+    match program.costs(upstream.as_deref()).await {
+        Ok(costs) => Json(costs).into_response(),
         Err(not_taken) => refused(&not_taken),
     }
 }

@@ -183,6 +183,7 @@ mod tests {
             timing: tidegate_config::model::Timing::default(),
             worker_log: None,
             watch: Vec::new(),
+            cost: false,
         };
         Pool::new(EndpointIds::default(), &upstream).endpoints().remove(0)
     }

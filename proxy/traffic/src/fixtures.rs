@@ -252,6 +252,7 @@ pub(crate) fn upstream(name: &str, source: EndpointSource) -> Upstream {
         timing: Timing::default(),
         worker_log: None,
         watch: Vec::new(),
+        cost: false,
     }
 }
 

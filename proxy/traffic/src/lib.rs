@@ -8,6 +8,7 @@
 pub mod body;
 pub mod body_rate;
 pub mod concurrency;
+pub mod cost;
 pub mod edits;
 pub mod exchange;
 pub mod filter;

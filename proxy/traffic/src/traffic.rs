@@ -3,8 +3,8 @@
 //! A reload builds a new one beside the old one, which changes nothing that the old one uses; only when the reload is
 //! accepted does `commit` bring the shared pools into line with the new model.
 
-use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,10 +16,11 @@ use tidegate_config::model::{
 use crate::concurrency::ConcurrencyLimits;
 use crate::head::TlsPolicyId;
 use crate::limit::Limits;
+use crate::pool::charges::{Column, Columns};
 use crate::pool::sticky::Seals;
 use crate::pool::transition::Observer;
 use crate::pool::{EndpointIds, Pool};
-use crate::router::{PoolId, Router};
+use crate::router::{PoolId, RouteId, Router};
 use crate::sticky_cookie::{Stickiness, StickyCookie};
 
 /// Routes and pools of one model.
@@ -36,6 +37,10 @@ pub struct Traffic {
     settings: Vec<PoolSettings>,
     balances: Vec<Balance>,
     sticky: Vec<Option<Stickiness>>,
+    /// By [`PoolId`], of pools whose requests are counted by route.
+    columns: Vec<Option<Arc<Columns>>>,
+    /// By [`RouteId`].
+    column_of: Vec<Option<Column>>,
     /// Guards pools that take the place of others of their name, until `commit` has told them; no request takes it.
     successions: Mutex<Vec<Succession>>,
     ids: EndpointIds,
@@ -130,8 +135,16 @@ impl Traffic {
         if let Some(observer) = &identities.observer {
             pools.iter().for_each(|pool: &Arc<Pool>| pool.observe(observer.clone()));
         }
+        let router = Router::new(model, identities);
+        let columns = columns(model, &router, previous);
+        let column_of = router.routes().iter().map(|route| {
+            let columns = columns.get(route.upstream?.0 as usize)?.as_ref()?;
+            Some(columns.of(&(Arc::clone(&route.site), Arc::clone(&route.name))))
+        });
         Self {
-            router: Router::new(model, identities),
+            column_of: column_of.collect(),
+            columns,
+            router,
             pools,
             limits: Limits::new(model, previous.map(|traffic| &traffic.limits), &identities.secret),
             concurrency: ConcurrencyLimits::new(
@@ -159,6 +172,9 @@ impl Traffic {
             pool.reconfigure(upstream);
             pool.name_by(sticky.as_ref().map(|sticky| &sticky.seals));
         }
+        for (pool, columns) in self.pools.iter().zip(&self.columns) {
+            pool.count_in(columns.clone());
+        }
     }
 
     fn pools_by_name(&self) -> impl Iterator<Item = (&str, (&Arc<Pool>, &PoolSettings))> {
@@ -176,6 +192,11 @@ impl Traffic {
     pub fn upstream(&self, id: PoolId) -> Option<(&Arc<Pool>, &PoolSettings)> {
         let place = id.0 as usize;
         Some((self.pools.get(place)?, self.settings.get(place)?))
+    }
+
+    /// Where requests of a route are counted, if somebody wants to know what they cost.
+    pub(crate) fn column(&self, route: RouteId) -> Option<Column> {
+        *self.column_of.get(route.0 as usize)?
     }
 
     /// How an upstream of this snapshot chooses its endpoints; without one in turn.
@@ -214,6 +235,21 @@ impl PoolSettings {
         let how = |settings: &Self| (settings.protocol, settings.transport, settings.proxy_protocol);
         how(self) == how(other)
     }
+}
+
+/// Where requests are counted, by [`PoolId`]. A route keeps its column of the snapshot before.
+fn columns(model: &Model, router: &Router, previous: Option<&Traffic>) -> Vec<Option<Arc<Columns>>> {
+    let before = |name: &str| {
+        let previous = previous?;
+        let place = previous.pools.iter().position(|pool| pool.name().as_ref() == name)?;
+        previous.columns.get(place)?.as_deref()
+    };
+    let of = |(place, upstream): (usize, &Upstream)| {
+        let own = router.routes().iter().filter(|route| route.upstream.is_some_and(|pool| pool.0 as usize == place));
+        let names: BTreeSet<_> = own.map(|route| (Arc::clone(&route.site), Arc::clone(&route.name))).collect();
+        upstream.cost.then(|| Arc::new(Columns::after(before(&upstream.name), &names)))
+    };
+    model.upstreams.values().enumerate().map(of).collect()
 }
 
 fn options_response() -> FixedResponse {

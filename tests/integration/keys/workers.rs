@@ -30,6 +30,12 @@ const ROWS: &[Row<Place>] = &[
         expected: ["1", "3"],
     },
     Row {
+        key: "upstreams.<name>.workers.cost",
+        values: ["", "cost: true"],
+        observe: |place| Box::pin(costs(place)),
+        expected: ["0 with costs", "1 with costs"],
+    },
+    Row {
         key: "upstreams.<name>.workers.cwd",
         values: ["", "cwd: /"],
         observe: |place| Box::pin(working_directory(place)),
@@ -194,6 +200,11 @@ fn with_or_without(text: &str, start: &str) -> String {
 
 async fn how_many(place: Place) -> String {
     place.edge.workers(&place.name).await.len().to_string()
+}
+
+async fn costs(place: Place) -> String {
+    let told = place.edge.admin().get(&format!("/workers/cost?upstream={}", place.name)).await.expect("an answer");
+    format!("{} with costs", told.json()["upstreams"].as_array().expect("a list").len())
 }
 
 async fn working_directory(place: Place) -> String {

@@ -116,9 +116,9 @@ fn upstream(
     let cap = workers.as_ref().and_then(|workers| workers.cap);
     let capacity = capacity::capacity(max_in_flight, max_in_flight_per_endpoint, cap, queue, spot, report);
     let capacity = Capacity { max_tunnels, stream_after, ..capacity };
-    let (mut worker_log, mut watch) = (None, Vec::new());
+    let (mut worker_log, mut watch, mut cost) = (None, Vec::new(), false);
     let workers = workers.map(|workers| {
-        (worker_log, watch) = (workers.log, workers.watch);
+        (worker_log, watch, cost) = (workers.log, workers.watch, workers.cost);
         EndpointSource::Workers(workers.spec)
     });
     let source = servers.map(EndpointSource::Servers).or(workers);
@@ -144,6 +144,7 @@ fn upstream(
         timing: timing::timing(request_start, server_timing, has_workers),
         worker_log,
         watch,
+        cost,
     })
 }
 

@@ -25,6 +25,8 @@ pub(super) struct Workers {
     pub(super) log: Option<WorkerLogFile>,
     /// What they are replaced for when it changes.
     pub(super) watch: Vec<PathBuf>,
+    /// Whether it is worked out what requests cost.
+    pub(super) cost: bool,
     /// Each request takes a thread, as long as it lasts.
     pub(super) holds_threads: bool,
     /// How long one request may take.
@@ -82,6 +84,7 @@ pub(super) fn workers(
         umask,
         stop_signal,
         watch,
+        cost,
     } = raw;
     let is_named = preset.is_some() || !spot.has("preset");
     let preset = preset.map_or(Preset::Custom, Preset::from);
@@ -143,7 +146,8 @@ pub(super) fn workers(
         program: expansion.program,
     };
     let watch = super::watch::paths(watch.unwrap_or_default(), spot.key("watch"), report);
-    Some(Workers { spec, cap: expansion.cap, log, watch, holds_threads: expansion.holds_threads, request_times })
+    let (cost, holds_threads) = (cost.unwrap_or(false), expansion.holds_threads);
+    Some(Workers { spec, cap: expansion.cap, log, watch, cost, holds_threads, request_times })
 }
 
 /// `None` for a value that was given and faulty.

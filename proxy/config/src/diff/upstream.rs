@@ -110,6 +110,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
         timing,
         worker_log,
         watch,
+        cost,
     } = old;
     let mut settings = Settings::default();
     settings.debug("protocol", protocol, &new.protocol);
@@ -133,6 +134,7 @@ fn upstream(old: &Upstream, new: &Upstream) -> Option<UpstreamChange> {
     super::timing::timing(timing, &new.timing, &mut settings);
     settings
         .compare("workers.watch", watch, &new.watch, |paths| list(paths.iter().map(|path| path.display().to_string())));
+    settings.debug("workers.cost", cost, &new.cost);
     super::worker_logs::worker_logs(worker_log.as_ref(), new.worker_log.as_ref(), &mut settings);
     let mut change = UpstreamChange {
         name: name.clone(),

@@ -7,7 +7,7 @@ use http::{Method, StatusCode};
 
 use super::{AdminClient, ClientError};
 use crate::admin::order::{Order, Scale};
-use crate::admin::view::{Deploys, Event, Ordered, Plans, Workers};
+use crate::admin::view::{Costs, Deploys, Event, Ordered, Plans, Workers};
 
 impl AdminClient {
     /// `GET /workers`
@@ -16,6 +16,15 @@ impl AdminClient {
     /// See [`ClientError`].
     pub fn workers(&self, upstream: Option<&str>, deadline: Duration) -> Result<Workers, ClientError> {
         let path = path("/workers", &[("upstream", upstream.map(str::to_owned))]);
+        self.ask(Method::GET, &path, deadline, &[StatusCode::OK])
+    }
+
+    /// `GET /workers/cost`
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn costs(&self, upstream: Option<&str>, deadline: Duration) -> Result<Costs, ClientError> {
+        let path = path("/workers/cost", &[("upstream", upstream.map(str::to_owned))]);
         self.ask(Method::GET, &path, deadline, &[StatusCode::OK])
     }
 

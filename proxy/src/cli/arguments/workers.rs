@@ -14,6 +14,9 @@ pub(in crate::cli) struct Workers {
     /// Only those of this upstream
     #[arg(value_name = "UPSTREAM")]
     pub(in crate::cli) upstream: Option<String>,
+    /// What requests of each route cost them: CPU time, and memory that they grow by
+    #[arg(long)]
+    pub(in crate::cli) cost: bool,
     /// How to print them
     #[arg(long, value_enum, default_value_t)]
     pub(in crate::cli) format: OutputFormat,

@@ -44,7 +44,7 @@ impl Exchange {
         match &route.action {
             RouteAction::Respond(response) => Ok(Next::Respond(Answer::Fixed(Arc::clone(response)))),
             RouteAction::Proxy(pool) => {
-                request.proxied = Some(Proxied::new(traffic, *pool, route.retry, head)?);
+                request.proxied = Some(Proxied::new(traffic, *pool, route, head)?);
                 self.deadline = route.deadline.map(|time| self.timings.started + time);
                 Ok(request.plan.collects(head.body).map_or(Next::Seek, Next::Collect))
             }

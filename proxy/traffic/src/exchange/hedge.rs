@@ -93,7 +93,7 @@ impl Exchange {
         if self.hedged.is_some() {
             return Action::Keep(Leg::First);
         }
-        let lease = match self.spare(now) {
+        let mut lease = match self.spare(now) {
             Ok(lease) => lease,
             Err(hedged) => {
                 self.hedged = Some(hedged);
@@ -102,7 +102,7 @@ impl Exchange {
         };
         self.tries += 1;
         self.retries += 1;
-        let Some(attempt) = self.attempt(&lease, false, Some(Reason::Hedge), now) else {
+        let Some(attempt) = self.attempt(&mut lease, false, Some(Reason::Hedge), now) else {
             lease.pass_on();
             return Action::Keep(Leg::First);
         };

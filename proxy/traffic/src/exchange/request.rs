@@ -7,6 +7,7 @@ use tidegate_config::model::{ForwardPath, Retry, UpstreamProtocol};
 use crate::body::BodyPlan;
 use crate::head::{HeadView, HttpVersion};
 use crate::pool::Pool;
+use crate::pool::charges::Column;
 use crate::pool::key::Key;
 use crate::refusal::{Refusal, RefusalKind};
 use crate::retry::is_idempotent;
@@ -34,6 +35,8 @@ pub(super) struct Proxied {
     pub(super) sticky: Option<StickyRequest>,
     pub(super) websocket: bool,
     pub(super) retry: Retry,
+    /// Where it is counted, if somebody wants to know what requests cost.
+    pub(super) column: Option<Column>,
 }
 
 impl Request {
@@ -50,7 +53,7 @@ impl Request {
 }
 
 impl Proxied {
-    pub(super) fn new(traffic: &Traffic, id: PoolId, retry: Retry, head: &HeadView<'_>) -> Result<Self, Refusal> {
+    pub(super) fn new(traffic: &Traffic, id: PoolId, route: &RouteInfo, head: &HeadView<'_>) -> Result<Self, Refusal> {
         let missing = || Refusal::new(RefusalKind::Internal, "the route's upstream is not one of this snapshot");
         let (pool, settings) = traffic.upstream(id).ok_or_else(missing)?;
         // The length of an HTTP/2 endpoint's answer may be unknown, and chunks are beyond an HTTP/1.0 client.
@@ -65,6 +68,7 @@ impl Proxied {
             Some(token) => Key::Named(token, head.client.address()),
             None => Key::of(traffic.balance(id), head),
         };
-        Ok(Self { pool: Arc::clone(pool), settings: *settings, key, sticky, websocket, retry })
+        let column = traffic.column(route.id);
+        Ok(Self { pool: Arc::clone(pool), settings: *settings, key, sticky, websocket, retry: route.retry, column })
     }
 }

@@ -79,9 +79,9 @@ impl Exchange {
         self.forward(lease, false, now)
     }
 
-    pub(super) fn forward(&mut self, lease: Lease, fresh: bool, now: Instant) -> Action {
+    pub(super) fn forward(&mut self, mut lease: Lease, fresh: bool, now: Instant) -> Action {
         let reason = self.reason.take();
-        let attempt = self.attempt(&lease, fresh, reason, now);
+        let attempt = self.attempt(&mut lease, fresh, reason, now);
         self.hold = Hold::Lease(lease);
         self.timings.first_attempt.get_or_insert(now);
         self.timings.last_attempt = Some(now);
@@ -95,7 +95,7 @@ impl Exchange {
     /// One try with this lease, which is counted.
     pub(super) fn attempt(
         &mut self,
-        lease: &Lease,
+        lease: &mut Lease,
         fresh: bool,
         reason: Option<Reason>,
         now: Instant,
@@ -103,6 +103,7 @@ impl Exchange {
         let try_time = self.try_time(lease, now);
         let proxied = self.proxied()?;
         let (pool, settings) = (Arc::clone(&proxied.pool), proxied.settings);
+        lease.charge_to(proxied.column);
         self.attempts += 1;
         let mut timeouts = settings.timeouts;
         let connect = timeouts.connect.min(timeouts.total_connect.saturating_sub(self.connecting_for));

@@ -5,11 +5,12 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 use std::time::{Duration, Instant};
 
 use tidegate_config::model::{Address, StaticServer};
 
+use super::charges::Charges;
 use super::check::CheckStatus;
 use super::ejection::Ejected;
 use super::faults::Faults;
@@ -115,6 +116,8 @@ pub struct Endpoint {
     trial: RwLock<Option<Arc<Trial>>>,
     /// Of a worker: nobody asks how old requests at servers are.
     starts: Option<Starts>,
+    /// Made for the first exchange that is charged.
+    charges: OnceLock<Box<Charges>>,
 }
 
 impl Endpoint {
@@ -157,6 +160,7 @@ impl Endpoint {
             kept: AtomicU32::new(0),
             trial: RwLock::default(),
             starts: matches!(origin, Origin::Worker { .. }).then(Starts::default),
+            charges: OnceLock::new(),
         }
     }
 
@@ -240,6 +244,10 @@ impl Endpoint {
     /// What a request costs here: the recent time to an answer, for each that is under way and one more. Unit: ns.
     pub(super) fn cost(&self, now: Instant) -> f64 {
         self.latency.at(now) * (f64::from(self.in_flight()) + 1.0)
+    }
+
+    pub(super) fn charges(&self) -> &OnceLock<Box<Charges>> {
+        &self.charges
     }
 
     /// Whether it gets requests. A connection to an endpoint that is not ready is not worth keeping.

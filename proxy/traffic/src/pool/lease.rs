@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::breaker::Admitted;
+use super::charges::Column;
 use super::endpoint::Endpoint;
 use super::starts::Entry;
 use super::symptom::Symptom;
@@ -58,6 +59,8 @@ pub struct Lease {
     /// What a trial of its endpoint counts of it, while there is one.
     sample: Option<Sample>,
     outcome: Option<Outcome>,
+    /// Of the route that its exchange belongs to, if somebody wants to know what requests cost.
+    column: Option<Column>,
 }
 
 /// Where a lease counts.
@@ -96,6 +99,7 @@ impl Lease {
             streams: false,
             admitted,
             outcome: None,
+            column: None,
         }
     }
 
@@ -109,6 +113,10 @@ impl Lease {
     #[must_use]
     pub fn has_alternative(&self) -> bool {
         self.alternative
+    }
+
+    pub(super) fn set_column(&mut self, column: Option<Column>) {
+        self.column = column;
     }
 
     /// When it was given.
@@ -207,6 +215,9 @@ impl Lease {
     fn end_exchange(&mut self, times: Option<(Instant, Instant)>) {
         if let Some(entry) = self.start.take() {
             self.endpoint.forget_start(entry);
+        }
+        if let Some(column) = self.column {
+            self.endpoint.charge(column, times.map(|(began, ended)| ended.saturating_duration_since(began)));
         }
         if std::mem::take(&mut self.streams) {
             self.endpoint.end_stream();

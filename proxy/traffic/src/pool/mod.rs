@@ -7,6 +7,7 @@
 
 pub mod abandoned;
 pub mod breaker;
+pub mod charges;
 pub mod check;
 pub mod ejection;
 pub mod endpoint;
@@ -53,6 +54,7 @@ use crate::refusal::Refusal;
 use crate::retry::budget::Budget;
 use balance::{Balance, Ring};
 use breaker::{Breaker, BreakerStatus};
+use charges::Columns;
 use ejection::{Ejections, Watched, transitions};
 use endpoint::{Endpoint, EndpointId, EndpointState, EndpointStatus, OnIdle, Origin, WorkerKey};
 use gate::Gate;
@@ -142,6 +144,8 @@ pub struct Pool {
     /// Who has its endpoints now.
     successor: OnceLock<Weak<Self>>,
     retry_budget: Budget,
+    /// Guards the pointer, for as long as it takes to copy or replace it; no request takes it.
+    columns: Mutex<Option<Arc<Columns>>>,
     /// Guards the list of endpoints, the balance and the queue. Never held while a callback or a waker runs.
     inner: Mutex<Inner>,
 }
@@ -215,6 +219,7 @@ impl Pool {
             observer: OnceLock::new(),
             successor: OnceLock::new(),
             retry_budget: Budget::default(),
+            columns: Mutex::default(),
             inner: Mutex::new(inner),
         });
         pool.lineage.join(&pool);
@@ -228,6 +233,17 @@ impl Pool {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// In which columns its requests are counted from now on; `None` while nobody wants to know what they cost.
+    pub fn count_in(&self, columns: Option<Arc<Columns>>) {
+        *self.columns.lock().unwrap_or_else(PoisonError::into_inner) = columns;
+    }
+
+    /// In which columns its requests are counted.
+    #[must_use]
+    pub fn columns(&self) -> Option<Arc<Columns>> {
+        self.columns.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Has somebody hear of changes of its service from now on; who came first stays.
